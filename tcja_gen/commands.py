@@ -1,0 +1,509 @@
+"""The commands: each a dataclass whose fields are its flags, whose text is its help, and whose `run` does it.
+
+Heavy things are imported inside `run`, so that help comes at once.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tyro.conf import Positional
+
+from .config import FREE_ON_RESUME, Config, Model, differences, load
+
+DEMO = Config(
+    steps=1500,
+    batch=64,
+    warmup=50,
+    ema=0.99,
+    log_every=100,
+    sample_every=0,
+    model=Model(encoder="32C3s2-TCJA-64C3s2-TCJA", latent=64, divergence="kl", divergence_weight=1e-3),
+)
+
+
+def parse(command: type, name: str, arguments: list[str]):
+    """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
+    if command is Train:
+        return Train.of(arguments)
+    return tyro.cli(command, prog=f"tcja-gen {name}", args=arguments, description=_help(command), config=_STYLE)
+
+
+_STYLE = (tyro.conf.FlagCreatePairsOff,)
+
+
+def _help(command: type) -> str:
+    from inspect import cleandoc
+
+    return cleandoc(command.__doc__)
+
+
+@dataclass
+class Train:
+    """Train a generator, or go on with a run that was stopped.
+
+    examples:
+      tcja-gen train --steps 2000
+      tcja-gen train experiments/mnist-tcja.toml --data-root data --out runs/mnist
+      tcja-gen train --resume runs/mnist
+      torchrun --nproc-per-node 2 -m tcja_gen train experiments/mnist-tcja.toml
+    """
+
+    config: Config
+    resume: str | None = None
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> "Train":
+        """The settings of a TOML file or of the run to resume, changed by the flags that are given."""
+        arguments, resume, base = list(arguments), None, Config()
+        if arguments and not arguments[0].startswith("-"):
+            base = load(arguments.pop(0))
+        if "--resume" in arguments:
+            at = arguments.index("--resume")
+            if len(arguments) == at + 1:
+                raise ValueError("--resume needs the folder of a run")
+            resume = arguments[at + 1]
+            del arguments[at : at + 2]
+            if not (Path(resume) / "config.toml").is_file():
+                raise FileNotFoundError(f"{resume}: no run to resume here (config.toml is missing)")
+            base = load(Path(resume) / "config.toml")
+        config = tyro.cli(
+            Config,
+            prog="tcja-gen train [CONFIG.toml | --resume RUN]",
+            args=arguments,
+            default=base,
+            description=_help(cls),
+            config=(*_STYLE, tyro.conf.FlagConversionOff),
+        )
+        return cls(config, resume)
+
+    def run(self) -> None:
+        from . import training
+
+        if self.resume:
+            saved = load(Path(self.resume) / "config.toml")
+            if changed := differences(saved, self.config, FREE_ON_RESUME):
+                raise ValueError(
+                    f"{self.resume}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run"
+                )
+            run = training.resume(self.resume, **{name: getattr(self.config, name) for name in FREE_ON_RESUME})
+        else:
+            run = training.train(self.config)
+        if _first():
+            print(run.folder)
+
+
+@dataclass
+class Demo:
+    """Train on the embedded digits, sample from the model and score it, in about two minutes.
+
+    examples:
+      tcja-gen demo
+      tcja-gen demo --out pictures --steps 4000
+    """
+
+    out: str = "demo"
+    """Folder for the run and its pictures; must not hold a run yet."""
+    steps: int = DEMO.steps
+    """Optimiser steps."""
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from . import training
+
+        folder = Path(self.out)
+        if (folder / "config.toml").exists():
+            raise ValueError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
+        run = training.train(replace(DEMO, out=self.out, steps=self.steps))
+        Sample(str(run.folder), n=64, out=str(folder / "pictures"), grid=True, film=True).run()
+        Reconstruct(str(run.folder), n=32, out=str(folder / "pictures")).run()
+        Interpolate(str(run.folder), out=str(folder / "pictures")).run()
+        Evaluate(str(run.folder), metrics="fad,fad-reconstruction,reconstruction", n=1024).run()
+
+
+@dataclass
+class Sample:
+    """Make images, one seed each: a seed gives the same image whatever else is made with it.
+
+    examples:
+      tcja-gen sample runs/00000-digits --n 64 --grid
+      tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
+    """
+
+    model: Positional[str]
+    """Run folder, checkpoint folder or .safetensors file."""
+    n: int = 64
+    """Number of images, from seeds 0 .. n-1."""
+    seeds: str = ""
+    """Seeds instead of a number: 0-63, or 3,5,8-11."""
+    out: str = "samples"
+    """Folder for the pictures."""
+    grid: bool = False
+    """One picture of all images instead of a file each."""
+    film: bool = False
+    """Also an animated GIF of the images forming over the time steps (the first 64)."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from .evaluation import generate, pictures
+        from .models import load
+
+        place = _start(self.device)
+        seeds = parse_seeds(self.seeds) if self.seeds else list(range(self.n))
+        if not seeds:
+            raise ValueError(f"--n {self.n}: at least one image must be asked for")
+        model = load(self.model, place.device, self.which)
+        images = generate.sample(model, seeds, progress=place.first)
+        if not place.first:
+            return
+        if self.grid:
+            print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
+        else:
+            names = [f"{seed:06d}" for seed in seeds]
+            print(pictures.save_each(images / 255, self.out, names)[0].parent)
+        if self.film:
+            print(pictures.save_film(model.film(seeds[:64]), Path(self.out) / "film.gif"))
+
+
+@dataclass
+class Reconstruct:
+    """Send images through the latent spikes and back; originals and reconstructions side by side.
+
+    examples:
+      tcja-gen reconstruct runs/00000-digits --n 32
+      tcja-gen reconstruct runs/mnist --images my_pictures/ --out pictures
+    """
+
+    model: Positional[str]
+    """Run folder, checkpoint folder or .safetensors file."""
+    images: str = ""
+    """Data set, folder or zip; default: the test images of the run's own data."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    n: int = 32
+    """Number of images, the first of the set."""
+    seed: int = 0
+    """Of the latent draws."""
+    out: str = "reconstructions"
+    """Folder for the picture."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        import torch
+
+        from .evaluation import generate, pictures
+        from .models import load
+
+        place = _start(self.device)
+        model = load(self.model, place.device, self.which)
+        originals = _images(model, self.images, self.data_root)[: self.n]
+        again = generate.reconstruct(model, originals, self.seed, progress=place.first)
+        if not place.first:
+            return
+        pairs = torch.stack([originals / 255, again], 1).flatten(0, 1)
+        error = (again - originals / 255).square().mean().item()
+        print(pictures.save_grid(pairs, Path(self.out) / "reconstructions.png", columns=16))
+        print(f"mean squared error {error:.5f} (pixels in [0, 1]) over {len(originals)} images")
+
+
+@dataclass
+class Interpolate:
+    """Make images between two images, in the latent spikes.
+
+    Spikes have no halfway: at fraction a of the way every latent spike is the second image's with probability a,
+    decided once for all fractions, so that spikes change over one by one. The ends are reconstructions.
+
+    examples:
+      tcja-gen interpolate runs/00000-digits --pairs 8 --steps 9
+      tcja-gen interpolate runs/mnist --images mnist --data-root data
+    """
+
+    model: Positional[str]
+    """Run folder, checkpoint folder or .safetensors file."""
+    images: str = ""
+    """Data set, folder or zip whose images 0 and 1, 2 and 3, ... are the ends; default: samples of seeds 0, 1, ..."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    pairs: int = 8
+    """Number of pairs, a row each."""
+    steps: int = 9
+    """Images a row, the ends among them."""
+    seed: int = 0
+    """Of the latent draws."""
+    out: str = "interpolations"
+    """Folder for the picture."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        import torch
+
+        from .evaluation import pictures
+        from .models import load
+
+        place = _start(self.device)
+        if self.steps < 2 or self.pairs < 1:
+            raise ValueError(f"{self.pairs} pairs of {self.steps} steps: at least 1 and 2 are wanted")
+        model = load(self.model, place.device, self.which)
+        ends = _images(model, self.images, self.data_root) / 255 if self.images else model.sample(range(2 * self.pairs))
+        if len(ends) < 2 * self.pairs:
+            raise ValueError(f"{self.images}: {len(ends)} images, {self.pairs} pairs need {2 * self.pairs}")
+        rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
+        if place.first:
+            path = Path(self.out) / "interpolations.png"
+            print(pictures.save_grid(torch.cat(rows), path, columns=self.steps))
+
+
+@dataclass
+class Evaluate:
+    """Score a run, or a folder or zip of images, against a data set.
+
+    Metrics: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE papers compute
+    it), fad-reconstruction, fad-official-reconstruction, reconstruction. Without --autoencoder one is trained on the
+    data, once, and kept; its scores compare with each other, not with published ones. See the README.
+
+    examples:
+      tcja-gen evaluate runs/00000-digits
+      tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
+    """
+
+    target: Positional[str]
+    """Run folder, checkpoint, or a folder or zip of images."""
+    metrics: str = "fad"
+    """Names with commas between them."""
+    reference: str = ""
+    """Data set to score against, or statistics (.npz); default: the data that the run was trained on."""
+    data: str = ""
+    """Data set, where --reference is a file of statistics."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Split to score against."""
+    autoencoder: str | None = None
+    """Autoencoder for FAD: FSVAE's published .pth, or one of ours."""
+    n: int = 5120
+    """Images to score."""
+    seed: int = 0
+    """First of the seeds."""
+    json: bool = False
+    """Print the whole record instead of a table."""
+    out: str = ""
+    """File for the record; default: the scores folder of the run."""
+    compare: tuple[str, ...] = ()
+    """Records (.json) to print beside it; unlike protocols are refused."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from . import evaluation
+
+        others = {name: evaluation.read_record(name) for name in self.compare}
+        place = _start(self.device)
+        target, folder = self._target(place.device)
+        statistics = self.reference if self.reference.endswith(".npz") else None
+        data = self.data or ("" if statistics else self.reference)
+        data = data or (target.provenance["data"]["name"] if hasattr(target, "provenance") else "")
+        if not data:
+            raise ValueError(f"{self.target}: images are scored against something: --reference DATA is missing")
+        names = [name.strip() for name in self.metrics.split(",") if name.strip()]
+        record = evaluation.evaluate(
+            target,
+            data,
+            names,
+            n=self.n,
+            split=self.split,
+            reference=statistics,
+            autoencoder=self.autoencoder,
+            root=self.data_root,
+            seed=self.seed,
+            device=place.device,
+            progress=place.first,
+        )
+        if not place.first:
+            return
+        path = Path(self.out) if self.out else folder and folder / f"{'-'.join(names)}.json"
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            evaluation.write_record(path, record)
+        rows = evaluation.compare({self.target: record, **others})
+        print(json.dumps(record, indent=2) if self.json else evaluation.table(rows))
+        for note in record["notes"]:
+            print(f"note: {note}", file=sys.stderr)
+        if path:
+            print(f"record: {path}", file=sys.stderr)
+
+    def _target(self, device):
+        """The model and the folder for its scores, or the path of images and None."""
+        from .models import load, store
+
+        path = Path(self.target)
+        if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
+            model = load(path, device, self.which)
+            run = path if (path / "config.toml").is_file() else store.find(path).parent
+            return model, run / "scores" / f"step-{model.provenance['step']:06d}"
+        return self.target, None
+
+
+@dataclass
+class Reference:
+    """Prepare what scores need for a data set: the autoencoder, its statistics in both modes, and the floor.
+
+    All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of as many real
+    training images: no generator can be expected below it.
+
+    examples:
+      tcja-gen reference digits
+      tcja-gen reference mnist --data-root data --size 32 --autoencoder mnist_64.pth
+    """
+
+    data: Positional[str]
+    """Data set, folder or zip."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    download: bool = False
+    """Fetch a named data set that is not there."""
+    size: int | None = None
+    """Pixels a side; default: the data's own."""
+    channels: int | None = None
+    """1 or 3; default: the data's own."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Split to score against."""
+    n: int = 5120
+    """Images of the floor."""
+    autoencoder: str | None = None
+    """Autoencoder in a file; default: trained on the training images."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from . import evaluation
+
+        place = _start(self.device)
+        record = evaluation.reference(
+            self.data,
+            split=self.split,
+            n=self.n,
+            size=self.size,
+            channels=self.channels,
+            root=self.data_root,
+            download=self.download,
+            autoencoder=self.autoencoder,
+            device=place.device,
+            progress=place.first,
+        )
+        if place.first:
+            print(json.dumps(record, indent=2))
+
+
+@dataclass
+class Check:
+    """Name every bad file of a data set, and why. Exit code 1 if there is one.
+
+    examples:
+      tcja-gen check my_pictures/
+      tcja-gen check mnist --data-root data
+    """
+
+    data: Positional[str]
+    """Data set, folder or zip."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    size: int | None = None
+    """Pixels a side that are wanted; default: any, but all the same."""
+    channels: int | None = None
+    """1 or 3; default: any, but all the same."""
+
+    def run(self) -> None:
+        from .data import check_images
+
+        problems = check_images(self.data, root=self.data_root, size=self.size, channels=self.channels)
+        for problem in problems:
+            print(f"{problem.file}: {problem.reason}")
+        print(
+            f"{self.data}: {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}",
+            file=sys.stderr,
+        )
+        if problems:
+            raise SystemExit(1)
+
+
+@dataclass
+class Show:
+    """Tell what a run is and how it went: settings, size, losses, firing rates, scores; draw its curves and gates.
+
+    examples:
+      tcja-gen show runs/00000-digits
+      tcja-gen show runs/mnist --out pictures
+    """
+
+    folder: Positional[str]
+    """Run folder."""
+    out: str = ""
+    """Folder for the figures; default: the run folder's figures."""
+
+    def run(self) -> None:
+        from .evaluation import report
+
+        _start("cpu")
+        print(report.describe(self.folder))
+        for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
+            print(path)
+
+
+COMMANDS = {
+    "demo": Demo,
+    "train": Train,
+    "sample": Sample,
+    "reconstruct": Reconstruct,
+    "interpolate": Interpolate,
+    "evaluate": Evaluate,
+    "reference": Reference,
+    "check": Check,
+    "show": Show,
+}
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0-3,8" -> [0, 1, 2, 3, 8]."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+            raise ValueError(f"--seeds {text}: cannot read {part!r}; write 0-63 or 3,5,8-11")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+
+def _start(device: str):
+    from .process import start
+
+    return start(device)
+
+
+def _first() -> bool:
+    from .process import start
+
+    return start().first
+
+
+def _images(model, source: str, root: str):
+    """Images uint8 of a named set's test split or of a whole folder, fitted to the model."""
+    from .data import load_images
+
+    own = model.provenance["data"]["name"]
+    split = "all" if source and Path(source).exists() else "test"
+    return load_images(source or own, split, size=model.image_size, channels=model.image_channels, root=root).images

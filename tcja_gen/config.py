@@ -1,0 +1,192 @@
+"""Every setting of a training run, in one place: fields are flags, comments are their help, TOML is their file.
+
+`Config()` trains on the embedded digits. This module imports nothing of the package.
+"""
+
+import difflib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Model:
+    """Arguments of `models.SpikingVAE`."""
+
+    image_size: int = 0
+    """Pixels a side; 0: the data's own. Other images are resized (bilinear)."""
+    image_channels: int = 0
+    """1 or 3; 0: the data's own."""
+    time_steps: int = 4
+    """T, the number of time steps."""
+    encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
+    """Encoder notation: 32C3s2 convolution, MP2 pooling, attention TCJA TLA CLA TCJAadd SE TA FC Conv2d, TCJA(4,2)."""
+    decoder: str = "mirror"
+    """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
+    neuron: Literal["tcja", "tet", "fsvae"] = "tcja"
+    """Preset of the LIF neuron."""
+    surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
+    """Surrogate gradient in place of the preset's."""
+    latent: int = 128
+    """Channels of the latent spikes."""
+    k: int = 20
+    """Bits per latent channel, of which one is drawn."""
+    divergence: Literal["mmd", "mmd-sum", "kl"] = "mmd"
+    """Distance of posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or Bernoulli KL."""
+    divergence_weight: float = 1.0
+    """Its weight in the loss."""
+    readout: Literal["membrane", "mean"] = "membrane"
+    """Time weights of the output: a decaying membrane (FSVAE) or the mean (as TCJA's generator is described)."""
+    passes: Literal["steps", "prefixes"] = "steps"
+    """How the posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
+    scheduled_start: float = 0.1
+    """Probability, at the start, that the prior sees its own z."""
+    scheduled_end: float = 0.3
+    """The same at the end of training."""
+    scheduled_first: int = 5
+    """First time step at which it may."""
+    scheduled_replace: Literal["draw", "vote"] = "draw"
+    """Its own z: one of k bits for each image, or FSVAE's code (majority vote, one decision a batch)."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or an image folder or zip."""
+    data_root: str = "data"
+    """Folder of the named data sets, in torchvision's layout."""
+    download: bool = False
+    """Fetch a named data set that is not there."""
+    out: str = ""
+    """Run folder; default: runs/ with the next number."""
+    seed: int = 0
+    """Of weights, batches and draws."""
+    steps: int = 2000
+    """Optimiser steps."""
+    batch: int = 128
+    """Images a step, over all processes."""
+    lr: float = 2e-3
+    """Peak learning rate of AdamW."""
+    warmup: int = 100
+    """Steps of linear warm-up; a cosine to 0 follows."""
+    weight_decay: float = 1e-3
+    """AdamW's."""
+    clip: float = 1.0
+    """Largest gradient norm; 0: no clipping."""
+    ema: float = 0.995
+    """Decay of the weights' moving average, which is what is sampled; 0: none."""
+    flip: bool = False
+    """Mirror training images at random."""
+    shift: int = 0
+    """Shift training images at random by up to so many pixels."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of convolutions and products; membranes and statistics are always fp32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile normalisation and neurons; auto: where a compiler is found."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1; auto: a GPU if there is one."""
+    log_every: int = 50
+    """Steps between lines of statistics."""
+    sample_every: int = 500
+    """Steps between grids of samples and reconstructions; 0: only at the end."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints (and scores on validation images)."""
+    keep_every: int = 0
+    """Checkpoints at multiples of this are never deleted; 0: the last two and the best are kept."""
+    model: Model = field(default_factory=Model)
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "log_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"config: {name} is {getattr(self, name)}, it must be at least 1")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
+        if self.lr <= 0:
+            raise ValueError(f"config: lr is {self.lr}, it must be positive")
+
+
+FREE_ON_RESUME = (
+    "out",
+    "data_root",
+    "download",
+    "compile",
+    "device",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+)
+
+
+def load(path: str | Path) -> Config:
+    """Config of a TOML file; what it does not name keeps its default. ValueError naming file and key."""
+    try:
+        settings = tomllib.loads(Path(path).read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+    try:
+        return update(Config(), settings)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def update(config, settings: dict):
+    """`config` with settings (nested as in the file) changed. ValueError for an unknown key or an unlike type."""
+    known = {f.name: f for f in fields(config)}
+    changes = {}
+    for key, value in settings.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown key {key!r}; {hint}known: {', '.join(known)}")
+        old = getattr(config, key)
+        if is_dataclass(old):
+            if not isinstance(value, dict):
+                raise ValueError(f"key {key!r} is a table of settings, got {value!r}")
+            changes[key] = update(old, value)
+        else:
+            changes[key] = _typed(key, value, known[key].type)
+    return replace(config, **changes)
+
+
+def _typed(key: str, value, wanted):
+    choices = [c for part in getattr(wanted, "__args__", ()) for c in getattr(part, "__args__", [part])]
+    if choices:  # a Literal, perhaps with None
+        allowed = [c for c in choices if isinstance(c, str)]
+        if value not in allowed and not (value is None and type(None) in choices):
+            raise ValueError(f"key {key!r} is {value!r}; known: {', '.join(allowed)}")
+        return value
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise ValueError(f"key {key!r} is {value!r}; {wanted.__name__} is wanted")
+    return value
+
+
+def dump(config: Config) -> str:
+    """TOML of all settings. `load` of it gives the same config."""
+    settings = asdict(config)
+    tables = {key: value for key, value in settings.items() if isinstance(value, dict)}
+    lines = [_line(key, value) for key, value in settings.items() if key not in tables and value is not None]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]"] + [_line(key, value) for key, value in table.items() if value is not None]
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value) -> str:
+    return f"{key} = {json.dumps(value)}"  # strings, numbers and booleans are written alike in JSON and TOML
+
+
+def differences(a: Config, b: Config, ignore: tuple[str, ...] = ()) -> list[str]:
+    """Lines "key: a's -> b's" of the fields in which two configs differ."""
+    found = []
+    for f in fields(a):
+        x, y = getattr(a, f.name), getattr(b, f.name)
+        if is_dataclass(x):
+            found += [f"{f.name}.{line}" for line in differences(x, y)]
+        elif x != y and f.name not in ignore:
+            found.append(f"{f.name}: {x!r} -> {y!r}")
+    return found

@@ -1,0 +1,114 @@
+"""Every bad file of a source by name, before training trips over the first.
+
+What is reported: files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`; channels
+other than those asked for; sizes or channels that differ when none were asked for (one report a set, naming
+two examples); files that training would pass over (no image extension, outside the split folders); images
+beside class folders; folders without images; the same bytes in two splits. Hidden files and `__MACOSX` are
+ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .builtin import faults
+from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
+from .images import find_source
+from .pictures import decode
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A file (or folder) and what is wrong with it, in words that follow the file's name."""
+
+    file: str
+    reason: str
+
+
+def check_images(
+    source: str | os.PathLike,
+    *,
+    root: str | os.PathLike = "data",
+    size: int | None = None,
+    channels: int | None = None,
+) -> list[Problem]:
+    """All problems of a built-in set, a folder or a zip; an empty list if training can use all of it.
+
+    `size` and `channels` are what `load_images` will get. ValueError if the source is unknown or no zip.
+    """
+    found = find_source(source)
+    if not isinstance(found, Path):
+        return [Problem(str(file), reason) for file, reason in faults(found, Path(root))]
+    tree = open_tree(found)
+    entries, outside = place(tree)
+    problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
+    return [Problem(str(found / file), reason) for file, reason in problems]
+
+
+def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tuple[str, str]]:
+    """Problems that show without opening a file."""
+    if not entries:
+        yield "", "no images found"
+    images = {entry.name for entry in entries} | set(outside)
+    for name in tree.files:
+        if name not in images:
+            yield name, "not an image file by its extension: ignored in training"
+    for name in outside:
+        yield name, "outside the folders train, validation and test: ignored in training"
+    if stray := stray_entry(entries):
+        yield stray.name, "lies beside class folders: move it into one of them"
+    for folder in tree.folders:
+        if not any(name.startswith(f"{folder}/") for name in images):
+            yield folder, "folder without images"
+
+
+def _contents(tree: Tree, entries: list[Entry], size: int | None, channels: int | None) -> Iterator[tuple[str, str]]:
+    """Problems of the pictures, one by one and as a set."""
+    sizes: dict[tuple[int, int], str] = {}  # each size found, and the first file that has it
+    modes: dict[str, str] = {}
+    digests: dict[bytes, tuple[str, str]] = {}  # content -> split and name
+    split_of = _split_names(entries)
+    for entry, split in zip(entries, split_of, strict=True):
+        try:
+            data = tree.read(entry.name)
+            image = decode(data)
+        except ValueError as error:
+            yield entry.name, str(error)
+            continue
+        sizes.setdefault(image.size, entry.name)
+        modes.setdefault(image.mode, entry.name)
+        if channels is not None and len(image.getbands()) != channels:
+            yield entry.name, f"{image.mode} with {_channels(image)}, {channels} wanted: loading converts it"
+        twin_split, twin = digests.setdefault(hashlib.sha256(data).digest(), (split, entry.name))
+        if twin_split != split:
+            yield entry.name, f"same bytes as {twin}: {twin_split} and {split} share an image"
+    yield from _as_a_set(sizes, modes, size, channels)
+
+
+def _as_a_set(sizes: dict, modes: dict, size: int | None, channels: int | None) -> Iterator[tuple[str, str]]:
+    shapes = [f"{width} x {height} ({name})" for (width, height), name in sizes.items()]
+    if size is None and (len(sizes) > 1 or any(width != height for width, height in sizes)):
+        yield "", f"images are not of one square size, {', '.join(shapes[:2])}: give a size (--size 32)"
+    if channels is None and len(modes) > 1:
+        named = ", ".join(f"{mode} ({name})" for mode, name in modes.items())
+        yield "", f"images mix grey and colour, {named}: give the channels (1 or 3)"
+
+
+def _split_names(entries: list[Entry]) -> list[str]:
+    names = [""] * len(entries)
+    for part, indices in split_entries(entries).items():
+        for i in indices.tolist():
+            names[i] = part
+    return names
+
+
+def _channels(image: Image) -> str:
+    return "1 channel" if image.mode == "L" else "3 channels"

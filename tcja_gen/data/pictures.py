@@ -1,0 +1,104 @@
+"""From the bytes of an image file to pixels: the stated rules of conversion, all of them Pillow's arithmetic.
+
+1. Mode: alpha is composited onto black; 16-bit grey is scaled to 8 bit (65535 -> 255, rounded); a palette
+   becomes RGB; the camera's orientation tag is obeyed; of an animation the first frame counts.
+2. Channels: grey from RGB is Pillow's "L" (ITU-R 601); three channels from grey repeat it.
+3. Size: the shorter side is resized to `size` by Pillow's bilinear filter (antialiased where it shrinks),
+   then the centre is cropped, both to the pixel as torchvision's Resize and CenterCrop do it. MNIST's
+   28 -> 32 is this resize, as in FSVAE, never zero padding.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SMALLEST = 4  # pixels a side
+GREY = ("1", "L", "LA")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+SUPPORTED = "8- or 16-bit grey, RGB, palette or CMYK wanted"
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def decode(data: bytes) -> Image:
+    """A PIL image of mode L or RGB from a file's bytes; ValueError with the reason (not the name)."""
+    import PIL.Image
+    import PIL.ImageOps
+
+    if not data:
+        raise ValueError("empty file")
+    try:
+        image = PIL.Image.open(io.BytesIO(data))
+    except PIL.UnidentifiedImageError:
+        raise ValueError("not an image, or cut off in its header") from None
+    except Exception as error:  # on broken bytes Pillow's readers raise many unrelated types
+        raise ValueError(f"not a readable image ({one_line(error)})") from None
+    try:
+        image.load()
+        image = PIL.ImageOps.exif_transpose(image)
+    except Exception as error:
+        raise ValueError(f"truncated or broken ({one_line(error)})") from None
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise ValueError(f"{width} x {height} pixels, at least {SMALLEST} x {SMALLEST} wanted")
+    return plain(image)
+
+
+def plain(image: Image) -> Image:
+    """Any supported mode to 8-bit L or RGB (rule 1); ValueError naming a mode that is not supported."""
+    if image.mode in SIXTEEN_BIT:
+        return _eight_bit(image)
+    if image.mode not in GREY + COLOUR:
+        raise ValueError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
+    mode = "L" if image.mode in GREY else "RGB"
+    if image.has_transparency_data:
+        image = _on_black(image)
+    return image.convert(mode)
+
+
+def fit(image: Image, size: int, channels: int) -> np.ndarray:
+    """A PIL image of mode L or RGB as uint8 `(channels, size, size)` (rules 2 and 3)."""
+    import PIL.Image
+
+    image = image.convert("L" if channels == 1 else "RGB")
+    shorter = min(image.size)
+    if shorter != size:
+        scaled = [int(side * size / shorter) for side in image.size]
+        image = image.resize(tuple(scaled), PIL.Image.Resampling.BILINEAR)
+    pixels = np.asarray(centre_crop(image, size))  # (S, S) or (S, S, 3)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def centre_crop(image: Image, side: int) -> Image:
+    """The central square of `side` pixels."""
+    if image.size == (side, side):
+        return image
+    left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+    return image.crop((left, top, left + side, top + side))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message on one line of at most 160 characters."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _eight_bit(image: Image) -> Image:
+    import PIL.Image
+
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"32-bit grey is not supported: {SUPPORTED}")
+    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _on_black(image: Image) -> Image:
+    import PIL.Image
+
+    image = image.convert("RGBA")
+    black = PIL.Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return PIL.Image.alpha_composite(black, image).convert("RGB")

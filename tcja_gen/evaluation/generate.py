@@ -1,0 +1,55 @@
+"""Making many images with a model: in batches, dealt out to all processes, back in order.
+
+Under `torch.distributed` image i is made by process i mod world, and every process ends up with all images.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def quantise(images: Tensor) -> Tensor:
+    """Float images in [0, 1] to uint8 on the CPU by rounding; uint8 images as they are.
+
+    ValueError for values that are not finite or not in [0, 1].
+    """
+    if images.dtype == torch.uint8:
+        return images.cpu()
+    low, high = (float(x) for x in images.aminmax())
+    if not (low >= -1e-4 and high <= 1 + 1e-4):  # true for nan as well
+        raise ValueError(f"images have values from {low:.3g} to {high:.3g}; wanted floats in [0, 1]")
+    return images.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
+
+
+def sample(model, seeds: Sequence[int], batch: int = 256, progress: bool = False) -> Tensor:
+    """One image per seed, uint8 `(n, C, H, W)`."""
+    seeds = torch.as_tensor(list(seeds))
+    return _dealt(lambda i: quantise(model.sample(seeds[i])), len(seeds), batch, "sampling" if progress else None)
+
+
+def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress: bool = False) -> Tensor:
+    """Reconstructions, float `(n, C, H, W)` in [0, 1], of uint8 images; image i has the seed seed + i."""
+
+    def make(i: Tensor) -> Tensor:
+        return model.reconstruct(images[i].float() / 255, seeds=i + seed).float().cpu()
+
+    return _dealt(make, len(images), batch, "reconstructing" if progress else None)
+
+
+def _dealt(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:
+    """`make(indices)` of 0 .. n - 1, dealt out as `[rank::world]`, brought back in order to every process."""
+    from tqdm import tqdm
+
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    mine = torch.arange(rank, -(-n // world) * world, world) % n  # as many for each; the surplus is cut below
+    batches = tqdm(mine.split(batch), title, leave=False, disable=None if title else True)
+    with torch.no_grad():
+        local = torch.cat([make(indices) for indices in batches])
+    if world == 1:
+        return local
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    gathered = [torch.empty_like(local, device=device) for _ in range(world)]
+    dist.all_gather(gathered, local.to(device))
+    return torch.stack(gathered, dim=1).flatten(0, 1)[:n].cpu()  # the j-th of rank r is number j * world + r

@@ -1,0 +1,59 @@
+"""Pictures of what a model makes: grids, rows, and films of images that form over the time steps.
+
+Images are floats (N, C, H, W) in [0, 1]; files get 8 bits by rounding.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+SCALED_TO = 32  # smaller images are enlarged by a whole factor to at least so many pixels a side
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Floats in [0, 1] -> uint8, rounded."""
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+
+
+def grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> Tensor:
+    """One picture uint8 (3, H, W) of many, `columns` a row (default: a square)."""
+    from torchvision.utils import make_grid
+
+    scale = scale or math.ceil(SCALED_TO / images.shape[-1])
+    large = images.detach().float().cpu().repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    return to_bytes(make_grid(large, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5))
+
+
+def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
+    """Writes `grid` as a PNG file; makes its folder."""
+    return _save(grid(images, columns), path)
+
+
+def save_each(images: Tensor, folder: str | Path, names: list[str]) -> list[Path]:
+    """Writes every image as a PNG file of its own size."""
+    return [_save(to_bytes(image), Path(folder) / f"{name}.png") for image, name in zip(images, names, strict=True)]
+
+
+def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
+    """Animated GIF of films (N, T, C, H, W) side by side, one time step a frame; the last frame stays four times."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frames = [_picture(grid(films[:, t])) for t in range(films.shape[1])]
+    times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    return path
+
+
+def _picture(pixels: Tensor):
+    from torchvision.transforms.functional import to_pil_image
+
+    return to_pil_image(pixels)
+
+
+def _save(pixels: Tensor, path: str | Path) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _picture(pixels).save(path)
+    return path

@@ -1,0 +1,162 @@
+"""The fully spiking variational autoencoder with temporal-channel joint attention.
+
+The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, autoregressive Bernoulli latent, spiking
+decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where; here it
+stands behind every convolution of the encoder and of the decoder, which is our choice.
+
+    x (N, C, H, W) in [-1, 1]
+    h = encoder(x)                     (T, N, L)    stages of the notation, then a linear block
+    z, divergence = latent.infer(h)    (T, N, L)
+    y = decoder(z)                     (N, C, H, W) in (-1, 1)
+    loss = mean (y - x)^2 + weight * divergence
+
+Images outside of a model are floats in [0, 1].
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..nn import (
+    BernoulliLatent,
+    ImageDraws,
+    Neuron,
+    ScheduledSampling,
+    SpikingDecoder,
+    SpikingEncoder,
+    mirror,
+)
+from ..nn.draws import Draws
+from ..nn.layers import Flatten, linear_block
+
+CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
+
+
+class SpikingVAE(nn.Module):
+    """Spiking VAE of `image_size` pixels a side.
+
+    encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
+    `surrogate` (None: the preset's). latent: channels L of the latent, k bits each. divergence: mmd, mmd-sum or kl,
+    and its weight in the loss. readout: membrane or mean. passes, scheduled_*: see `nn.latents`.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 32,
+        image_channels: int = 1,
+        time_steps: int = 4,
+        encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA",
+        decoder: str = "mirror",
+        neuron: str = "tcja",
+        surrogate: str | None = None,
+        latent: int = 128,
+        k: int = 20,
+        divergence: str = "mmd",
+        divergence_weight: float = 1.0,
+        readout: str = "membrane",
+        passes: str = "steps",
+        scheduled_start: float = 0.1,
+        scheduled_end: float = 0.3,
+        scheduled_first: int = 5,
+        scheduled_replace: str = "draw",
+    ):
+        super().__init__()
+        if time_steps < 1:
+            raise ValueError(f"time_steps is {time_steps}, it must be at least 1")
+        self.image_size, self.image_channels, self.time_steps = image_size, image_channels, time_steps
+        self.divergence_weight = divergence_weight
+        self.provenance: dict = {}  # facts of the run that trained the weights, for records
+        settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
+        scheduled = ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace)
+
+        self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
+        shape = self.encoder.shape
+        self.flatten = Flatten()
+        self.to_latent = linear_block(math.prod(shape), latent, settings)
+        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes)
+        decoder = mirror(encoder) if decoder == "mirror" else decoder
+        self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
+
+    # training
+
+    def forward(self, x: Tensor, draws: Draws, progress: float = 1.0) -> dict[str, Tensor]:
+        """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence"."""
+        z, divergence = self.infer(x, draws, progress)
+        reconstruction = (self.decoder(z) - x).square().mean()
+        loss = reconstruction + self.divergence_weight * divergence
+        return {"loss": loss, "reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
+
+    def infer(self, x: Tensor, draws: Draws, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Latent spikes (T, N, L) of images x in [-1, 1], and their divergence from the prior."""
+        h = self.to_latent(self.flatten(self.encoder(x)))
+        return self.latent.infer(h, draws, progress)
+
+    # use: seeds in, images (N, C, H, W) in [0, 1] out, in evaluation mode whatever mode the model is in
+
+    def sample(self, seeds: Sequence[int] | Tensor) -> Tensor:
+        """One new image per seed, the same whatever the other seeds are."""
+        return self._chunks(lambda draws: to_unit(self.decoder(self.latent.sample(draws))), seeds)
+
+    def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
+        """Images (N, C, H, W) in [0, 1] through the latent and back; seed i (default: i) draws the bits of image i."""
+        seeds = range(len(images)) if seeds is None else seeds
+        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws)[0])), seeds, self._in(images))
+
+    def encode(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
+        """Latent spikes (N, T, L) of images (N, C, H, W) in [0, 1]: batch first, to be kept and sliced."""
+        seeds = range(len(images)) if seeds is None else seeds
+        return self._chunks(lambda draws, x: self.infer(x, draws)[0].transpose(0, 1), seeds, self._in(images))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images of latent spikes (N, T, L)."""
+        return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)
+
+    def film(self, seeds: Sequence[int] | Tensor) -> Tensor:
+        """The images of `sample` as they form over the time steps, (N, T, C, H, W); the last frame is the image."""
+        return self._chunks(lambda d: to_unit(self.decoder.film(self.latent.sample(d))).transpose(0, 1), seeds)
+
+    def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
+        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1].
+
+        Spikes have no halfway. At fraction a every bit (t, l) of the latent is the end's with probability a, decided by
+        one uniform number a bit that is the same for all fractions: bits change over one by one and never back.
+        """
+        z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
+        u = ImageDraws([seed], z0.device).uniform(*z0.shape)[0]
+        fractions = torch.linspace(0, 1, steps, device=z0.device).view(-1, 1, 1)
+        return self.decode(torch.where(u < fractions, z1, z0))
+
+    def _in(self, images: Tensor) -> Tensor:
+        wanted = (self.image_channels, self.image_size, self.image_size)
+        if tuple(images.shape[1:]) != wanted:
+            raise ValueError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[1:])}")
+        return images * 2 - 1
+
+    @torch.no_grad()
+    def _chunks(self, function, seeds: Sequence[int] | Tensor, x: Tensor | None = None) -> Tensor:
+        """`function(draws[, x])` over chunks of equal size, the last one filled up and cut again."""
+        device = next(self.parameters()).device
+        seeds = [int(seed) for seed in seeds]
+        if not seeds:
+            raise ValueError("no seeds: at least one image must be asked for")
+        if x is not None and len(x) != len(seeds):
+            raise ValueError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
+        training = self.training
+        self.eval()
+        try:
+            outputs = []
+            for i in range(0, len(seeds), CHUNK):
+                rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
+                draws = ImageDraws([seeds[r] for r in rows], device)
+                chunk = function(draws) if x is None else function(draws, x[rows].to(device))
+                outputs.append(chunk[: len(seeds) - i])
+            return torch.cat(outputs)
+        finally:
+            self.train(training)
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return (x + 1) / 2

@@ -1,0 +1,198 @@
+"""Temporal-channel joint attention (TCJA) and what the paper compares it with.
+
+Zhu et al., TCJA-SNN, IEEE TNNLS 2024 (arXiv 2206.10177), section III. Of a spike stream X (T, N, C, H, W):
+
+    squeeze  Z[t, c] = mean over (h, w) of X[t, c]
+    TLA      A[t, c] = sum over c', m of W_A[c, c', m] Z[t + m, c']       window of k_time steps along time
+    CLA      B[t, c] = sum over t', m of W_B[t, t', m] Z[t', c + m]       window of k_channel channels
+    CCF      F = sigmoid(A * B),  Y[t, c] = X[t, c] F[t, c]
+
+No bias, no normalisation, no residual path; both convolutions are padded with zeros to the same length, the extra tap
+of an even kernel on the right. The kernels are named by the axis that they slide on (the authors' code names them the
+other way round). The block sees all T steps at once, and T and C are frozen in its weights. Its output is a spike
+times a number in (0, 1), not a spike.
+
+Every block here is a `Gate`: `gate(x)` returns F (T, N, C) for pictures, `forward` multiplies it in. Because F is
+positive and constant over space, gating commutes with max and average pooling.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Gate(nn.Module):
+    """Scales each (t, n, c) plane of a spike stream by a number in (0, 1) computed from the planes' means.
+
+    Subclasses define `scores(z)`: squeezed stream z (T, N, C) -> scores before the sigmoid, (T, N, C).
+    """
+
+    def __init__(self, time_steps: int, channels: int):
+        super().__init__()
+        self.time_steps, self.channels = time_steps, channels
+
+    def scores(self, z: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def gate(self, x: Tensor) -> Tensor:
+        """F (T, N, C) of spikes x (T, N, C, H, W) or (T, N, C). ValueError if T or C is not the block's."""
+        if x.dim() not in (3, 5):
+            raise ValueError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
+        if x.shape[0] != self.time_steps:
+            raise ValueError(f"{type(self).__name__} was built for T = {self.time_steps}, the input has T = {len(x)}")
+        if x.shape[2] != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} was built for C = {self.channels} channels, the input has C = {x.shape[2]}"
+            )
+        z = x.mean(dim=(3, 4)) if x.dim() == 5 else x  # (T, N, C)
+        return torch.sigmoid(self.scores(z))
+
+    def forward(self, x: Tensor) -> Tensor:
+        f = self.gate(x)
+        return x * (f[..., None, None] if x.dim() == 5 else f)
+
+    def extra_repr(self) -> str:
+        return f"T={self.time_steps}, C={self.channels}"
+
+
+def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:
+    """Convolution of z (N, channels, length) to the same length, the extra zero of an even kernel on the right."""
+    k = conv.kernel_size[0]
+    return F.conv1d(F.pad(z, ((k - 1) // 2, k // 2)), conv.weight)
+
+
+def _along_time(time_steps: int, channels: int, k: int) -> nn.Conv1d:
+    if not 1 <= k <= time_steps:
+        raise ValueError(f"k_time = {k} does not fit T = {time_steps}: it must lie in 1..T")
+    return nn.Conv1d(channels, channels, k, bias=False)
+
+
+def _along_channels(time_steps: int, channels: int, k: int) -> nn.Conv1d:
+    if not 1 <= k <= channels:
+        raise ValueError(f"k_channel = {k} does not fit C = {channels}: it must lie in 1..C")
+    return nn.Conv1d(time_steps, time_steps, k, bias=False)
+
+
+class TLA(Gate):
+    """Temporal-wise local attention alone: sigmoid(A). Parameter `tla.weight` (C, C, k_time)."""
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+        super().__init__(time_steps, channels)
+        self.tla = _along_time(time_steps, channels, k_time)
+
+    def scores(self, z: Tensor) -> Tensor:
+        return _same(self.tla, z.permute(1, 2, 0)).permute(2, 0, 1)  # over (N, C, T)
+
+
+class CLA(Gate):
+    """Channel-wise local attention alone: sigmoid(B). Parameter `cla.weight` (T, T, k_channel)."""
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+        super().__init__(time_steps, channels)
+        self.cla = _along_channels(time_steps, channels, k_channel)
+
+    def scores(self, z: Tensor) -> Tensor:
+        return _same(self.cla, z.transpose(0, 1)).transpose(0, 1)  # over (N, T, C)
+
+
+class TCJA(Gate):
+    """The joint attention of the paper: sigmoid(A * B).
+
+    Parameters `tla.weight` (C, C, k_time) and `cla.weight` (T, T, k_channel): k_time C^2 + k_channel T^2 in all.
+
+    >>> block = TCJA(time_steps=4, channels=8)
+    >>> spikes = (torch.rand(4, 2, 8, 5, 5) < 0.1).float()
+    >>> block(spikes).shape, block.gate(spikes).shape
+    (torch.Size([4, 2, 8, 5, 5]), torch.Size([4, 2, 8]))
+    """
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+        super().__init__(time_steps, channels)
+        self.tla = _along_time(time_steps, channels, k_time)
+        self.cla = _along_channels(time_steps, channels, k_channel)
+
+    def branches(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """A and B, each (T, N, C)."""
+        return TLA.scores(self, z), CLA.scores(self, z)
+
+    def scores(self, z: Tensor) -> Tensor:
+        a, b = self.branches(z)
+        return a * b
+
+
+class TCJAAdd(TCJA):
+    """TCJA with additive fusion: sigmoid(A + B)."""
+
+    def scores(self, z: Tensor) -> Tensor:
+        a, b = self.branches(z)
+        return a + b
+
+
+class SE(Gate):
+    """Squeeze-and-excitation over the channels, the same at every step (Hu et al., CVPR 2018), reduction 16."""
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2, reduction: int = 16):
+        super().__init__(time_steps, channels)
+        hidden = max(channels // reduction, 1)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, channels, bias=False)
+        )
+
+    def scores(self, z: Tensor) -> Tensor:
+        return self.mlp(z)
+
+
+class TA(Gate):
+    """Temporal-wise attention of TA-SNN (Yao et al., ICCV 2021): one score a step, from the mean over C, H, W.
+
+    Its threshold at inference is left out: the scores stay soft. The hidden width is at least one.
+    """
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2, reduction: int = 4):
+        super().__init__(time_steps, channels)
+        hidden = max(time_steps // reduction, 1)
+        self.mlp = nn.Sequential(
+            nn.Linear(time_steps, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, time_steps, bias=False)
+        )
+
+    def scores(self, z: Tensor) -> Tensor:
+        steps = self.mlp(z.mean(2).T)  # (N, T)
+        return steps.T[..., None].expand_as(z)
+
+
+class FC(Gate):
+    """One dense layer over all (t, c) at once: T^2 C^2 weights, the cost that the paper argues against."""
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+        super().__init__(time_steps, channels)
+        self.fc = nn.Linear(time_steps * channels, time_steps * channels, bias=False)
+
+    def scores(self, z: Tensor) -> Tensor:
+        t, n, c = z.shape
+        return self.fc(z.transpose(0, 1).reshape(n, t * c)).view(n, t, c).transpose(0, 1)
+
+
+class Conv2d(Gate):
+    """One k_time x k_channel convolution over the (T, C) map: local where TCJA's view is a whole cross."""
+
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+        super().__init__(time_steps, channels)
+        _along_time(time_steps, 1, k_time), _along_channels(1, channels, k_channel)  # the same limits
+        self.conv = nn.Conv2d(1, 1, (k_time, k_channel), bias=False)
+
+    def scores(self, z: Tensor) -> Tensor:
+        kt, kc = self.conv.kernel_size
+        padded = F.pad(z.transpose(0, 1)[:, None], ((kc - 1) // 2, kc // 2, (kt - 1) // 2, kt // 2))
+        return self.conv(padded)[:, 0].transpose(0, 1)
+
+
+ATTENTION = {
+    "TCJA": TCJA,
+    "TLA": TLA,
+    "CLA": CLA,
+    "TCJAadd": TCJAAdd,
+    "SE": SE,
+    "TA": TA,
+    "FC": FC,
+    "Conv2d": Conv2d,
+}

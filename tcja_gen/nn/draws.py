@@ -1,0 +1,49 @@
+"""Random numbers for a batch of N images, each row its own.
+
+A layer that needs chance asks for `uniform(*shape)` and gets (N, *shape). Where the numbers come from is decided
+outside: one generator per image when sampling, so that image i never depends on its neighbours; one generator per
+training step, drawn for the global batch and sliced, so that a run does not depend on the number of processes and a
+resumed run needs no random state. Numbers are drawn on the CPU, so every device sees the same ones.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class ImageDraws:
+    """One generator per image, from its seed: row i depends on seeds[i] and the calls made, on nothing else."""
+
+    def __init__(self, seeds: Sequence[int] | Tensor, device: torch.device | str = "cpu"):
+        self.generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(N, *shape) in [0, 1)."""
+        return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
+
+
+class StepDraws:
+    """Draws of one training step: rows `rank::world` of what (seed, step) gives for the global batch."""
+
+    def __init__(self, seed: int, step: int, batch: int, rank: int = 0, world: int = 1, device="cpu"):
+        self.generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+        self.batch, self.rows, self.device = batch, slice(rank, None, world), device
+
+    def __len__(self) -> int:
+        return len(range(self.batch)[self.rows])
+
+    def uniform(self, *shape: int) -> Tensor:
+        """(N, *shape) in [0, 1)."""
+        return torch.rand(self.batch, *shape, generator=self.generator)[self.rows].to(self.device)
+
+    def coin(self) -> float:
+        """One number in [0, 1) for the whole step, the same on every process."""
+        return torch.rand((), generator=self.generator).item()
+
+
+Draws = ImageDraws | StepDraws

@@ -1,0 +1,231 @@
+"""Latent spikes z (T, N, L): a posterior to train with, a prior to sample from.
+
+A latent is a protocol of two methods, so that a new one is one class:
+
+    infer(h, draws, progress) -> z, divergence     h (T, N, L) the encoder's spikes, divergence a scalar
+    sample(draws) -> z
+
+`BernoulliLatent` is FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022). Both nets see the
+latent of the previous step; each gives k bits for every latent channel at every step, and z is one of the k, drawn
+uniformly: a Bernoulli variable whose probability is the mean of its k bits.
+
+    posterior  q(z_t | x_<=t, z_<t)    input: encoder spikes and z_{t-1} side by side
+    prior      p(z_t | z_<t)           input: z_{t-1}                          z_0 = 0
+
+The nets are causal in time and keep their membranes from step to step, so a sequence costs T steps. FSVAE's code runs
+the whole prefix again for every step, which is the same in evaluation mode; in training it normalises each prefix by
+its own statistics, so what is fed back differs from what is returned in about 18 % of the bits. Here the pass that
+draws z normalises by the running statistics. `passes="prefixes"` does it as the code does.
+"""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .draws import Draws
+from .layers import linear_block
+from .neurons import PRESETS, Neuron
+
+PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
+
+
+@dataclass(frozen=True)
+class ScheduledSampling:
+    """How often the prior, in training, sees its own z in place of the posterior's.
+
+    With probability `start` at the beginning to `end` at the end of training, for steps t >= first. `replace`:
+    "draw" takes one of the prior's k bits, as generation does, for each image apart; "vote" is FSVAE's code: one
+    decision per batch, and the majority of the k bits.
+    """
+
+    start: float = 0.1
+    end: float = 0.3
+    first: int = 5
+    replace: str = "draw"
+
+    def __post_init__(self):
+        if self.replace not in ("draw", "vote"):
+            raise ValueError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
+
+    def probability(self, progress: float) -> float:
+        return self.start + (self.end - self.start) * progress
+
+
+def psp(p: Tensor) -> Tensor:
+    """Postsynaptic potential of firing probabilities p (T, ...): s_t = s_{t-1} + (p_t - s_{t-1}) / tau, s_0 = 0."""
+    s, out = torch.zeros_like(p[0]), []
+    for frame in p.unbind(0):
+        s = s + (frame - s) / PSP_TAU
+        out.append(s)
+    return torch.stack(out)
+
+
+def mmd(q: Tensor, p: Tensor) -> Tensor:
+    """Mean over (T, N, L) of the squared difference of the PSPs, as FSVAE's code has it."""
+    return (psp(q) - psp(p)).square().mean()
+
+
+def mmd_sum(q: Tensor, p: Tensor) -> Tensor:
+    """The same summed over T and L, FSVAE's paper: its kernel is the inner product of the PSPs."""
+    return (psp(q) - psp(p)).square().sum((0, 2)).mean()
+
+
+def kl(q: Tensor, p: Tensor, eps: float = 1e-2) -> Tensor:
+    """Bernoulli KL(q || p) summed over T and L, mean over N, in nats; eps keeps the logarithms finite."""
+    q, p = q.float(), p.float()
+    positive = q * ((q + eps).log() - (p + eps).log())
+    negative = (1 - q) * ((1 - q + eps).log() - (1 - p + eps).log())
+    return (positive + negative).sum((0, 2)).mean()
+
+
+DIVERGENCES = {"mmd": mmd, "mmd-sum": mmd_sum, "kl": kl}
+
+
+class BitNet(nn.Module):
+    """Three linear blocks (tdBN with alpha = 2) from (T, N, inputs) to k bits a latent channel, (T, N, L, k)."""
+
+    def __init__(self, inputs: int, latent: int, k: int, neuron: Neuron):
+        super().__init__()
+        self.latent, self.k = latent, k
+        widths = [inputs, 2 * latent, 4 * latent, k * latent]
+        self.blocks = nn.ModuleList(
+            linear_block(a, b, neuron, alpha=2.0) for a, b in zip(widths, widths[1:], strict=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return x.unflatten(-1, (self.latent, self.k))
+
+    def step(self, x: Tensor, membranes: list[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
+        """One time step: x (N, inputs) -> bits (N, L, k), and the membranes for the next."""
+        after = []
+        for block, v in zip(self.blocks, membranes, strict=True):
+            x, v = block.step(x, v)
+            after.append(v)
+        return x.unflatten(-1, (self.latent, self.k)), after
+
+    def rest(self) -> list[Tensor | None]:
+        return [None] * len(self.blocks)
+
+
+def choose(bits: Tensor, j: Tensor) -> Tensor:
+    """One of k: bits (..., L, k), j (..., L) in 0..k-1 -> (..., L)."""
+    return bits.gather(-1, j[..., None])[..., 0]
+
+
+class BernoulliLatent(nn.Module):
+    """FSVAE's latent of `latent` channels with `k` bits each. See the module's text."""
+
+    def __init__(
+        self,
+        latent: int,
+        time_steps: int,
+        neuron: Neuron = PRESETS["tcja"],
+        k: int = 20,
+        divergence: str = "mmd",
+        scheduled: ScheduledSampling | None = ScheduledSampling(),
+        passes: str = "steps",
+    ):
+        super().__init__()
+        if divergence not in DIVERGENCES:
+            raise ValueError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
+        if passes not in ("steps", "prefixes"):
+            raise ValueError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
+        self.latent, self.time_steps, self.k = latent, time_steps, k
+        self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
+        self.posterior = BitNet(2 * latent, latent, k, neuron)
+        self.prior = BitNet(latent, latent, k, neuron)
+
+    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+        """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L), and the divergence from the prior.
+
+        Gradient flows through the drawn bits to the posterior, and through all k bits of both nets to the divergence.
+        `progress` in [0, 1] sets the probability of scheduled sampling; in evaluation mode there is none.
+        """
+        j = self._indices(draws)
+        fed = self._draw_posterior(h, j)  # z_0 .. z_{T-1}, without gradient
+        q = self.posterior(torch.cat([h, fed], -1))  # (T, N, L, k)
+        z = choose(q, j)
+        seen = shift(z.detach())
+        if self.training and self.scheduled:
+            seen = self._mix(seen, draws, progress)
+        p = self.prior(seen)
+        return z, self.divergence(q.mean(-1), p.mean(-1))
+
+    def sample(self, draws: Draws) -> Tensor:
+        """z (T, N, L) from the prior, one row of draws an image."""
+        j = self._indices(draws)
+        z = [torch.zeros_like(j[0], dtype=torch.get_default_dtype())]
+        membranes = self.prior.rest()
+        for t in range(self.time_steps):
+            bits, membranes = self.prior.step(z[-1], membranes)
+            z.append(choose(bits, j[t]))
+        return torch.stack(z[1:])
+
+    def _indices(self, draws: Draws) -> Tensor:
+        """j (T, N, L), uniform in 0..k-1."""
+        return (draws.uniform(self.time_steps, self.latent) * self.k).long().transpose(0, 1)
+
+    @torch.no_grad()
+    def _draw_posterior(self, h: Tensor, j: Tensor) -> Tensor:
+        """z_0 .. z_{T-1}: what the posterior is fed, (T, N, L)."""
+        z = [torch.zeros_like(h[0])]
+        if self.passes == "prefixes":
+            for t in range(1, self.time_steps):
+                bits = self.posterior(torch.cat([h[:t], torch.stack(z)], -1))[-1]
+                z.append(choose(bits, j[t - 1]))
+            return torch.stack(z)
+        with running_statistics(self.posterior):
+            membranes = self.posterior.rest()
+            for t in range(self.time_steps - 1):
+                bits, membranes = self.posterior.step(torch.cat([h[t], z[-1]], -1), membranes)
+                z.append(choose(bits, j[t]))
+        return torch.stack(z)
+
+    @torch.no_grad()
+    def _mix(self, seen: Tensor, draws: Draws, progress: float) -> Tensor:
+        """Scheduled sampling: some of z_1 .. z_{T-1} (rows 1.. of `seen`) replaced by the prior's own."""
+        first, p = self.scheduled.first, self.scheduled.probability(progress)
+        mixed, membranes = list(seen.unbind(0)), self.prior.rest()
+        for t in range(self.time_steps - 1):  # the bits of step t become the input of step t + 1
+            swap = self._swap(draws, p) if t >= first else torch.zeros(1, 1, dtype=torch.bool)
+            if self.passes == "steps":
+                with running_statistics(self.prior):
+                    bits, membranes = self.prior.step(mixed[t], membranes)
+            elif swap.any():
+                bits = self.prior(torch.stack(mixed[: t + 1]))[-1]
+            if swap.any():
+                mixed[t + 1] = torch.where(swap.to(seen.device), self._own(bits, draws), mixed[t + 1])
+        return torch.stack(mixed)
+
+    def _swap(self, draws: Draws, p: float) -> Tensor:
+        """Which images take the prior's z, (N, 1)."""
+        if self.scheduled.replace == "vote":
+            return torch.tensor([[draws.coin() < p]])
+        return draws.uniform(1) < p
+
+    def _own(self, bits: Tensor, draws: Draws) -> Tensor:
+        """The prior's z (N, L) of its bits (N, L, k)."""
+        u = draws.uniform(self.latent)
+        if self.scheduled.replace == "vote":
+            return (bits.mean(-1) + 1e-3 * (u - 0.5) > 0.5).to(bits.dtype)  # the noise only breaks ties
+        return choose(bits, (u * self.k).long())
+
+
+def shift(z: Tensor) -> Tensor:
+    """z_1 .. z_T -> z_0 .. z_{T-1} with z_0 = 0."""
+    return torch.cat([torch.zeros_like(z[:1]), z[:-1]])
+
+
+@contextmanager
+def running_statistics(net: nn.Module):
+    """Normalise by running statistics inside, and leave them alone."""
+    training = net.training
+    net.eval()
+    try:
+        yield
+    finally:
+        net.train(training)

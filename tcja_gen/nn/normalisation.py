@@ -1,0 +1,149 @@
+"""Threshold-dependent batch normalisation (tdBN; Zheng et al., AAAI 2021, as FSVAE uses it) and the neurons behind it.
+
+    I = gamma * alpha * gain * (x - mean) / sqrt(var + eps) + beta        gamma = 1, beta = 0 at the start
+
+Mean and variance are taken per channel over time, batch and space together. The gain follows from the neuron that
+receives the current (`Neuron.gain`): V_threshold, times tau where the neuron divides its input by tau. Without that
+factor the paper's neuron hardly fires and a spiking VAE learns little more than the mean image.
+
+Normalisation and neurons are one operation: the normalised current never reaches memory, only x is kept for the
+backward pass, and with `fused` the loops are compiled. A static frame has its own variance; for T equal frames it is
+the same number, only the running variance's n / (n - 1) counts N*H*W values rather than T times as many.
+"""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .neurons import PRESETS, Neuron, compiled, lif_step, run, run_backward
+
+
+class NormLIF(nn.Module):
+    """tdBN and LIF over (T, N, C, ...), or over one static frame (N, C, ...) with `steps` = T. Keeps no membrane.
+
+    In training under `torch.distributed` the statistics are those of the whole batch over all processes (which must
+    hold equal shares), so a run does not depend on how many processes share the batch.
+    """
+
+    def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, eps=1e-5, momentum=0.1):
+        super().__init__()
+        self.neuron, self.scale = neuron, alpha * neuron.gain
+        self.eps, self.momentum = eps, momentum
+        self.fused = False  # set by `fuse`
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        frame = x.shape if steps else x.shape[1:]
+        if len(frame) < 2 or frame[1] != len(self.weight):
+            raise ValueError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
+        planes = x.reshape(1 if steps else x.shape[0], *frame[:2], -1)  # (T or 1, N, C, P)
+        spikes = _NormLIF.apply(planes, self.weight, self.bias, self, steps or x.shape[0])
+        return spikes.view(-1, *frame)
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
+        a, b = self.affine(self.running_mean, self.running_var)
+        spikes, v = lif_step(a * x.float() + b, v, self.neuron)
+        return spikes.to(x.dtype), v
+
+    def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+        """(a, b), each (C,): the normalised current is a x + b."""
+        a = self.weight * self.scale * torch.rsqrt(var + self.eps)
+        return a, self.bias - mean * a
+
+    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance (C,) of x (T, N, C, P) over all processes; updates the running ones."""
+        mean, var = (compiled(_moments) if self.fused else _moments)(x.detach())
+        n = x.numel() // x.shape[2]
+        if world() > 1:
+            local = mean
+            mean = _average(local)
+            var = _average(var + (local - mean).square())
+            n *= world()
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        return mean, var
+
+    def extra_repr(self) -> str:
+        return f"{len(self.weight)}, scale={self.scale:g}, {self.neuron}"
+
+
+class _NormLIF(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: NormLIF, steps: int) -> Tensor:
+        if layer.training:
+            mean, var = layer.statistics(x)
+        else:
+            mean, var = layer.running_mean.clone(), layer.running_var.clone()
+        ctx.save_for_backward(x, weight, bias, mean, var)
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.fused
+        a, b = layer.affine(mean, var)
+        return (compiled(_spikes) if layer.fused else _spikes)(x.data, a.data, b.data, layer.neuron, steps)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight, bias, mean, var = ctx.saved_tensors
+        neuron, steps, scale, eps, training, fused = ctx.settings
+        rstd = torch.rsqrt(var + eps)
+        a = weight * scale * rstd
+        b = bias - mean * a
+        backward, finish = (compiled(_currents_backward), compiled(_finish)) if fused else (_currents_backward, _finish)
+        g, sums, products = backward(
+            x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
+        )
+        n = x.numel() // x.shape[2]
+        mean_g, mean_gx = (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
+        gx = finish(g, x.data, a.data, mean.data, rstd.data, mean_g, mean_gx)
+        return gx, products * scale, sums, None, None
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance per channel, in float32, two passes."""
+    x = x.float()
+    mean = x.mean((0, 1, 3))
+    return mean, (x - mean[:, None]).square().mean((0, 1, 3))
+
+
+def _spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, steps: int) -> Tensor:
+    return run(x, None, (a[:, None], b[:, None]), neuron, steps)
+
+
+def _currents_backward(
+    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dL/dI like x, and per channel the sums of dL/dI and of dL/dI times the normalised input."""
+    grads, _ = run_backward(x, None, (a[:, None], b[:, None]), grad, neuron, steps)
+    normalised = [(frame.float() - mean[:, None]) * rstd[:, None] for frame in x.unbind(0)]
+    sums = sum(g.sum(2) for g in grads).sum(0)
+    products = sum((g * y).sum(2) for g, y in zip(grads, normalised, strict=True)).sum(0)
+    return torch.stack(grads).to(x.dtype), sums, products
+
+
+def _finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+    """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
+    y = (x.float() - mean[:, None]) * rstd[:, None]
+    return (a[:, None] * (g.float() - mean_g[:, None] - y * mean_gx[:, None])).to(x.dtype)
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _average(x: Tensor) -> Tensor:
+    """Mean over all processes."""
+    if world() == 1:
+        return x
+    x = x.clone()
+    dist.all_reduce(x)
+    return x / world()
+
+
+def fuse(module: nn.Module, fused: bool = True) -> nn.Module:
+    """Run the normalisation and neurons of every layer inside `module` through loops compiled by `torch.compile`."""
+    for layer in module.modules():
+        if isinstance(layer, NormLIF):
+            layer.fused = fused
+    return module

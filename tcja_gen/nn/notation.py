@@ -1,0 +1,109 @@
+"""The papers' notation of an architecture, as a parser: "32C3s2-TCJA-64C3s2-TCJA" -> typed words.
+
+    32C3s2       convolution, 32 channels, 3 x 3, stride 2 (1 if left out), then tdBN and neurons
+    32T3s2       the same with a transposed convolution that multiplies the size by its stride
+    128FC        linear layer, then tdBN and neurons
+    MP2  AP2     max or average pooling over 2 x 2
+    DP.5         dropout of half of the inputs, the same ones at every time step
+    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel
+
+Convolutions are padded by k // 2. Without numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
+"""
+
+import re
+from dataclasses import dataclass
+
+from .attention import ATTENTION
+
+
+@dataclass(frozen=True)
+class Conv:
+    channels: int
+    kernel: int
+    stride: int = 1
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Linear:
+    features: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    kind: str  # "max" or "average"
+    size: int
+
+
+@dataclass(frozen=True)
+class Dropout:
+    p: float
+
+
+@dataclass(frozen=True)
+class Attention:
+    kind: str  # a key of ATTENTION
+    kernels: tuple[int, int] | None = None  # k_time, k_channel
+
+
+Word = Conv | Linear | Pool | Dropout | Attention
+
+_N = r"([1-9]\d*)"
+_WORDS = {
+    rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
+    rf"{_N}FC": lambda n: Linear(int(n)),
+    rf"(MP|AP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average"}[kind], int(k)),
+    r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
+    rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?": lambda kind, kt, kc: Attention(
+        kind, (int(kt), int(kc)) if kt else None
+    ),
+}
+
+
+def parse(notation: str) -> tuple[Word, ...]:
+    """Words of a notation, in order. ValueError that points at the first word that is none."""
+    words = []
+    position = 0
+    for text in notation.split("-"):
+        word = _parse_word(text)
+        if word is None:
+            raise ValueError(
+                f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
+                f"words look like 32C3s2, 32T3s2, 128FC, MP2, AP2, DP.5, {', '.join(ATTENTION)}, TCJA(4,2)"
+            )
+        words.append(word)
+        position += len(text) + 1
+    return tuple(words)
+
+
+def _parse_word(text: str) -> Word | None:
+    for pattern, build in _WORDS.items():
+        if found := re.fullmatch(pattern, text):
+            return build(*found.groups())
+    return None
+
+
+def mirror(notation: str) -> str:
+    """Notation of the decoder that mirrors a convolutional encoder, FSVAE's way.
+
+    Channels in reverse from the last stage but one, the first repeated for the last doubling; each stage keeps the
+    stride and the attention of the stage that it undoes.
+
+    >>> mirror("32C3s2-TCJA-64C3s2-TCJA")
+    '32T3s2-TCJA-32T3s2-TCJA'
+    """
+    stages: list[tuple[Conv, str]] = []  # a convolution and the attention behind it
+    for text in notation.split("-"):
+        word = parse(text)[0]
+        if isinstance(word, Conv):
+            stages.append((word, ""))
+        elif isinstance(word, Attention) and stages:
+            stages[-1] = (stages[-1][0], stages[-1][1] + "-" + text)
+        else:
+            raise ValueError(f"notation {notation!r}: {text!r} has no mirror image; write the decoder out")
+    channels = [stage.channels for stage, _ in stages]
+    outputs = channels[-2::-1] + channels[:1]  # c_{n-1} ... c_1, c_1
+    return "-".join(
+        f"{c}T{stage.kernel}" + (f"s{stage.stride}" if stage.stride > 1 else "") + attention
+        for c, (stage, attention) in zip(outputs, reversed(stages), strict=True)
+    )

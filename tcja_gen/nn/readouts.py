@@ -1,0 +1,44 @@
+"""From a decoder's spikes to an image: a weighted sum over time, linear, then tanh.
+
+membrane   w_t = 0.8^(T-1-t), the membrane of a neuron that never fires (FSVAE); the weights are not normalised
+mean       w_t = 1 / T, the average over time, as the TCJA paper's generator is described
+"""
+
+import torch
+from torch import Tensor, nn
+
+DECAY = 0.8
+READOUTS = ("membrane", "mean")
+
+
+def readout_weights(kind: str, time_steps: int) -> Tensor:
+    """Weights w (T,) of the steps; those of the first t steps alone are w' = readout_weights(kind, t)."""
+    if kind not in READOUTS:
+        raise ValueError(f"unknown readout {kind!r}; known: {', '.join(READOUTS)}")
+    if kind == "mean":
+        return torch.full((time_steps,), 1 / time_steps)
+    return DECAY ** torch.arange(time_steps - 1, -1, -1).float()
+
+
+class Readout(nn.Module):
+    """tanh(sum over t of w_t layer(x_t)) for a linear `layer`, which runs once, on sum over t of w_t x_t."""
+
+    def __init__(self, kind: str, time_steps: int):
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("weights", readout_weights(kind, time_steps), persistent=False)
+
+    def forward(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        """x (T, N, C, H, W) -> (N, C', H, W) in (-1, 1), float32."""
+        return self._read(x, self.weights, layer)
+
+    def prefixes(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        """What would be read after 1, 2, ... T steps: (T, N, C', H, W). The last one is `forward`."""
+        times = range(1, len(x) + 1)
+        return torch.stack([self._read(x[:t], readout_weights(self.kind, t).to(x.device), layer) for t in times])
+
+    @staticmethod
+    def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        total = torch.tensordot(w.to(x.dtype), x, dims=1)
+        y = layer(total)
+        return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))

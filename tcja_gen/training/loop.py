@@ -1,0 +1,381 @@
+"""The training loop: AdamW, warm-up and cosine, moving average, checkpoints, and a run that can be killed any time.
+
+A step is a function of the weights, the seed and the step's number: batches, augmentation, latent draws and dropout
+all follow from (seed, step). So N steps equal N/2, a killed process and N/2 more, bit for bit on a CPU; and two
+processes, each with its share of every batch, follow the same course as one.
+"""
+
+import math
+import signal
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from .. import config as configs
+from ..config import Config
+from ..data import Batches, load_images
+from ..evaluation import pictures
+from ..models import SpikingVAE, store
+from ..nn import StepDraws, fuse
+from ..process import can_compile, start
+from . import activity, checkpoints, runs
+
+GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
+VALIDATION = 1024  # images, at most, that a checkpoint is judged by
+
+
+class Diverged(RuntimeError):
+    """The loss is no number any more."""
+
+
+@dataclass
+class Run:
+    """A training run on disk: its folder, the last step done, and the model of its last checkpoint."""
+
+    folder: Path
+    step: int
+    finished: bool  # False if it was asked to stop before its last step
+
+    @property
+    def model(self) -> SpikingVAE:
+        return store.load(self.folder)
+
+
+def train(config: Config | str | Path | None = None, *, quiet: bool = False, **overrides) -> Run:
+    """Trains a generator and returns its `Run`.
+
+    config: a `Config`, a TOML file, or None for the defaults (the embedded digits). Overrides are fields of `Config`,
+    model=dict(...) those of the model: train(data="mnist", steps=9000, model=dict(time_steps=8)).
+    """
+    base = config if isinstance(config, Config) else configs.load(config) if config else Config()
+    return Trainer(configs.update(base, overrides), quiet=quiet).run()
+
+
+def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
+    """Goes on with a run from its last checkpoint, whatever ended it. Only settings that cannot change the result
+    (devices, logging, where the data are) may be overridden."""
+    folder = Path(run)
+    if not (folder / "config.toml").is_file():
+        raise FileNotFoundError(f"{folder}: no run to resume here (config.toml is missing)")
+    saved = configs.load(folder / "config.toml")
+    config = configs.update(saved, overrides)
+    if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
+        raise ValueError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
+    return Trainer(config, folder, quiet=quiet).run()
+
+
+class Trainer:
+    """One run from its config (or, with `folder`, from its last checkpoint) to its end."""
+
+    def __init__(self, config: Config, folder: Path | None = None, quiet: bool = False):
+        self.process = start(config.device)
+        self.device = self.process.device
+        state = checkpoints.read(folder) if folder else None
+
+        sizes = {"size": config.model.image_size or None, "channels": config.model.image_channels or None}
+        source = {"root": config.data_root, "download": config.download}
+        data = load_images(config.data, "train", **sizes, **source)
+        if data.images.shape[-1] != data.images.shape[-2]:
+            raise ValueError(f"{config.data}: images must be square, these are {tuple(data.images.shape[-2:])}")
+        shape = {"image_size": data.images.shape[-1], "image_channels": data.images.shape[1]}
+        self.config = config = replace(config, model=replace(config.model, **shape))
+        validation = load_images(config.data, "validation", **sizes, **source)
+        self.validation = validation.images[:VALIDATION].float() / 255
+        facts = {"name": data.name, "fingerprint": data.fingerprint, "images": len(data)}
+        if state and state["data"] != data.fingerprint:
+            raise ValueError(f"{folder}: the images of {config.data!r} are not those that this run was trained on")
+
+        torch.manual_seed(config.seed)
+        self.model = SpikingVAE(**asdict(config.model)).to(self.device)
+        if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
+            fuse(self.model)
+        self.batches = Batches(
+            data,
+            config.batch,
+            seed=config.seed,
+            flip=config.flip,
+            shift=config.shift,
+            rank=self.process.rank,
+            world=self.process.world,
+            device=self.device,
+        )
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
+        average = moving_average(config.ema)
+        self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+        self.step, self.best = 0, math.inf
+        if state:
+            self._restore(state)
+
+        self.folder = folder or self._share(runs.new_folder(config) if self.process.first else None)
+        self.provenance = {
+            "run": self.folder.name,
+            "data": facts,
+            "seed": config.seed,
+            "versions": runs.versions(),
+        }
+        self.log = None
+        if self.process.first:
+            runs.forget_after(self.folder, self.step)
+            self.log = runs.Log(self.folder, quiet)
+            self._describe(facts, resumed=bool(state))
+
+    def _rate(self, step: int) -> float:
+        """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0."""
+        warmup, steps = self.config.warmup, self.config.steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+    def run(self) -> Run:
+        """All steps that are left. Ctrl-C, or a signal to end, saves after the step in hand."""
+        model = self.model
+        if self.process.world > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            model = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
+        self.model.train()
+        with stopping() as stop:
+            window, since = [], time.monotonic()
+            while self.step < self.config.steps:
+                watching = (self.step + 1) % self.config.log_every == 0
+                with activity.watch(self.model) if watching else nullcontext() as seen:
+                    window.append(self._step(model))
+                if watching:
+                    self._report(window, seen, time.monotonic() - since)
+                    window, since = [], time.monotonic()
+                if self._due(self.config.checkpoint_every):
+                    self._checkpoint()
+                if self.config.sample_every and self._due(self.config.sample_every):
+                    self._pictures()
+                if self._any(stop.asked):
+                    break
+        return self._finish(window)
+
+    def _due(self, every: int) -> bool:
+        return self.step % every == 0 and self.step < self.config.steps
+
+    def _step(self, model: nn.Module) -> dict[str, Tensor]:
+        """One optimiser step; its losses, still on the device."""
+        config, process = self.config, self.process
+        torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)  # dropout
+        x = self.batches.at(self.step)
+        draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            losses = model(x, draws, self.step / config.steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        self.optimizer.step()
+        self.schedule.step()
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        self.step += 1
+        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
+
+    # what a run tells
+
+    def _report(self, window: list[dict[str, Tensor]], seen: dict, seconds: float) -> None:
+        """Means over the steps since the last report; stops the run if one was not finite."""
+        means = self._check(window)
+        rates = activity.summary(seen)
+        if not self.log:
+            return
+        speed = len(window) * self.config.batch / seconds
+        left = (self.config.steps - self.step) * seconds / len(window)
+        self.log.record(
+            self.step,
+            {
+                **means,
+                "lr": self.schedule.get_last_lr()[0],
+                "images_per_second": speed,
+                "peak_memory_mb": peak_memory(self.device),
+                "firing_rate": rates["rate"],
+                "dead": rates["dead"],
+                "layers": rates["layers"],
+            },
+        )
+        self.log.say(
+            f"step {self.step}/{self.config.steps}  loss {means['loss']:.4f}  "
+            f"reconstruction {means['reconstruction']:.4f}  divergence {means['divergence']:.4f}  "
+            f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  {speed:.0f} images/s  {clock(left)} left"
+        )
+
+    def _check(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
+        """Means of the losses of some steps over all processes. Diverged, naming the step, if one is not finite."""
+        table = torch.stack([torch.stack([value.float() for value in losses.values()]) for losses in window])
+        if self.process.world > 1:
+            dist.all_reduce(table)
+            table /= self.process.world
+        table = table.cpu()
+        bad = (~table[:, 0].isfinite()).nonzero()
+        if len(bad):
+            step = self.step - len(window) + int(bad[0]) + 1
+            raise Diverged(
+                f"the loss of step {step} is {table[int(bad[0]), 0].item()}; the last good checkpoint is kept in "
+                f"{self.folder}; try a lower --lr or --precision fp32"
+            )
+        return dict(zip(window[0], table.mean(0).tolist(), strict=True))
+
+    def _describe(self, facts: dict, resumed: bool) -> None:
+        runs.write_json(self.folder / "environment.json", runs.environment(self.device, self.process.world, facts))
+        parameters = sum(p.numel() for p in self.model.parameters())
+        self.log.say(
+            f"{'resuming at step ' + str(self.step) if resumed else 'training'}: {facts['images']} images of "
+            f"{facts['name']}, {parameters:,} parameters, T = {self.config.model.time_steps}, on {self.device}"
+            + (f" in {self.process.world} processes" if self.process.world > 1 else "")
+            + f"; run folder {self.folder}"
+        )
+
+    # what a run leaves
+
+    def _checkpoint(self) -> None:
+        """Weights, state and scores on validation images. "best" is chosen by them, never by test images."""
+        model = self._averaged()
+        score = self._validate(model)
+        better = score["loss"] < self.best
+        self.best = min(score["loss"], self.best)
+        if self.process.first:
+            self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
+            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.ema else "raw"}
+            path = checkpoints.write(
+                self.folder,
+                self.step,
+                model,
+                asdict(self.config.model),
+                {**provenance, "validation": score},
+                self._state(),
+            )
+            if better:
+                checkpoints.point(self.folder, "best", path.name)
+            checkpoints.prune(self.folder, self.config.keep_every)
+
+    @torch.no_grad()
+    def _validate(self, model: SpikingVAE) -> dict[str, float]:
+        """Losses of the averaged weights on validation images, the same draws every time."""
+        training = model.training
+        model.eval()
+        draws = StepDraws(0, 0, len(self.validation), device=self.device)
+        losses = model(self.validation.to(self.device) * 2 - 1, draws)
+        model.train(training)
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _pictures(self) -> None:
+        if not self.process.first:
+            return
+        model, name = self._averaged(), f"step-{self.step:06d}.png"
+        pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
+        originals = self.validation[: GRID // 2]
+        pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
+        pictures.save_grid(pairs, self.folder / "reconstructions" / name)
+
+    def _averaged(self) -> SpikingVAE:
+        """The model that is sampled and kept."""
+        return self.ema.module if self.ema else self.model
+
+    def _state(self) -> dict:
+        return {
+            "data": self.provenance["data"]["fingerprint"],
+            "best": self.best,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": {"last_epoch": self.schedule.last_epoch, "_last_lr": self.schedule._last_lr},
+            "ema": self.ema.state_dict() if self.ema else {},
+        }
+
+    def _restore(self, state: dict) -> None:
+        self.step, self.best = state["step"], state["best"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+
+    def _finish(self, window: list) -> Run:
+        finished = self.step >= self.config.steps
+        if window:
+            self._check(window)  # never keep weights of a step that failed
+        self._checkpoint()
+        self._pictures()
+        if self.log:
+            if finished:
+                self.log.say(f"done: {self.folder}; look at it: tcja-gen show {self.folder}")
+            else:
+                self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {self.folder}")
+            self.log.close()
+        if self.process.world > 1:
+            dist.barrier()
+        return Run(self.folder, self.step, finished)
+
+    # processes
+
+    def _share(self, path: Path | None) -> Path:
+        """The first process's path, on all of them."""
+        if self.process.world == 1:
+            return path
+        box = [path]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def _any(self, flag: bool) -> bool:
+        if self.process.world == 1:
+            return flag
+        votes = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(votes)
+        return votes.item() > 0
+
+
+def moving_average(decay: float):
+    """Exponential moving average for `AveragedModel`, short-sighted at first: decay (1 + n) / (10 + n) at most."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+
+    return update
+
+
+@contextmanager
+def stopping():
+    """Within, SIGINT and SIGTERM set `.asked` of the yielded object; a second one does what it always does."""
+
+    class Stop:
+        asked = False
+
+    def ask(number, _):
+        Stop.asked = True
+        signal.signal(number, before[number])
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, ask)
+    except ValueError:  # not in the main thread: signals are not ours
+        pass
+    try:
+        yield Stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def peak_memory(device: torch.device) -> float:
+    """Largest memory so far in MB: of the device, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

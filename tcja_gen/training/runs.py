@@ -1,0 +1,121 @@
+"""The folder of a run, and all that is written into it apart from checkpoints.
+
+config.toml          resolved settings; training from this file repeats the run
+environment.json     command, versions, devices, data and its fingerprint
+log.txt  stats.jsonl  events.out.tfevents.*
+samples/step-000500.png  reconstructions/step-000500.png
+checkpoints/ ...     see `checkpoints`
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from ..config import Config, dump
+
+PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
+
+
+def new_folder(config: Config) -> Path:
+    """Creates the run's folder: `config.out`, or runs/ with the next number. Refuses one that holds a run."""
+    if config.out:
+        path = Path(config.out)
+    else:
+        taken = [int(p.name[:5]) for p in Path("runs").glob("[0-9][0-9][0-9][0-9][0-9]-*")]
+        path = Path("runs") / f"{max(taken, default=-1) + 1:05d}-{Path(config.data).stem}"
+    if (path / "config.toml").exists():
+        raise ValueError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
+    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+    (path / "config.toml").write_text(dump(config))
+    return path
+
+
+def environment(device: torch.device, world: int, data: dict) -> dict:
+    """Facts that a reader needs to repeat or to doubt a result."""
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "versions": versions(),
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "threads": torch.get_num_threads(),
+        "processes": world,
+        "data": data,
+    }
+
+
+def write_json(path: Path, values: dict) -> None:
+    path.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+class Log:
+    """Lines for people (stderr and log.txt), records for programs (stats.jsonl and TensorBoard)."""
+
+    def __init__(self, folder: Path, quiet: bool = False):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.quiet = quiet
+        self.text = open(folder / "log.txt", "a", buffering=1)
+        self.stats = open(folder / "stats.jsonl", "a", buffering=1)
+        self.board = SummaryWriter(str(folder), flush_secs=30)
+
+    def say(self, line: str) -> None:
+        self.text.write(line + "\n")
+        if not self.quiet:
+            print(line, file=sys.stderr, flush=True)
+
+    def record(self, step: int, values: dict) -> None:
+        """Numbers of a step; nested dicts go into stats.jsonl only."""
+        self.stats.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.board.close()
+        self.stats.close()
+        self.text.close()
+
+
+def forget_after(folder: Path, step: int) -> None:
+    """Drops the records of steps after `step`: a resumed run writes them again."""
+    path = folder / "stats.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue  # a line cut short when the process was killed
+    part = path.with_suffix(".part")
+    part.write_text("".join(kept))
+    os.replace(part, path)
