@@ -72,7 +72,9 @@ class Config:
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
     warmup: int = 100
-    """Steps of linear warm-up; a cosine to 0 follows."""
+    """Steps of linear warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate after the warm-up."""
     weight_decay: float = 1e-3
     """AdamW's."""
     clip: float = 1.0

@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,16 @@ def start(device: str = "auto") -> Process:
     if dist.is_initialized():
         return Process(dist.get_rank(), dist.get_world_size(), chosen)
     return Process(0, 1, chosen)
+
+
+@contextmanager
+def first_ahead(process: Process):
+    """The body runs on the first process, then on the others: for downloads and caches that are there afterwards."""
+    if process.world > 1 and not process.first:
+        dist.barrier()
+    yield
+    if process.world > 1 and process.first:
+        dist.barrier()
 
 
 def keep_memory() -> None:

@@ -23,7 +23,7 @@ from ..data import Batches, load_images
 from ..evaluation import pictures
 from ..models import SpikingVAE, store
 from ..nn import StepDraws, fuse
-from ..process import can_compile, start
+from ..process import can_compile, first_ahead, start
 from . import activity, checkpoints, runs
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
@@ -80,7 +80,8 @@ class Trainer:
 
         sizes = {"size": config.model.image_size or None, "channels": config.model.image_channels or None}
         source = {"root": config.data_root, "download": config.download}
-        data = load_images(config.data, "train", **sizes, **source)
+        with first_ahead(self.process):
+            data = load_images(config.data, "train", **sizes, **source)
         if data.images.shape[-1] != data.images.shape[-2]:
             raise ValueError(f"{config.data}: images must be square, these are {tuple(data.images.shape[-2:])}")
         shape = {"image_size": data.images.shape[-1], "image_channels": data.images.shape[1]}
@@ -129,10 +130,12 @@ class Trainer:
             self._describe(facts, resumed=bool(state))
 
     def _rate(self, step: int) -> float:
-        """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0."""
+        """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
         warmup, steps = self.config.warmup, self.config.steps
         if step < warmup:
             return (step + 1) / (warmup + 1)
+        if self.config.schedule == "constant":
+            return 1.0
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
     def run(self) -> Run:
