@@ -23,7 +23,7 @@ Train spiking image generators with temporal-channel joint attention, sample fro
 
 examples:
   tcja-gen demo
-  tcja-gen train --data mnist --data-root data --download True --model.image-size 32
+  tcja-gen train --data mnist --data-root data --download --model.image-size 32
 
 version: tcja-gen --version
 """
@@ -50,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     try:
         commands.parse(command, arguments[0], arguments[1:]).run()
+    except BrokenPipeError:  # the reader has seen enough: tcja-gen ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, OSError) as error:
         return _fail(error, 2)
     except KeyboardInterrupt:

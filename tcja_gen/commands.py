@@ -5,14 +5,19 @@ Heavy things are imported inside `run`, so that help comes at once.
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from .config import FREE_ON_RESUME, Config, Model, differences, load
+from .config import Config, Model, load
+
+Run = Annotated[Positional[str], arg(metavar="RUN")]
+Data = Annotated[Positional[str], arg(metavar="DATA")]
+
+Number = Annotated[int, tyro.conf.arg(aliases=["--number"])]  # torchrun mistakes --n for an option of its own
 
 DEMO = Config(
     steps=1500,
@@ -27,18 +32,16 @@ DEMO = Config(
 
 def parse(command: type, name: str, arguments: list[str]):
     """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
-    if command is Train:
-        return Train.of(arguments)
-    return tyro.cli(command, prog=f"tcja-gen {name}", args=arguments, description=_help(command), config=_STYLE)
+    asked = _flags(command, name, arguments)
+    if command is not Train:
+        return asked
+    return _flags(command, name, arguments, default=replace(asked, settings=asked.base()))
 
 
-_STYLE = (tyro.conf.FlagCreatePairsOff,)
-
-
-def _help(command: type) -> str:
+def _flags(command: type, name: str, arguments: list[str], **options):
     from inspect import cleandoc
 
-    return cleandoc(command.__doc__)
+    return tyro.cli(command, prog=f"tcja-gen {name}", args=arguments, description=cleandoc(command.__doc__), **options)
 
 
 @dataclass
@@ -52,48 +55,33 @@ class Train:
       torchrun --nproc-per-node 2 -m tcja_gen train experiments/mnist-tcja.toml
     """
 
-    config: Config
-    resume: str | None = None
+    file: Annotated[Positional[str], arg(metavar="[CONFIG.toml]")] = ""
+    """File of settings; flags change them."""
+    resume: Annotated[str, arg(metavar="RUN")] = ""
+    """Folder of a run to go on with, by its own settings."""
+    settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
 
-    @classmethod
-    def of(cls, arguments: list[str]) -> "Train":
-        """The settings of a TOML file or of the run to resume, changed by the flags that are given."""
-        arguments, resume, base = list(arguments), None, Config()
-        if arguments and not arguments[0].startswith("-"):
-            base = load(arguments.pop(0))
-        if "--resume" in arguments:
-            at = arguments.index("--resume")
-            if len(arguments) == at + 1:
-                raise ValueError("--resume needs the folder of a run")
-            resume = arguments[at + 1]
-            del arguments[at : at + 2]
-            if not (Path(resume) / "config.toml").is_file():
-                raise FileNotFoundError(f"{resume}: no run to resume here (config.toml is missing)")
-            base = load(Path(resume) / "config.toml")
-        config = tyro.cli(
-            Config,
-            prog="tcja-gen train [CONFIG.toml | --resume RUN]",
-            args=arguments,
-            default=base,
-            description=_help(cls),
-            config=(*_STYLE, tyro.conf.FlagConversionOff),
-        )
-        return cls(config, resume)
+    def base(self) -> Config:
+        """The settings that flags change: of the file, or of the run to go on with."""
+        if self.file and self.resume:
+            raise ValueError(f"--resume {self.resume} goes on by that run's own settings; leave out {self.file}")
+        if Path(self.file or "-").is_dir():
+            raise ValueError(f"{self.file}: a folder, a .toml file is wanted; --resume {self.file} goes on with a run")
+        if self.resume and not (Path(self.resume) / "config.toml").is_file():
+            raise FileNotFoundError(f"{self.resume}: no run to resume here (config.toml is missing)")
+        path = Path(self.resume) / "config.toml" if self.resume else self.file
+        return load(path) if path else Config()
 
     def run(self) -> None:
         from . import training
 
         if self.resume:
-            saved = load(Path(self.resume) / "config.toml")
-            if changed := differences(saved, self.config, FREE_ON_RESUME):
-                raise ValueError(
-                    f"{self.resume}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run"
-                )
-            run = training.resume(self.resume, **{name: getattr(self.config, name) for name in FREE_ON_RESUME})
+            run = training.resume(self.resume, **asdict(self.settings))
         else:
-            run = training.train(self.config)
+            run = training.train(self.settings)
         if _first():
             print(run.folder)
+        _stop_unless(run.finished)
 
 
 @dataclass
@@ -111,14 +99,13 @@ class Demo:
     """Optimiser steps."""
 
     def run(self) -> None:
-        from dataclasses import replace
-
         from . import training
 
         folder = Path(self.out)
         if (folder / "config.toml").exists():
             raise ValueError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
         run = training.train(replace(DEMO, out=self.out, steps=self.steps))
+        _stop_unless(run.finished)
         Sample(str(run.folder), n=64, out=str(folder / "pictures"), grid=True, film=True).run()
         Reconstruct(str(run.folder), n=32, out=str(folder / "pictures")).run()
         Interpolate(str(run.folder), out=str(folder / "pictures")).run()
@@ -134,17 +121,17 @@ class Sample:
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
     """
 
-    model: Positional[str]
+    model: Run
     """Run folder, checkpoint folder or .safetensors file."""
-    n: int = 64
+    n: Number = 64
     """Number of images, from seeds 0 .. n-1."""
     seeds: str = ""
     """Seeds instead of a number: 0-63, or 3,5,8-11."""
     out: str = "samples"
     """Folder for the pictures."""
-    grid: bool = False
+    grid: FlagCreatePairsOff[bool] = False
     """One picture of all images instead of a file each."""
-    film: bool = False
+    film: FlagCreatePairsOff[bool] = False
     """Also an animated GIF of the images forming over the time steps (the first 64)."""
     which: Literal["last", "best"] = "last"
     """Checkpoint of a run."""
@@ -156,9 +143,7 @@ class Sample:
         from .models import load
 
         place = _start(self.device)
-        seeds = parse_seeds(self.seeds) if self.seeds else list(range(self.n))
-        if not seeds:
-            raise ValueError(f"--n {self.n}: at least one image must be asked for")
+        seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = load(self.model, place.device, self.which)
         images = generate.sample(model, seeds, progress=place.first)
         if not place.first:
@@ -181,13 +166,15 @@ class Reconstruct:
       tcja-gen reconstruct runs/mnist --images my_pictures/ --out pictures
     """
 
-    model: Positional[str]
+    model: Run
     """Run folder, checkpoint folder or .safetensors file."""
     images: str = ""
     """Data set, folder or zip; default: the test images of the run's own data."""
     data_root: str = "data"
     """Folder of the named data sets."""
-    n: int = 32
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch a named data set that is not there."""
+    n: Number = 32
     """Number of images, the first of the set."""
     seed: int = 0
     """Of the latent draws."""
@@ -206,7 +193,7 @@ class Reconstruct:
 
         place = _start(self.device)
         model = load(self.model, place.device, self.which)
-        originals = _images(model, self.images, self.data_root)[: self.n]
+        originals = _images(model, self)[: _at_least_one(self.n)]
         again = generate.reconstruct(model, originals, self.seed, progress=place.first)
         if not place.first:
             return
@@ -228,12 +215,14 @@ class Interpolate:
       tcja-gen interpolate runs/mnist --images mnist --data-root data
     """
 
-    model: Positional[str]
+    model: Run
     """Run folder, checkpoint folder or .safetensors file."""
     images: str = ""
     """Data set, folder or zip whose images 0 and 1, 2 and 3, ... are the ends; default: samples of seeds 0, 1, ..."""
     data_root: str = "data"
     """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch a named data set that is not there."""
     pairs: int = 8
     """Number of pairs, a row each."""
     steps: int = 9
@@ -255,11 +244,11 @@ class Interpolate:
 
         place = _start(self.device)
         if self.steps < 2 or self.pairs < 1:
-            raise ValueError(f"{self.pairs} pairs of {self.steps} steps: at least 1 and 2 are wanted")
+            raise ValueError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
         model = load(self.model, place.device, self.which)
-        ends = _images(model, self.images, self.data_root) / 255 if self.images else model.sample(range(2 * self.pairs))
+        ends = _images(model, self) / 255 if self.images else model.sample(range(2 * self.pairs))
         if len(ends) < 2 * self.pairs:
-            raise ValueError(f"{self.images}: {len(ends)} images, {self.pairs} pairs need {2 * self.pairs}")
+            raise ValueError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if place.first:
             path = Path(self.out) / "interpolations.png"
@@ -279,7 +268,7 @@ class Evaluate:
       tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
     """
 
-    target: Positional[str]
+    target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")]
     """Run folder, checkpoint, or a folder or zip of images."""
     metrics: str = "fad"
     """Names with commas between them."""
@@ -289,15 +278,21 @@ class Evaluate:
     """Data set, where --reference is a file of statistics."""
     data_root: str = "data"
     """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch a named data set that is not there."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
-    autoencoder: str | None = None
+    autoencoder: str = ""
     """Autoencoder for FAD: FSVAE's published .pth, or one of ours."""
-    n: int = 5120
+    size: int = 0
+    """Pixels a side that a folder or zip of images is brought to; 0: its own."""
+    channels: int = 0
+    """1 or 3, that a folder or zip of images is brought to; 0: its own."""
+    n: Number = 5120
     """Images to score."""
     seed: int = 0
     """First of the seeds."""
-    json: bool = False
+    json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
     """File for the record; default: the scores folder of the run."""
@@ -316,7 +311,7 @@ class Evaluate:
         target, folder = self._target(place.device)
         statistics = self.reference if self.reference.endswith(".npz") else None
         data = self.data or ("" if statistics else self.reference)
-        data = data or (target.provenance["data"]["name"] if hasattr(target, "provenance") else "")
+        data = data or (_own_data(target) if folder else "")
         if not data:
             raise ValueError(f"{self.target}: images are scored against something: --reference DATA is missing")
         names = [name.strip() for name in self.metrics.split(",") if name.strip()]
@@ -327,15 +322,18 @@ class Evaluate:
             n=self.n,
             split=self.split,
             reference=statistics,
-            autoencoder=self.autoencoder,
+            autoencoder=self.autoencoder or None,
+            size=self.size or None,
+            channels=self.channels or None,
             root=self.data_root,
+            download=self.download,
             seed=self.seed,
             device=place.device,
             progress=place.first,
         )
         if not place.first:
             return
-        path = Path(self.out) if self.out else folder and folder / f"{'-'.join(names)}.json"
+        path = Path(self.out) if self.out else folder and folder / self._name(names)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             evaluation.write_record(path, record)
@@ -346,11 +344,18 @@ class Evaluate:
         if path:
             print(f"record: {path}", file=sys.stderr)
 
+    def _name(self, metrics: list[str]) -> str:
+        """File for the record: what differs in these makes another file, not an overwritten one."""
+        by = [Path(self.autoencoder).stem] if self.autoencoder else []
+        return "-".join([*metrics, self.split, str(self.n), *by]) + ".json"
+
     def _target(self, device):
         """The model and the folder for its scores, or the path of images and None."""
         from .models import load, store
 
         path = Path(self.target)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such run, checkpoint, folder or zip")
         if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
             model = load(path, device, self.which)
             run = path if (path / "config.toml").is_file() else store.find(path).parent
@@ -370,21 +375,21 @@ class Reference:
       tcja-gen reference mnist --data-root data --size 32 --autoencoder mnist_64.pth
     """
 
-    data: Positional[str]
+    data: Data
     """Data set, folder or zip."""
     data_root: str = "data"
     """Folder of the named data sets."""
-    download: bool = False
+    download: FlagCreatePairsOff[bool] = False
     """Fetch a named data set that is not there."""
-    size: int | None = None
-    """Pixels a side; default: the data's own."""
-    channels: int | None = None
-    """1 or 3; default: the data's own."""
+    size: int = 0
+    """Pixels a side; 0: the data's own."""
+    channels: int = 0
+    """1 or 3; 0: the data's own."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
-    n: int = 5120
+    n: Number = 5120
     """Images of the floor."""
-    autoencoder: str | None = None
+    autoencoder: str = ""
     """Autoencoder in a file; default: trained on the training images."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
@@ -397,11 +402,11 @@ class Reference:
             self.data,
             split=self.split,
             n=self.n,
-            size=self.size,
-            channels=self.channels,
+            size=self.size or None,
+            channels=self.channels or None,
             root=self.data_root,
             download=self.download,
-            autoencoder=self.autoencoder,
+            autoencoder=self.autoencoder or None,
             device=place.device,
             progress=place.first,
         )
@@ -418,19 +423,19 @@ class Check:
       tcja-gen check mnist --data-root data
     """
 
-    data: Positional[str]
+    data: Data
     """Data set, folder or zip."""
     data_root: str = "data"
     """Folder of the named data sets."""
-    size: int | None = None
-    """Pixels a side that are wanted; default: any, but all the same."""
-    channels: int | None = None
-    """1 or 3; default: any, but all the same."""
+    size: int = 0
+    """Pixels a side that are wanted; 0: any, but all the same."""
+    channels: int = 0
+    """1 or 3; 0: any, but all the same."""
 
     def run(self) -> None:
         from .data import check_images
 
-        problems = check_images(self.data, root=self.data_root, size=self.size, channels=self.channels)
+        problems = check_images(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
         for problem in problems:
             print(f"{problem.file}: {problem.reason}")
         print(
@@ -450,7 +455,7 @@ class Show:
       tcja-gen show runs/mnist --out pictures
     """
 
-    folder: Positional[str]
+    folder: Run
     """Run folder."""
     out: str = ""
     """Folder for the figures; default: the run folder's figures."""
@@ -481,11 +486,24 @@ def parse_seeds(text: str) -> list[int]:
     """ "0-3,8" -> [0, 1, 2, 3, 8]."""
     seeds: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.strip().isdigit() or (last and not last.strip().isdigit()):
+        first, _, last = (word.strip() for word in part.partition("-"))
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 2**63):
             raise ValueError(f"--seeds {text}: cannot read {part!r}; write 0-63 or 3,5,8-11")
-        seeds += range(int(first), int(last or first) + 1)
+        seeds += range(int(first), int(last) + 1)
     return seeds
+
+
+def _at_least_one(n: int) -> int:
+    if n < 1:
+        raise ValueError(f"--n {n}: at least one image must be asked for")
+    return n
+
+
+def _stop_unless(finished: bool) -> None:
+    """A run that Ctrl-C stopped has saved and said so; what was to come after it is not done."""
+    if not finished:
+        raise SystemExit(130)
 
 
 def _start(device: str):
@@ -500,10 +518,17 @@ def _first() -> bool:
     return start().first
 
 
-def _images(model, source: str, root: str):
+def _images(model, command: "Reconstruct | Interpolate"):
     """Images uint8 of a named set's test split or of a whole folder, fitted to the model."""
     from .data import load_images
 
-    own = model.provenance["data"]["name"]
-    split = "all" if source and Path(source).exists() else "test"
-    return load_images(source or own, split, size=model.image_size, channels=model.image_channels, root=root).images
+    source = command.images or _own_data(model)
+    split = "all" if command.images and Path(source).exists() else "test"
+    shape = {"size": model.image_size, "channels": model.image_channels}
+    return load_images(source, split, **shape, root=command.data_root, download=command.download).images
+
+
+def _own_data(model) -> str:
+    """What the model was trained on: a name, or the path of a folder or zip."""
+    facts = model.provenance["data"]
+    return facts.get("source", facts["name"])

@@ -123,12 +123,12 @@ def folder_catalogue(path: Path, size: int | None, channels: int | None) -> Cata
         if size is None and (image.size != first.size or image.width != image.height):
             raise ValueError(
                 f"{path / entries[i].name} is {_shape(image)}, {entries[0].name} is {_shape(first)}: "
-                "give a size (--size 32) to bring all images to one square"
+                "give a size (--size 32, in training --model.image-size 32) to bring all images to one square"
             )
         if channels is None and image.mode != first.mode:
             raise ValueError(
                 f"{path / entries[i].name} is {image.mode}, {entries[0].name} is {first.mode}: "
-                "give the channels (1 or 3)"
+                "give the channels (--channels 1 or 3, in training --model.image-channels)"
             )
         return image
 

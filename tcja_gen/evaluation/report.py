@@ -37,7 +37,8 @@ def describe(folder: str | Path) -> str:
     for path in sorted(Path(folder).glob("scores/*/*.json")):
         scores = json.loads(path.read_text())["scores"]
         lines.append(
-            f"scores     {path.parent.name}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            f"scores     {path.parent.name} {path.stem}: "
+            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
         )
     return "\n".join(lines)
 
@@ -86,7 +87,8 @@ def _curves(records: list[dict], path: Path) -> Path:
             if points:
                 axis.plot(*zip(*points, strict=True), label=name)
         axis.set(title=title, xlabel="step")
-        axis.legend(fontsize=7)
+        if axis.lines:  # a run shorter than its log interval has none
+            axis.legend(fontsize=7)
     return _save(figure, path)
 
 

@@ -45,11 +45,15 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
         raise ValueError(
             f"{path}: checkpoint of format {metadata.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
-    model = SpikingVAE(**json.loads(metadata["model"]))
+    try:
+        model = SpikingVAE(**json.loads(metadata["model"]))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: this version cannot build a model of its settings: {error}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"{path}: its weights do not fit its own settings: {' '.join(str(error).split())}") from None
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(f"{path}: its weights do not fit its own settings: {first}") from None
     model.provenance = json.loads(metadata["provenance"])
     return model.to(device).eval()
 

@@ -71,11 +71,11 @@ class SpikingVAE(nn.Module):
         settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
         scheduled = ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace)
 
+        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.flatten = Flatten()
         self.to_latent = linear_block(math.prod(shape), latent, settings)
-        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes)
         decoder = mirror(encoder) if decoder == "mirror" else decoder
         self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
 

@@ -130,6 +130,8 @@ class BernoulliLatent(nn.Module):
         passes: str = "steps",
     ):
         super().__init__()
+        if latent < 1 or k < 1:
+            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 of 1 is wanted")
         if divergence not in DIVERGENCES:
             raise ValueError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
         if passes not in ("steps", "prefixes"):
@@ -191,20 +193,20 @@ class BernoulliLatent(nn.Module):
         first, p = self.scheduled.first, self.scheduled.probability(progress)
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
         for t in range(self.time_steps - 1):  # the bits of step t become the input of step t + 1
-            swap = self._swap(draws, p) if t >= first else torch.zeros(1, 1, dtype=torch.bool)
+            swap = self._swap(draws, p) if t >= first else None
             if self.passes == "steps":
                 with running_statistics(self.prior):
                     bits, membranes = self.prior.step(mixed[t], membranes)
-            elif swap.any():
+            elif swap is not None:
                 bits = self.prior(torch.stack(mixed[: t + 1]))[-1]
-            if swap.any():
-                mixed[t + 1] = torch.where(swap.to(seen.device), self._own(bits, draws), mixed[t + 1])
+            if swap is not None:
+                mixed[t + 1] = torch.where(swap, self._own(bits, draws), mixed[t + 1])
         return torch.stack(mixed)
 
-    def _swap(self, draws: Draws, p: float) -> Tensor:
-        """Which images take the prior's z, (N, 1)."""
+    def _swap(self, draws: Draws, p: float) -> Tensor | None:
+        """Which images take the prior's z, (N, 1); None if a vote says that none does, on all processes alike."""
         if self.scheduled.replace == "vote":
-            return torch.tensor([[draws.coin() < p]])
+            return torch.ones(1, 1, dtype=torch.bool, device=draws.device) if draws.coin() < p else None
         return draws.uniform(1) < p
 
     def _own(self, bits: Tensor, draws: Draws) -> Tensor:

@@ -289,7 +289,7 @@ class Trainer:
             "best": self.best,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": {"last_epoch": self.schedule.last_epoch, "_last_lr": self.schedule._last_lr},
+            "schedule": self.schedule.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
         }
 

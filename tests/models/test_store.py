@@ -1,0 +1,102 @@
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tcja_gen.models import SpikingVAE, load, save
+from tcja_gen.models.store import find
+
+
+@pytest.fixture
+def kept(tmp_path, tiny):
+    """A model and its file."""
+    torch.manual_seed(0)
+    model = SpikingVAE(**tiny)
+    path = tmp_path / "model.safetensors"
+    save(path, model, tiny, {"step": 7, "data": {"name": "digits"}})
+    return model, path
+
+
+def refused(path, kind=ValueError) -> str:
+    """The one line that a user sees."""
+    with pytest.raises(kind) as error:
+        load(path)
+    line = str(error.value)
+    assert "\n" not in line and str(path) in line and len(line) < 500 + len(str(path))
+    return line
+
+
+def test_a_kept_model_gives_the_same_images_and_knows_where_it_comes_from(kept):
+    model, path = kept
+    other = load(path)
+    assert not other.training and other.provenance == {"step": 7, "data": {"name": "digits"}}
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+    assert torch.equal(other.sample([0, 1]), model.sample([0, 1]))
+    assert torch.equal(load(path.parent).sample([0]), model.sample([0]))  # its folder
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]  # nothing half-written
+
+
+def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, tiny):
+    model, _ = kept
+    run = tmp_path / "run"
+    for step in (1, 2):
+        (run / f"checkpoints/step-{step:06d}").mkdir(parents=True)
+        save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, tiny, {"step": step})
+    (run / "checkpoints/last").write_text("step-000002\n")
+    (run / "checkpoints/best").write_text("step-000001\n")
+    assert load(run).provenance["step"] == 2
+    assert load(run, which="best").provenance["step"] == 1
+    assert find(run).parent.name == "step-000002"
+
+
+def test_another_format_is_refused(kept, tmp_path):
+    model, _ = kept
+    path = tmp_path / "future.safetensors"
+    save_file(model.state_dict(), path, {"format": "99", "model": "{}", "provenance": "{}"})
+    assert "format 99, this version reads format 1" in refused(path)
+    save_file({"weight": torch.zeros(2)}, path)  # another program's
+    assert "format unknown" in refused(path)
+
+
+@pytest.mark.parametrize("size", [0, 4, 1000, -1])
+def test_a_damaged_file_is_refused(kept, size):
+    path = kept[1]
+    path.write_bytes(path.read_bytes()[:size])
+    assert "damaged" in refused(path)
+
+
+def test_a_pickle_under_another_name_is_refused_and_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    assert "not a safetensors file" in refused(path)
+    torch.save({"weights": Bomb()}, path)
+    assert "not a safetensors file" in refused(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    assert "no such run or checkpoint" in refused(tmp_path / "none", FileNotFoundError)
+    (tmp_path / "empty").mkdir()
+    assert "no checkpoint in this folder" in refused(tmp_path / "empty", FileNotFoundError)
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    (tmp_path / "run/checkpoints/last").write_text("step-000004\n")  # its folder was deleted by hand
+    refused(tmp_path / "run", FileNotFoundError)
+
+
+def test_weights_that_do_not_fit_their_settings_are_refused(kept, tmp_path, tiny):
+    path = tmp_path / "other.safetensors"
+    save(path, kept[0], {**tiny, "latent": 16}, {})
+    assert "do not fit its own settings" in refused(path)
+
+
+@pytest.mark.parametrize("changes", [{"colour": 3}, {"neuron": "plif"}, {"latent": "many"}])
+def test_settings_that_this_version_does_not_know_are_refused(kept, tmp_path, tiny, changes):
+    path = tmp_path / "other.safetensors"
+    save(path, kept[0], {**tiny, **changes}, {})
+    assert "cannot build a model of its settings" in refused(path)

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+
+from tcja_gen.nn import Readout, SpikingDecoder, SpikingEncoder, mirror
+from tcja_gen.nn.readouts import readout_weights
+
+NARROW = "4C3s2-TCJA-6C3s2-TCJA"
+
+
+def images(*shape: int) -> torch.Tensor:
+    return 2 * torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 1
+
+
+def bits(*shape: int) -> torch.Tensor:
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+
+
+@pytest.mark.parametrize("size", [8, 28, 32, 64])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_decoder_undoes_the_encoders_size(size, channels):
+    notation = NARROW + "-8C3s2"
+    encoder = SpikingEncoder(notation, channels, time_steps=2, image_size=size)
+    small = math.ceil(math.ceil(math.ceil(size / 2) / 2) / 2)
+    assert encoder.shape == (8, small, small)
+    spikes = encoder(images(3, channels, size, size))
+    assert spikes.shape == (2, 3, 8, small, small)
+    decoder = SpikingDecoder(mirror(notation), 5, encoder.shape, channels, time_steps=2, image_size=size)
+    y = decoder(bits(2, 3, 5))
+    assert y.shape == (3, channels, size, size) and y.abs().max() < 1
+
+
+def test_a_static_image_equals_its_copies_as_frames():
+    torch.manual_seed(0)
+    encoder = SpikingEncoder("4C3-AP2-TCJA-6C3s2-TLA-16FC", 3, time_steps=4, image_size=8)
+    x = images(5, 3, 8, 8)
+    for _ in range(20):
+        static = encoder(x)
+        frames = encoder(x.expand(4, -1, -1, -1, -1))
+        assert (static != frames).float().mean() < 0.01  # sums in another order may decide a spike
+    encoder.double().eval()  # in double precision they decide none
+    static, frames = encoder(x.double()), encoder(x.double().expand(4, -1, -1, -1, -1))
+    assert torch.equal(static, frames) and 0.01 < static.mean() < 0.99
+
+
+def test_a_notation_of_pictures_and_linear_layers_has_the_documented_shape():
+    encoder = SpikingEncoder("4C3-MP2-TCJA-6C3-AP2-DP.5-10FC-TLA-7FC", 1, time_steps=3, image_size=12)
+    assert encoder.shape == (7,)
+    assert encoder(images(3, 2, 1, 12, 12)).shape == (3, 2, 7)
+
+
+def test_dropout_drops_the_same_inputs_at_every_step():
+    torch.manual_seed(0)
+    encoder = SpikingEncoder("4C3-DP.5", 1, time_steps=6, image_size=8)
+    kept = encoder(images(8, 1, 8, 8))
+    spikes = encoder.stages[0](images(8, 1, 8, 8), steps=6)  # before the dropout
+    survive = (kept > 0).any(0)
+    assert torch.equal(kept, 2 * spikes * survive)
+    assert 0.4 < survive.sum() / (spikes > 0).any(0).sum() < 0.6
+    encoder.eval()
+    assert set(encoder(images(8, 1, 8, 8)).unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("notation", "named"),
+    [
+        ("TCJA-4C3", "'TCJA': attention needs spikes"),
+        ("MP2-TCJA-4C3", "'TCJA': attention needs spikes"),
+        ("4T3s2", "'4T3s2': a transposed convolution belongs into a decoder"),
+        ("8FC-4C3", "'4C3': there are no pixels left"),
+        ("4C3-MP2-MP2-MP2-MP2", "'MP2': nothing is left of 1 pixels"),
+        ("4C3-TCJA(4,2)", r"'TCJA\(4,2\)': k_time = 4 does not fit T = 3"),
+        ("4C3-TCJA(2,5)", r"'TCJA\(2,5\)': k_channel = 5 does not fit C = 4"),
+    ],
+)
+def test_a_notation_that_cannot_be_built_names_its_word(notation, named):
+    with pytest.raises(ValueError, match=named) as error:
+        SpikingEncoder(notation, 1, time_steps=3, image_size=8)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "named"),
+    [
+        ((2, 3, 8, 8), "1 x 8 x 8 images, got 3 x 8 x 8"),
+        ((2, 1, 9, 9), "1 x 8 x 8 images, got 1 x 9 x 9"),
+        ((4, 2, 1, 8, 8), r"frames \(3, N, C, H, W\), got \(4, 2, 1, 8, 8\)"),
+        ((1, 8, 8), r"got \(1, 8, 8\)"),
+    ],
+)
+def test_images_of_the_wrong_shape_are_named(shape, named):
+    with pytest.raises(ValueError, match=named):
+        SpikingEncoder("4C3", 1, time_steps=3, image_size=8)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("notation", "named"),
+    [
+        ("4C3s2", "'4C3s2': a decoder has transposed convolutions and attention only"),
+        ("4T3s2-MP2", "'MP2': a decoder has"),
+        ("4T3s2-4T3s2", "'4T3s2': 4T3s2 cannot make"),
+        ("4T3", "'4T3': 4T3s1 cannot make 8 pixels a side of 4"),
+        ("TCJA", "ends at 4 pixels a side, the images have 8"),
+    ],
+)
+def test_a_decoder_that_misses_the_image_size_is_refused(notation, named):
+    with pytest.raises(ValueError, match=named):
+        SpikingDecoder(notation, 5, (6, 4, 4), 1, time_steps=3, image_size=8)
+
+
+def test_membrane_readout_has_fsvaes_weights():
+    weights = readout_weights("membrane", 16)
+    assert weights[0].item() == pytest.approx(0.8**15) and weights[-1] == 1
+    assert weights.sum().item() == pytest.approx(4.85926, abs=1e-5)
+    assert readout_weights("mean", 4).tolist() == [0.25] * 4
+    with pytest.raises(ValueError, match="'max'; known: membrane, mean"):
+        Readout("max", 4)
+
+
+@pytest.mark.parametrize("kind", ["membrane", "mean"])
+def test_one_last_convolution_equals_one_a_step(kind):
+    torch.manual_seed(0)
+    layer = torch.nn.ConvTranspose2d(4, 3, 3, 1, 1)
+    torch.nn.init.normal_(layer.bias)
+    x = bits(7, 2, 4, 6, 6)
+    every_step = torch.stack([layer(frame) for frame in x])  # (T, N, C, H, W)
+    wanted = torch.tanh((readout_weights(kind, 7).view(-1, 1, 1, 1, 1) * every_step).sum(0))
+    torch.testing.assert_close(Readout(kind, 7)(x, layer), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["membrane", "mean"])
+def test_film_is_what_shorter_readouts_would_show_and_ends_in_the_image(kind):
+    torch.manual_seed(0)
+    decoder = SpikingDecoder(mirror(NARROW), 5, (6, 2, 2), 1, 4, image_size=8, readout=kind).eval()
+    for norm in decoder.modules():
+        if hasattr(norm, "running_var"):
+            norm.running_var.mul_(0.05)  # enough current to fire
+    z = bits(4, 3, 5)
+    film, spikes = decoder.film(z), decoder.spikes(z)
+    assert film.shape == (4, 3, 1, 8, 8)
+    torch.testing.assert_close(film[-1], decoder(z))
+    for t in range(1, 5):
+        torch.testing.assert_close(film[t - 1], Readout(kind, t)(spikes[:t], decoder.last))
+    assert not torch.equal(film[0], film[-1])

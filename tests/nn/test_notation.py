@@ -1,0 +1,60 @@
+import pytest
+
+from tcja_gen.nn import ATTENTION, mirror, parse
+from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Pool
+
+
+def test_every_word_of_the_papers_is_read():
+    words = parse("128C3-32C3s2-64T3s2-MP2-AP4-DP.5-DP0.25-512FC-TCJA-TCJA(4,3)")
+    assert words == (
+        Conv(128, 3),
+        Conv(32, 3, 2),
+        Conv(64, 3, 2, transposed=True),
+        Pool("max", 2),
+        Pool("average", 4),
+        Dropout(0.5),
+        Dropout(0.25),
+        Linear(512),
+        Attention("TCJA"),
+        Attention("TCJA", (4, 3)),
+    )
+    assert parse("-".join(ATTENTION)) == tuple(Attention(word) for word in ATTENTION)
+
+
+@pytest.mark.parametrize(
+    ("notation", "word", "position"),
+    [
+        ("32C3s2-TCJ-64C3s2", "'TCJ'", 8),
+        ("32c3s2", "'32c3s2'", 1),
+        ("32C3s2--64C3s2", "''", 8),
+        ("32C3s2-0C3", "'0C3'", 8),
+        ("32C3-TCJA(4)", "'TCJA(4)'", 6),
+        ("32C3-DP1.5", "'DP1.5'", 6),
+        ("", "''", 1),
+    ],
+)
+def test_the_error_points_at_the_word_that_cannot_be_read(notation, word, position):
+    with pytest.raises(ValueError) as error:
+        parse(notation)
+    message = str(error.value)
+    assert f"cannot read {word} at character {position};" in message
+    assert "TCJAadd" in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder"),
+    [
+        ("32C3s2-TCJA-64C3s2-TCJA", "32T3s2-TCJA-32T3s2-TCJA"),
+        ("32C3s2-64C3s2-128C3s2-256C3s2", "128T3s2-64T3s2-32T3s2-32T3s2"),  # FSVAE
+        ("8C5-TLA-16C3s2-SE-CLA(2,3)", "8T3s2-SE-CLA(2,3)-8T5-TLA"),
+        ("8C3s2", "8T3s2"),
+    ],
+)
+def test_decoder_mirrors_the_encoder(encoder, decoder):
+    assert mirror(encoder) == decoder
+
+
+@pytest.mark.parametrize("notation", ["8C3-MP2", "8C3s2-16FC", "TCJA-8C3", "8C3s2-DP.5"])
+def test_what_has_no_mirror_image_is_named(notation):
+    with pytest.raises(ValueError, match="has no mirror image; write the decoder out"):
+        mirror(notation)

@@ -1,0 +1,166 @@
+"""Runs that are killed, resumed, changed or broken; real processes, tiny models."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import tcja_gen as tg
+from tcja_gen import config as configs
+from tcja_gen.training import Diverged
+
+SETTINGS = {
+    "steps": 12,
+    "batch": 16,
+    "warmup": 2,
+    "log_every": 3,
+    "sample_every": 6,
+    "checkpoint_every": 6,
+    "compile": "off",
+    "device": "cpu",
+    "model": {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8, "k": 4, "time_steps": 8, "scheduled_first": 2},
+}
+
+
+def train(out, **changes):
+    return tg.train(out=str(out), quiet=True, **{**SETTINGS, **changes})
+
+
+def process(out, **changes):
+    settings = {**SETTINGS, **changes, "out": str(out)}
+    code = f"import tcja_gen as tg; tg.train(**{settings!r})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(path: Path, seconds: float = 60) -> None:
+    end = time.time() + seconds
+    while not path.exists():
+        assert time.time() < end, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def assert_same(a: Path, b: Path, step: str) -> None:
+    """The checkpoints of two runs are equal bit for bit: weights to use, raw weights, optimiser, average."""
+    one, other = (load_file(run / "checkpoints" / step / "model.safetensors") for run in (a, b))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    states = [torch.load(run / "checkpoints" / step / "state.pt", weights_only=True) for run in (a, b)]
+    for part in ("model", "ema"):
+        assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    moments = [state["optimizer"]["state"] for state in states]
+    assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[0])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing disturbed."""
+    return train(tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
+    out = tmp_path / "killed"
+    with process(out, steps=12) as child:
+        wait_for(out / "checkpoints" / "step-000006")
+        wait_for(out / "checkpoints" / "last")
+        child.send_signal(signal.SIGKILL)
+    half = out / "checkpoints" / "step-000012.part"  # what a kill in the middle of a checkpoint leaves behind
+    half.mkdir(exist_ok=True)
+    (half / "state.pt").write_bytes(b"PK\x03\x04 cut short")
+    with open(out / "stats.jsonl", "a") as stats:
+        stats.write('{"step": 9, "lo')
+    assert tg.load(out).provenance["step"] in (6, 12)
+    run = tg.resume(out, quiet=True)
+    assert run.finished and run.step == 12
+    assert_same(whole.folder, out, "step-000012")
+    steps = [json.loads(line)["step"] for line in (out / "stats.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    out = tmp_path / "stopped"
+    with process(out, steps=100000, sample_every=0) as child:
+        wait_for(out / "checkpoints" / "last")
+        child.send_signal(signal.SIGINT)
+        text = child.stderr.read()
+    assert child.returncode == 0
+    assert f"go on with: tcja-gen train --resume {out}" in text
+    step = tg.load(out).provenance["step"]
+    assert f"stopped at step {step}" in text
+
+
+def test_a_run_folder_holds_what_is_promised(whole):
+    folder = whole.folder
+    assert configs.load(folder / "config.toml").model.latent == 8
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["data"]["name"] == "digits" and environment["versions"]["torch"]
+    records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+    logged = next(record for record in records if "loss" in record)
+    assert 0 < logged["firing_rate"] < 1 and 0 <= logged["dead"] <= 1 and len(logged["layers"]) == 12
+    for name in ("samples/step-000006.png", "reconstructions/step-000012.png", "log.txt", "checkpoints/best"):
+        assert (folder / name).stat().st_size
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best", "last", "step-000006", "step-000012"]
+
+
+def test_a_resumed_run_refuses_other_settings(whole):
+    with pytest.raises(ValueError, match="model.time_steps: 8 -> 4"):
+        tg.resume(whole.folder, quiet=True, model={"time_steps": 4})
+    with pytest.raises(FileNotFoundError, match="config.toml is missing"):
+        tg.resume(whole.folder / "samples")
+
+
+@pytest.mark.parametrize("kind", ["code", "format"])
+def test_a_strange_training_state_is_refused_and_not_run(whole, tmp_path, kind):
+    import shutil
+
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    out = tmp_path / "run"
+    shutil.copytree(whole.folder, out)
+    state = out / "checkpoints" / "step-000012" / "state.pt"
+    if kind == "code":
+        state.write_bytes(pickle.dumps(Bomb()))
+    else:
+        torch.save({"format": 99}, state)
+    with pytest.raises(ValueError, match="state.pt") as error:
+        tg.resume(out, quiet=True)
+    assert "\n" not in str(error.value) and not (tmp_path / "ran").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(Diverged, match="the loss of step"):
+        train(tmp_path / "run", lr=1e38, clip=0.0, steps=40, checkpoint_every=1, sample_every=0, log_every=1)
+
+
+def test_training_lowers_the_loss_and_samples_differ(tmp_path):
+    settings = {"steps": 120, "log_every": 20, "checkpoint_every": 120, "sample_every": 0, "lr": 4e-3, "ema": 0.9}
+    run = train(tmp_path / "run", **settings, model=SETTINGS["model"] | {"time_steps": 4})
+    records = [json.loads(line) for line in (run.folder / "stats.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if "loss" in record]
+    assert losses[-1] < 0.5 * losses[0]
+    images = run.model.sample(range(4))
+    assert not torch.equal(images[0], images[1])
+
+
+def test_two_processes_follow_the_course_of_one(whole, tmp_path):
+    out = tmp_path / "two"
+    settings = {**SETTINGS, "out": str(out)}
+    code = tmp_path / "go.py"
+    code.write_text(f"import tcja_gen as tg; tg.train(**{settings!r})\n")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
+    subprocess.run(launch, check=True, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    losses = []
+    for folder in (whole.folder, out):
+        records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
+        losses.append(next(record["loss"] for record in records if "loss" in record))  # mean of steps 1 to 3
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
