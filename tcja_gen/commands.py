@@ -20,7 +20,7 @@ Data = Annotated[Positional[str], arg(metavar="DATA")]
 Number = Annotated[int, tyro.conf.arg(aliases=["--number"])]  # torchrun mistakes --n for an option of its own
 
 DEMO = Config(
-    steps=1500,
+    steps=1000,
     batch=64,
     warmup=50,
     ema=0.99,
