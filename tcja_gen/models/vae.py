@@ -78,6 +78,7 @@ class SpikingVAE(nn.Module):
         self.to_latent = linear_block(math.prod(shape), latent, settings)
         decoder = mirror(encoder) if decoder == "mirror" else decoder
         self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
+        self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best
 
     # training
 

@@ -20,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .normalisation import channels_last, channels_third
+
 
 class Gate(nn.Module):
     """Scales each (t, n, c) plane of a spike stream by a number in (0, 1) computed from the planes' means.
@@ -36,6 +38,17 @@ class Gate(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """F (T, N, C) of spikes x (T, N, C, H, W) or (T, N, C). ValueError if T or C is not the block's."""
+        self._check(x)
+        z = x.mean(dim=(3, 4)) if x.dim() == 5 else x  # (T, N, C)
+        return torch.sigmoid(self.scores(z))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        if x.dim() == 3:
+            return x * self.gate(x)
+        return channels_third(_Gated.apply(channels_last(x), self, *self.parameters()), x.shape[1:])
+
+    def _check(self, x: Tensor) -> None:
         if x.dim() not in (3, 5):
             raise ValueError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
         if x.shape[0] != self.time_steps:
@@ -44,15 +57,30 @@ class Gate(nn.Module):
             raise ValueError(
                 f"{type(self).__name__} was built for C = {self.channels} channels, the input has C = {x.shape[2]}"
             )
-        z = x.mean(dim=(3, 4)) if x.dim() == 5 else x  # (T, N, C)
-        return torch.sigmoid(self.scores(z))
-
-    def forward(self, x: Tensor) -> Tensor:
-        f = self.gate(x)
-        return x * (f[..., None, None] if x.dim() == 5 else f)
 
     def extra_repr(self) -> str:
         return f"T={self.time_steps}, C={self.channels}"
+
+
+class _Gated(torch.autograd.Function):
+    """Squeeze, scores and product of x (T, N, P, C) as one operation: two passes over the stream on either way, where
+    autograd takes twice as many, and only the stream is kept. The scores are small and differentiated by autograd."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
+        with torch.enable_grad():
+            z = (x.data.sum(2) / x.shape[2]).requires_grad_()
+            f = torch.sigmoid(block.scores(z))
+        ctx.save_for_backward(x)
+        ctx.gate = z, f, parameters
+        return x.data * f.data[:, :, None].to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x,), (z, f, parameters) = ctx.saved_tensors, ctx.gate
+        gf = (grad * x).sum(2).to(f.dtype)
+        gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
+        return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
 
 def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:

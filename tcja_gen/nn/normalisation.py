@@ -39,9 +39,9 @@ class NormLIF(nn.Module):
         frame = x.shape if steps else x.shape[1:]
         if len(frame) < 2 or frame[1] != len(self.weight):
             raise ValueError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
-        planes = x.reshape(1 if steps else x.shape[0], *frame[:2], -1)  # (T or 1, N, C, P)
-        spikes = _NormLIF.apply(planes, self.weight, self.bias, self, steps or x.shape[0])
-        return spikes.view(-1, *frame)
+        x = channels_last(x[None] if steps else x)  # (T or 1, N, P, C)
+        spikes = _NormLIF.apply(x, self.weight, self.bias, self, steps or len(x))
+        return channels_third(spikes, frame)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
@@ -55,9 +55,9 @@ class NormLIF(nn.Module):
         return a, self.bias - mean * a
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (C,) of x (T, N, C, P) over all processes; updates the running ones."""
+        """Mean and biased variance (C,) of x (T, N, P, C) over all processes; updates the running ones."""
         mean, var = (compiled(_moments) if self.fused else _moments)(x.detach())
-        n = x.numel() // x.shape[2]
+        n = x[..., 0].numel()
         if world() > 1:
             local = mean
             mean = _average(local)
@@ -94,7 +94,7 @@ class _NormLIF(torch.autograd.Function):
         g, sums, products = backward(
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
-        n = x.numel() // x.shape[2]
+        n = x[..., 0].numel()
         mean_g, mean_gx = (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
         gx = finish(g, x.data, a.data, mean.data, rstd.data, mean_g, mean_gx)
         return gx, products * scale, sums, None, None
@@ -103,29 +103,40 @@ class _NormLIF(torch.autograd.Function):
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance per channel, in float32, two passes."""
     x = x.float()
-    mean = x.mean((0, 1, 3))
-    return mean, (x - mean[:, None]).square().mean((0, 1, 3))
+    mean = x.mean((0, 1, 2))
+    return mean, (x - mean).square().mean((0, 1, 2))
 
 
 def _spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, steps: int) -> Tensor:
-    return run(x, None, (a[:, None], b[:, None]), neuron, steps)
+    return run(x, None, (a, b), neuron, steps)
 
 
 def _currents_backward(
     x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dL/dI like x, and per channel the sums of dL/dI and of dL/dI times the normalised input."""
-    grads, _ = run_backward(x, None, (a[:, None], b[:, None]), grad, neuron, steps)
-    normalised = [(frame.float() - mean[:, None]) * rstd[:, None] for frame in x.unbind(0)]
-    sums = sum(g.sum(2) for g in grads).sum(0)
-    products = sum((g * y).sum(2) for g, y in zip(grads, normalised, strict=True)).sum(0)
+    grads, _ = run_backward(x, None, (a, b), grad, neuron, steps)
+    normalised = [(frame.float() - mean) * rstd for frame in x.unbind(0)]
+    sums = sum(g.sum((0, 1)) for g in grads)
+    products = sum((g * y).sum((0, 1)) for g, y in zip(grads, normalised, strict=True))
     return torch.stack(grads).to(x.dtype), sums, products
 
 
 def _finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
     """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
-    y = (x.float() - mean[:, None]) * rstd[:, None]
-    return (a[:, None] * (g.float() - mean_g[:, None] - y * mean_gx[:, None])).to(x.dtype)
+    y = (x.float() - mean) * rstd
+    return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """(T, N, C, ...) -> (T, N, P, C) with P the number of pixels: a view, if x lies in memory channels last."""
+    return x.movedim(2, -1).reshape(*x.shape[:2], -1, x.shape[2])
+
+
+def channels_third(x: Tensor, frame: torch.Size) -> Tensor:
+    """The view (T, *frame) with frame (N, C, ...) of x (T, N, P, C)."""
+    n, c, *pixels = frame
+    return x.view(len(x), n, *pixels, c).movedim(-1, 2)
 
 
 def world() -> int:

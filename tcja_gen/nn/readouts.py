@@ -7,6 +7,8 @@ mean       w_t = 1 / T, the average over time, as the TCJA paper's generator is 
 import torch
 from torch import Tensor, nn
 
+from .normalisation import channels_last, channels_third
+
 DECAY = 0.8
 READOUTS = ("membrane", "mean")
 
@@ -39,6 +41,6 @@ class Readout(nn.Module):
 
     @staticmethod
     def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-        total = torch.tensordot(w.to(x.dtype), x, dims=1)
-        y = layer(total)
+        total = torch.tensordot(w.to(x.dtype), channels_last(x), dims=1)  # (N, P, C)
+        y = layer(channels_third(total[None], x.shape[1:])[0])
         return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))

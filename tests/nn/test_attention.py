@@ -78,6 +78,19 @@ def test_every_word_scales_planes_by_numbers_between_0_and_1(word):
 
 
 @pytest.mark.parametrize("word", ATTENTION)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_multiplying_by_the_gate(word, layout):
+    torch.manual_seed(0)
+    block = ATTENTION[word](4, 6)
+    x = spikes(8, 6, 5, 3, rate=0.4).contiguous(memory_format=layout).unflatten(0, (4, 2)).requires_grad_()
+    weights = torch.randn(4, 2, 6, 5, 3)
+    wanted = torch.autograd.grad((weights * x * block.gate(x)[..., None, None]).sum(), (x, *block.parameters()))
+    found = torch.autograd.grad((weights * block(x)).sum(), (x, *block.parameters()))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("word", ATTENTION)
 def test_images_of_a_batch_do_not_see_each_other(word):
     block, x = ATTENTION[word](4, 6), spikes(4, 3, 6, 5, 5, rate=0.3)
     torch.testing.assert_close(block(x)[:, 1:2], block(x[:, 1:2]))
