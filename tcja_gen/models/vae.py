@@ -29,7 +29,7 @@ from ..nn import (
     mirror,
 )
 from ..nn.draws import Draws
-from ..nn.layers import Flatten, linear_block
+from ..nn.layers import Build, Flatten, linear_block
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
@@ -75,7 +75,7 @@ class SpikingVAE(nn.Module):
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.flatten = Flatten()
-        self.to_latent = linear_block(math.prod(shape), latent, settings)
+        self.to_latent = linear_block(math.prod(shape), latent, Build(settings))
         decoder = mirror(encoder) if decoder == "mirror" else decoder
         self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
         self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best

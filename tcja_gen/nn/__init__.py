@@ -1,12 +1,12 @@
 """Spiking layers as plain modules: arguments in, tensors out, time first, no state kept between calls."""
 
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
-from .coders import SpikingDecoder, SpikingEncoder
+from .coders import SpikingDecoder, SpikingEncoder, SpikingHead
 from .draws import Draws, ImageDraws, StepDraws
 from .latents import BernoulliLatent, ScheduledSampling
-from .layers import SpikingBlock
+from .layers import Build, SpikingBlock
 from .neurons import Neuron, lif, lif_step
-from .normalisation import NormLIF, fuse
+from .normalisation import LIF, NormLIF, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
 
@@ -14,11 +14,13 @@ __all__ = [
     "ATTENTION",
     "CLA",
     "FC",
+    "LIF",
     "SE",
     "TA",
     "TCJA",
     "TLA",
     "BernoulliLatent",
+    "Build",
     "Conv2d",
     "Draws",
     "Gate",
@@ -30,8 +32,10 @@ __all__ = [
     "SpikingBlock",
     "SpikingDecoder",
     "SpikingEncoder",
+    "SpikingHead",
     "StepDraws",
     "TCJAAdd",
+    "TDBatchNorm",
     "fuse",
     "lif",
     "lif_step",

@@ -1,7 +1,7 @@
 """Spiking encoder and decoder from a notation (`nn/notation.py`).
 
-The encoder is the trunk of every model: images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The decoder
-turns latent spikes into images: a linear block, the notation's transposed convolutions, and the linear readout.
+The encoder is the trunk of every model: images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The head names
+classes. The decoder turns latent spikes into images: a linear block, the notation's transposed convolutions, and the linear readout.
 """
 
 import math
@@ -10,17 +10,119 @@ from torch import Tensor, nn
 
 from . import notation as words
 from .attention import ATTENTION
-from .layers import Flatten, Pool, SpikingBlock, TemporalDropout, conv_block, linear_block, transposed_block
+from .layers import (
+    Build,
+    Flatten,
+    Pool,
+    Residual,
+    SpikingBlock,
+    TemporalDropout,
+    Voting,
+    conv_block,
+    linear_block,
+    transposed_block,
+)
 from .neurons import PRESETS, Neuron
+from .normalisation import LIF, NormLIF
 from .readouts import Readout
 
+NEURONS = (SpikingBlock, Residual, LIF)  # layers that give a static frame its time
 
-class SpikingEncoder(nn.Module):
-    """Stages of a notation over images of `image_size` pixels a side.
 
-    A static image (N, C, H, W) meets everything before the first neurons once and then T times the neurons' leak;
-    frames (T, N, C, H, W) run through as they are. Output (T, N, C', H', W'), or (T, N, F) after a linear layer.
-    `shape` is the output's (C', H', W') or (F,).
+class Stages(nn.Module):
+    """The layers of a notation, one after the other, on streams whose frames have `shape` (C, H, W) or (F,).
+
+    A static frame meets everything before the first neurons once and then T times the neurons' leak. After building,
+    `shape` is the output's.
+    """
+
+    def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
+        super().__init__()
+        self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
+        self.stages = nn.ModuleList()
+        for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
+            try:
+                self._add(word)
+            except ValueError as error:
+                raise ValueError(f"notation {notation!r} at {text!r}: {error}") from None
+        self._fire()
+
+    def _add(self, word: words.Word) -> None:
+        if isinstance(word, words.Residual):
+            return self._add_residual(word)
+        self._fire()
+        if isinstance(word, words.Attention):
+            if not any(isinstance(stage, NEURONS) for stage in self.stages):
+                raise ValueError("attention needs spikes: put a layer before it")
+            self.stages.append(attention(word, self.time_steps, self.shape[0]))
+        elif isinstance(word, words.Dropout):
+            self.stages.append(TemporalDropout(word.p))
+        elif isinstance(word, words.Linear):
+            self._flatten()
+            self.stages.append(linear_block(self.shape[0], word.features, self.build))
+            self.shape = (word.features,)
+        elif isinstance(word, (words.Logits, words.Voting)):
+            self._add_output(word)
+        elif len(self.shape) == 1:
+            raise ValueError("there are no pixels left after a linear layer")
+        elif isinstance(word, words.Pool):
+            self.stages.append(Pool(word.kind, word.size))
+            sides = self.shape[1:]
+            self._resize(self.shape[0], [word.size if word.kind == "adaptive" else s // word.size for s in sides])
+        elif word.transposed:
+            raise ValueError("a transposed convolution belongs into a decoder")
+        else:
+            self.stages.append(conv_block(self.shape[0], word.channels, word.kernel, word.stride, self.build))
+            self._convolve(word)
+
+    def _add_residual(self, word: words.Residual) -> None:
+        before = self.stages[-1] if self.stages else None
+        if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
+            raise ValueError("a residual block stands behind a convolution or another residual block")
+        if isinstance(before, SpikingBlock):  # hands over its current
+            before.neurons = self.build.norm(self.shape[0])
+        gate = word.attention and attention(word.attention, self.time_steps, word.channels)
+        self.stages.append(Residual(self.shape[0], word.channels, word.kernel, word.stride, gate, self.build))
+        self._convolve(word)
+
+    def _add_output(self, word: words.Logits | words.Voting) -> None:
+        raise ValueError("logits and votes belong into a classifier's head")
+
+    def _fire(self) -> None:
+        """Neurons behind the last residual block, whatever follows."""
+        if self.stages and isinstance(self.stages[-1], Residual):
+            self.stages.append(LIF(self.build.neuron))
+
+    def _flatten(self) -> None:
+        if len(self.shape) > 1:
+            self.stages.append(Flatten())
+            self.shape = (math.prod(self.shape),)
+
+    def _convolve(self, word: words.Conv | words.Residual) -> None:
+        k = word.kernel
+        self._resize(word.channels, [(s + 2 * (k // 2) - k) // word.stride + 1 for s in self.shape[1:]])
+
+    def _resize(self, channels: int, sides: list[int]) -> None:
+        if min(sides) < 1:
+            raise ValueError(f"nothing is left of {min(self.shape[1:])} pixels a side")
+        self.shape = (channels, *sides)
+
+    def run(self, x: Tensor, static: bool) -> Tensor:
+        """Output of a stream (T, N, ...), or of one static frame (N, ...)."""
+        for stage in self.stages:
+            if static and isinstance(stage, NEURONS):
+                x = stage(x, steps=self.time_steps)
+                static = isinstance(stage, SpikingBlock) and not isinstance(stage.neurons, (NormLIF, LIF))
+            else:
+                x = stage(x)
+        return x
+
+
+class SpikingEncoder(Stages):
+    """Stages of a notation over images of `image_size` pixels a side, or of (height, width).
+
+    A static image (N, C, H, W) is the input of all T steps; frames (T, N, C, H, W) run through as they are. Output
+    (T, N, C', H', W'), or (T, N, F) after a linear layer; `shape` is the output's (C', H', W') or (F,).
     """
 
     def __init__(
@@ -29,46 +131,13 @@ class SpikingEncoder(nn.Module):
         in_channels: int,
         time_steps: int,
         neuron: Neuron = PRESETS["tcja"],
-        image_size: int = 32,
+        image_size: int | tuple[int, int] = 32,
+        normalisation: str = "tdbn",
+        bias: bool = True,
     ):
-        super().__init__()
-        self.in_channels, self.time_steps, self.image_size = in_channels, time_steps, image_size
-        self.stages = nn.ModuleList()
-        self.shape: tuple[int, ...] = (in_channels, image_size, image_size)
-        for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
-            try:
-                self._add(word, neuron)
-            except ValueError as error:
-                raise ValueError(f"notation {notation!r} at {text!r}: {error}") from None
-
-    def _add(self, word: words.Word, neuron: Neuron) -> None:
-        c, size = self.shape[0], self.shape[-1]
-        if isinstance(word, words.Attention):
-            if not any(isinstance(stage, SpikingBlock) for stage in self.stages):
-                raise ValueError("attention needs spikes: put a layer before it")
-            self.stages.append(attention(word, self.time_steps, c))
-        elif isinstance(word, words.Dropout):
-            self.stages.append(TemporalDropout(word.p))
-        elif isinstance(word, words.Linear):
-            if len(self.shape) == 3:
-                self.stages.append(Flatten())
-            self.stages.append(linear_block(math.prod(self.shape), word.features, neuron))
-            self.shape = (word.features,)
-        elif len(self.shape) == 1:
-            raise ValueError("there are no pixels left after a linear layer")
-        elif isinstance(word, words.Pool):
-            self.stages.append(Pool(word.kind, word.size))
-            self._resize(c, size // word.size)
-        elif word.transposed:
-            raise ValueError("a transposed convolution belongs into a decoder")
-        else:
-            self.stages.append(conv_block(c, word.channels, word.kernel, word.stride, neuron))
-            self._resize(word.channels, (size + 2 * (word.kernel // 2) - word.kernel) // word.stride + 1)
-
-    def _resize(self, channels: int, size: int) -> None:
-        if size < 1:
-            raise ValueError(f"nothing is left of {self.shape[-1]} pixels a side")
-        self.shape = (channels, size, size)
+        sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        self.input = (in_channels, *sides)
+        super().__init__(notation, self.input, time_steps, Build(neuron, normalisation, bias))
 
     def forward(self, x: Tensor) -> Tensor:
         static = x.dim() == 4
@@ -76,17 +145,39 @@ class SpikingEncoder(nn.Module):
             raise ValueError(
                 f"the encoder wants images (N, C, H, W) or frames ({self.time_steps}, N, C, H, W), got {tuple(x.shape)}"
             )
-        if tuple(x.shape[-3:]) != (self.in_channels, self.image_size, self.image_size):
+        if tuple(x.shape[-3:]) != self.input:
             raise ValueError(
-                f"the encoder was built for {self.in_channels} x {self.image_size} x {self.image_size} images, "
+                f"the encoder was built for {' x '.join(map(str, self.input))} images, "
                 f"got {' x '.join(map(str, x.shape[-3:]))}"
             )
-        for stage in self.stages:
-            if static and isinstance(stage, SpikingBlock):
-                x, static = stage(x, steps=self.time_steps), False
-            else:
-                x = stage(x)
-        return x
+        return self.run(x, static)
+
+
+class SpikingHead(Stages):
+    """The layers behind a trunk that name the classes: spikes (T, N, *shape) -> outputs (T, N, classes).
+
+    The last word is `10L` (logits), `Voting10` (votes of spikes), or a spiking linear layer (its spikes).
+    """
+
+    def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
+        super().__init__(notation, shape, time_steps, build)
+        if len(self.shape) > 1:
+            raise ValueError(f"head {notation!r} ends with pixels; a linear layer (10L, 10FC) must come last")
+        self.classes = self.shape[0]
+
+    def _add_output(self, word: words.Logits | words.Voting) -> None:
+        if isinstance(word, words.Voting):
+            if len(self.shape) > 1 or self.shape[0] % word.size:
+                raise ValueError(f"{self.shape[0]} features do not divide by {word.size} voters a class")
+            self.stages.append(Voting(word.size))
+            self.shape = (self.shape[0] // word.size,)
+            return
+        self._flatten()
+        self.stages.append(nn.Linear(self.shape[0], word.features, bias=self.build.bias))
+        self.shape = (word.features,)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(x, static=False)
 
 
 class SpikingDecoder(nn.Module):
@@ -110,7 +201,8 @@ class SpikingDecoder(nn.Module):
     ):
         super().__init__()
         self.start = start
-        self.project = linear_block(latent, math.prod(start), neuron)
+        build = Build(neuron)
+        self.project = linear_block(latent, math.prod(start), build)
         self.stages = nn.ModuleList()
         c, size = start[0], start[-1]
         parsed = words.parse(notation)
@@ -121,7 +213,7 @@ class SpikingDecoder(nn.Module):
                     self.stages.append(attention(word, time_steps, c))
                 elif isinstance(word, words.Conv) and word.transposed:
                     target = next(sizes)
-                    block = transposed_block(c, word.channels, word.kernel, word.stride, size, target, neuron)
+                    block = transposed_block(c, word.channels, word.kernel, word.stride, size, target, build)
                     self.stages.append(block)
                     c, size = word.channels, target
                 else:

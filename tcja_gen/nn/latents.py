@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from .draws import Draws
-from .layers import linear_block
+from .layers import Build, linear_block
 from .neurons import PRESETS, Neuron
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
@@ -91,7 +91,7 @@ class BitNet(nn.Module):
         self.latent, self.k = latent, k
         widths = [inputs, 2 * latent, 4 * latent, k * latent]
         self.blocks = nn.ModuleList(
-            linear_block(a, b, neuron, alpha=2.0) for a, b in zip(widths, widths[1:], strict=False)
+            linear_block(a, b, Build(neuron), alpha=2.0) for a, b in zip(widths, widths[1:], strict=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:

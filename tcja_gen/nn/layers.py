@@ -5,21 +5,23 @@ image (N, ...) meets the weights once, and gets its T at the neurons. Layers kee
 follows, as FSVAE does, so that parameter counts can be compared.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .neurons import Neuron
-from .normalisation import NormLIF
+from .neurons import PRESETS, Neuron
+from .normalisation import LIF, NormLIF, TDBatchNorm
 
 
 class SpikingBlock(nn.Module):
-    """`weights`, then tdBN and LIF. Input (T, N, ...), or one static frame (N, ...) with `steps` = T."""
+    """`weights`, then `neurons`: tdBN and LIF, or LIF alone. Input (T, N, ...), or one static frame (N, ...) with
+    `steps` = T."""
 
-    def __init__(self, weights: nn.Module, features: int, neuron: Neuron, alpha: float = 1.0):
+    def __init__(self, weights: nn.Module, neurons: NormLIF | LIF | TDBatchNorm):
         super().__init__()
-        self.weights = weights
-        self.neurons = NormLIF(features, neuron, alpha)
+        self.weights, self.neurons = weights, neurons
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
         if steps:
@@ -32,26 +34,82 @@ class SpikingBlock(nn.Module):
         return self.neurons.step(self.weights(x), v)
 
 
-def conv_block(in_channels: int, channels: int, kernel: int, stride: int, neuron: Neuron) -> SpikingBlock:
+@dataclass(frozen=True)
+class Build:
+    """What the layers of one network have in common.
+
+    normalisation: "tdbn" scales by the neuron's gain; "bn" is plain batch normalisation behind convolutions and none
+    behind linear layers, as in the classifiers of the TCJA paper. bias: of convolutions and linear layers.
+    """
+
+    neuron: Neuron = PRESETS["tcja"]
+    normalisation: str = "tdbn"
+    bias: bool = True
+
+    def __post_init__(self):
+        if self.normalisation not in ("tdbn", "bn"):
+            raise ValueError(f"unknown normalisation {self.normalisation!r}; known: tdbn, bn")
+
+    def neurons(self, features: int, alpha: float = 1.0) -> NormLIF:
+        return NormLIF(features, self.neuron, alpha if self.normalisation == "tdbn" else 1 / self.neuron.gain)
+
+    def norm(self, features: int) -> TDBatchNorm:
+        return TDBatchNorm(features, self.neuron.gain if self.normalisation == "tdbn" else 1.0)
+
+
+def conv_block(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> SpikingBlock:
     """Convolution padded by k // 2: size s becomes ceil(s / stride) for odd kernels."""
-    conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2)
-    return SpikingBlock(conv, channels, neuron)
+    return SpikingBlock(_conv(in_channels, channels, kernel, stride, build), build.neurons(channels))
 
 
 def transposed_block(
-    in_channels: int, channels: int, kernel: int, stride: int, in_size: int, out_size: int, neuron: Neuron
+    in_channels: int, channels: int, kernel: int, stride: int, in_size: int, out_size: int, build: Build
 ) -> SpikingBlock:
     """Transposed convolution from `in_size` to `out_size` pixels a side, which its stride must be able to reach."""
     padding = kernel // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
         raise ValueError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
-    conv = nn.ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra)
-    return SpikingBlock(conv, channels, neuron)
+    conv = nn.ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
+    return SpikingBlock(conv, build.neurons(channels))
 
 
-def linear_block(in_features: int, features: int, neuron: Neuron, alpha: float = 1.0) -> SpikingBlock:
-    return SpikingBlock(nn.Linear(in_features, features), features, neuron, alpha)
+def linear_block(in_features: int, features: int, build: Build, alpha: float = 1.0) -> SpikingBlock:
+    neurons = LIF(build.neuron) if build.normalisation == "bn" else build.neurons(features, alpha)
+    return SpikingBlock(nn.Linear(in_features, features, bias=build.bias), neurons)
+
+
+def _conv(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=build.bias)
+
+
+class Residual(nn.Module):
+    """Block of a spiking residual network whose identity path carries currents (MS-ResNet, Hu et al., TNNLS 2024).
+
+        y = shortcut(x) + norm(conv(attention(neurons(norm(conv(neurons(x)))))))
+
+    Currents (T, N, C, H, W), or one static frame (N, C, H, W) with `steps` = T, -> currents (T, N, C', H', W'). The
+    attention stands behind neurons, as everywhere; where size or channels change, the shortcut is a 1 x 1 convolution
+    and its normalisation.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, kernel: int, stride: int, attention: nn.Module | None, build: Build
+    ):
+        super().__init__()
+        self.fire = LIF(build.neuron)
+        self.first = conv_block(in_channels, channels, kernel, stride, build)
+        self.attention = attention
+        self.second = SpikingBlock(_conv(channels, channels, kernel, 1, build), build.norm(channels))
+        same = stride == 1 and in_channels == channels
+        shortcut = None if same else _conv(in_channels, channels, 1, stride, build)
+        self.shortcut = shortcut and SpikingBlock(shortcut, build.norm(channels))
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        y = self.first(self.fire(x, steps))
+        if self.attention is not None:
+            y = self.attention(y)
+        return self.second(y) + (self.shortcut(x, steps) if self.shortcut is not None else x)  # a frame: for every t
 
 
 class Flatten(nn.Module):
@@ -62,14 +120,14 @@ class Flatten(nn.Module):
 
 
 class Pool(nn.Module):
-    """Max or average pooling of (T, N, C, H, W) or (N, C, H, W)."""
+    """Pooling of (T, N, C, H, W) or (N, C, H, W): "max" or "average" over size x size, "adaptive" average to it."""
 
     def __init__(self, kind: str, size: int):
         super().__init__()
         self.kind, self.size = kind, size
 
     def forward(self, x: Tensor) -> Tensor:
-        pool = F.max_pool2d if self.kind == "max" else F.avg_pool2d
+        pool = {"max": F.max_pool2d, "average": F.avg_pool2d, "adaptive": F.adaptive_avg_pool2d}[self.kind]
         planes = x.flatten(0, -4)
         y = pool(planes, self.size)
         return y.view(*x.shape[:-3], *y.shape[-3:])
@@ -86,3 +144,14 @@ class TemporalDropout(nn.Module):
         if not self.training:
             return x
         return x * F.dropout(torch.ones_like(x[:1]), self.p)
+
+
+class Voting(nn.Module):
+    """Mean over groups of `size` neighbours: (T, N, size * K) -> (T, N, K), `size` voters a class."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.size)).mean(-1)

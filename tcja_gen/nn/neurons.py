@@ -197,25 +197,34 @@ class _LIF(torch.autograd.Function):
     """The whole sequence as one operation that saves only its input, in the input's own dtype."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int) -> Tensor:
+    def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, fused: bool) -> Tensor:
         ctx.save_for_backward(x, v)
-        ctx.settings = neuron, steps
-        return run(x, v, None, neuron, steps)
+        ctx.settings = neuron, steps, fused
+        return (compiled(run) if fused else run)(x.data, v, None, neuron, steps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
-        grads, gv = run_backward(x, v, None, grad, *ctx.settings)
-        return torch.stack(grads).to(x.dtype), (gv if v is not None else None), None, None
+        neuron, steps, fused = ctx.settings
+        grads, gv = (compiled(run_backward) if fused else run_backward)(x.data, v, None, grad.data, neuron, steps)
+        return torch.stack(grads).to(x.dtype), (gv if v is not None else None), None, None, None
 
 
-def lif(x: Tensor, v: Tensor | None = None, neuron: Neuron = PRESETS["tcja"], *, steps: int | None = None) -> Tensor:
+def lif(
+    x: Tensor,
+    v: Tensor | None = None,
+    neuron: Neuron = PRESETS["tcja"],
+    *,
+    steps: int | None = None,
+    fused: bool = False,
+) -> Tensor:
     """Spikes of a layer of LIF neurons over a sequence, from rest (or from membrane `v`).
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: initial membrane (...), float32. Returns spikes (T, ...) of 0 and 1 in the dtype of x.
+    v: initial membrane (...), float32. fused: loops compiled by `torch.compile`.
+    Returns spikes (T, ...) of 0 and 1 in the dtype of x.
     """
     frame = x.shape if steps else x.shape[1:]
     if v is not None and v.shape != frame:
         raise ValueError(f"lif: the membrane has shape {tuple(v.shape)}, the input's frames {tuple(frame)}")
-    return _LIF.apply(x[None] if steps else x, v, neuron, steps or len(x))
+    return _LIF.apply(x[None] if steps else x, v, neuron, steps or len(x), fused)

@@ -15,20 +15,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .neurons import PRESETS, Neuron, compiled, lif_step, run, run_backward
+from .neurons import PRESETS, Neuron, compiled, lif, lif_step, run, run_backward
 
 
-class NormLIF(nn.Module):
-    """tdBN and LIF over (T, N, C, ...), or over one static frame (N, C, ...) with `steps` = T. Keeps no membrane.
+class TDBatchNorm(nn.Module):
+    """tdBN over (T, N, C, ...), or over one static frame (N, C, ...) with `steps` = T, which gives the current of one.
 
-    In training under `torch.distributed` the statistics are those of the whole batch over all processes (which must
-    hold equal shares), so a run does not depend on how many processes share the batch.
+    `scale` is what multiplies the normalised input beside its weight: alpha times the neuron's gain, or 1 for plain
+    batch normalisation. In training under `torch.distributed` the statistics are those of the whole batch over all
+    processes (which must hold equal shares), so a run does not depend on how many processes share the batch.
     """
 
-    def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, eps=1e-5, momentum=0.1):
+    def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        self.neuron, self.scale = neuron, alpha * neuron.gain
-        self.eps, self.momentum = eps, momentum
+        self.scale, self.eps, self.momentum = scale, eps, momentum
         self.fused = False  # set by `fuse`
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -36,18 +36,17 @@ class NormLIF(nn.Module):
         self.register_buffer("running_var", torch.ones(channels))
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        planes, frame = self._planes(x, steps)
+        currents = _Norm.apply(planes, self.weight, self.bias, self)
+        currents = channels_third(currents, frame)
+        return currents[0] if steps else currents
+
+    def _planes(self, x: Tensor, steps: int | None) -> tuple[Tensor, torch.Size]:
+        """x as (T or 1, N, P, C), and the shape (N, C, ...) of its frames."""
         frame = x.shape if steps else x.shape[1:]
         if len(frame) < 2 or frame[1] != len(self.weight):
             raise ValueError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
-        x = channels_last(x[None] if steps else x)  # (T or 1, N, P, C)
-        spikes = _NormLIF.apply(x, self.weight, self.bias, self, steps or len(x))
-        return channels_third(spikes, frame)
-
-    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
-        a, b = self.affine(self.running_mean, self.running_var)
-        spikes, v = lif_step(a * x.float() + b, v, self.neuron)
-        return spikes.to(x.dtype), v
+        return channels_last(x[None] if steps else x), frame
 
     def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b), each (C,): the normalised current is a x + b."""
@@ -67,17 +66,77 @@ class NormLIF(nn.Module):
         self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
         return mean, var
 
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance to normalise by: the batch's in training, else the running ones."""
+        return self.statistics(x) if self.training else (self.running_mean.clone(), self.running_var.clone())
+
     def extra_repr(self) -> str:
-        return f"{len(self.weight)}, scale={self.scale:g}, {self.neuron}"
+        return f"{len(self.weight)}, scale={self.scale:g}"
+
+
+class NormLIF(TDBatchNorm):
+    """tdBN and the neurons behind it: currents (T, N, C, ...) -> spikes. Keeps no membrane."""
+
+    def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, **options):
+        super().__init__(channels, alpha * neuron.gain, **options)
+        self.neuron = neuron
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        planes, frame = self._planes(x, steps)
+        spikes = _NormLIF.apply(planes, self.weight, self.bias, self, steps or len(planes))
+        return channels_third(spikes, frame)
+
+    def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
+        a, b = self.affine(self.running_mean, self.running_var)
+        spikes, v = lif_step(a * x.float() + b, v, self.neuron)
+        return spikes.to(x.dtype), v
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {self.neuron}"
+
+
+class LIF(nn.Module):
+    """Neurons alone: currents (T, N, ...), or one static frame (N, ...) with `steps` = T, -> spikes (T, N, ...)."""
+
+    def __init__(self, neuron: Neuron = PRESETS["tcja"]):
+        super().__init__()
+        self.neuron = neuron
+        self.fused = False  # set by `fuse`
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        return lif(x, neuron=self.neuron, steps=steps, fused=self.fused)
+
+    def extra_repr(self) -> str:
+        return str(self.neuron)
+
+
+class _Norm(torch.autograd.Function):
+    """The normalised current alone."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: TDBatchNorm) -> Tensor:
+        mean, var = layer.moments(x)
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.settings = layer.scale, layer.eps, layer.training
+        a, b = layer.affine(mean, var)
+        return (a * x.float() + b).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, weight, mean, var = ctx.saved_tensors
+        scale, eps, training = ctx.settings
+        rstd = torch.rsqrt(var + eps)
+        y, g = (x.float() - mean) * rstd, grad.float()
+        sums, products = g.sum((0, 1, 2)), (g * y).sum((0, 1, 2))
+        mean_g, mean_gx = _shares(sums, products, x, training)
+        return _finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
 
 
 class _NormLIF(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: NormLIF, steps: int) -> Tensor:
-        if layer.training:
-            mean, var = layer.statistics(x)
-        else:
-            mean, var = layer.running_mean.clone(), layer.running_var.clone()
+        mean, var = layer.moments(x)
         ctx.save_for_backward(x, weight, bias, mean, var)
         ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.fused
         a, b = layer.affine(mean, var)
@@ -94,8 +153,7 @@ class _NormLIF(torch.autograd.Function):
         g, sums, products = backward(
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
-        n = x[..., 0].numel()
-        mean_g, mean_gx = (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
+        mean_g, mean_gx = _shares(sums, products, x, training)
         gx = finish(g, x.data, a.data, mean.data, rstd.data, mean_g, mean_gx)
         return gx, products * scale, sums, None, None
 
@@ -128,6 +186,12 @@ def _finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g:
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
 
 
+def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+    """<g> and <g y> over all processes; nothing flows through statistics that were not the batch's."""
+    n = x[..., 0].numel()
+    return (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
+
+
 def channels_last(x: Tensor) -> Tensor:
     """(T, N, C, ...) -> (T, N, P, C) with P the number of pixels: a view, if x lies in memory channels last."""
     return x.movedim(2, -1).reshape(*x.shape[:2], -1, x.shape[2])
@@ -155,6 +219,6 @@ def _average(x: Tensor) -> Tensor:
 def fuse(module: nn.Module, fused: bool = True) -> nn.Module:
     """Run the normalisation and neurons of every layer inside `module` through loops compiled by `torch.compile`."""
     for layer in module.modules():
-        if isinstance(layer, NormLIF):
+        if isinstance(layer, (TDBatchNorm, LIF)):
             layer.fused = fused
     return module

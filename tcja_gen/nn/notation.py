@@ -2,12 +2,17 @@
 
     32C3s2       convolution, 32 channels, 3 x 3, stride 2 (1 if left out), then tdBN and neurons
     32T3s2       the same with a transposed convolution that multiplies the size by its stride
-    128FC        linear layer, then tdBN and neurons
-    MP2  AP2     max or average pooling over 2 x 2
+    128FC        linear layer, then tdBN (none with plain batch normalisation) and neurons
+    10L          linear layer alone: logits
+    Voting10     mean over groups of ten: ten voters a class
+    64R3s2[TCJA] residual block of two convolutions (MS-ResNet), with attention between them if any is named
+    MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
     DP.5         dropout of half of the inputs, the same ones at every time step
     TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel
 
-Convolutions are padded by k // 2. Without numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
+Convolutions are padded by k // 2. Residual blocks hand currents to each other: the layer before the first of them
+leaves its neurons out, which are the block's own first ones, and behind the last of them stand neurons. Without
+numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
 """
 
 import re
@@ -30,8 +35,18 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Logits:
+    features: int
+
+
+@dataclass(frozen=True)
+class Voting:
+    size: int
+
+
+@dataclass(frozen=True)
 class Pool:
-    kind: str  # "max" or "average"
+    kind: str  # "max", "average" or "adaptive"
     size: int
 
 
@@ -46,17 +61,35 @@ class Attention:
     kernels: tuple[int, int] | None = None  # k_time, k_channel
 
 
-Word = Conv | Linear | Pool | Dropout | Attention
+@dataclass(frozen=True)
+class Residual:
+    channels: int
+    kernel: int
+    stride: int = 1
+    attention: Attention | None = None
+
+
+Word = Conv | Linear | Logits | Voting | Pool | Dropout | Attention | Residual
 
 _N = r"([1-9]\d*)"
+_ATTENTION = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
+
+
+def _attention(kind: str | None, k_time: str | None, k_channel: str | None) -> Attention | None:
+    return Attention(kind, (int(k_time), int(k_channel)) if k_time else None) if kind else None
+
+
 _WORDS = {
     rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
     rf"{_N}FC": lambda n: Linear(int(n)),
-    rf"(MP|AP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average"}[kind], int(k)),
-    r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
-    rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?": lambda kind, kt, kc: Attention(
-        kind, (int(kt), int(kc)) if kt else None
+    rf"{_N}L": lambda n: Logits(int(n)),
+    rf"Voting{_N}": lambda n: Voting(int(n)),
+    rf"{_N}R{_N}(?:s{_N})?(?:\[{_ATTENTION}\])?": lambda c, k, s, *a: Residual(
+        int(c), int(k), int(s or 1), _attention(*a)
     ),
+    rf"(MP|AP|AAP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average", "AAP": "adaptive"}[kind], int(k)),
+    r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
+    _ATTENTION: _attention,
 }
 
 
@@ -69,7 +102,8 @@ def parse(notation: str) -> tuple[Word, ...]:
         if word is None:
             raise ValueError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
-                f"words look like 32C3s2, 32T3s2, 128FC, MP2, AP2, DP.5, {', '.join(ATTENTION)}, TCJA(4,2)"
+                f"words look like 32C3s2, 32T3s2, 64R3s2[TCJA], 128FC, 10L, Voting10, MP2, AP2, DP.5, "
+                f"{', '.join(ATTENTION)}, TCJA(4,2)"
             )
         words.append(word)
         position += len(text) + 1

@@ -1,0 +1,252 @@
+"""Event recordings: files in, frames of counts out; and a recorder that makes recordings from moving pictures.
+
+An event says that the pixel (x, y) grew brighter (p = 1) or darker (p = 0) at time t. A file is an npz with
+the arrays t, x, y, p, as SpikingJelly writes them into its `events_np` folders. A network reads T frames of
+counts, `(T, 2, H, W)`, so `integrate` cuts a recording into T slices. Its two rules are SpikingJelly's, event
+for event, except where that one fails: a slice of time without an event is an empty frame here.
+
+`moving` and `record` stand in for a screen, a sensor on a motor and patience: N-MNIST and N-Caltech101 were
+made by filming still pictures in three saccades along a triangle. They serve tests, demos and ideas; nothing
+random is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .pictures import one_line
+
+KEYS = ("t", "x", "y", "p")
+WAYS = ("number", "time")  # how `integrate` cuts
+DARKEST = 0.05  # added to an intensity in [0, 1] before its logarithm: what a sensor sees in the dark
+ROUNDING = 1e-9  # a change that misses the threshold by rounding alone still counts
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """A recording: `t` int64 microseconds, ascending; `x`, `y` int16 pixels; `p` uint8, 1 is brighter; all `(N,)`.
+
+    ValueError (one line, without a file's name) if the arrays do not fit together.
+    """
+
+    t: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    p: np.ndarray
+
+    def __post_init__(self):
+        arrays = {key: getattr(self, key) for key in KEYS}
+        if len({array.shape for array in arrays.values()}) > 1 or self.t.ndim != 1:
+            shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
+            raise ValueError(f"arrays of unequal shape ({shapes}), one value an event wanted in each")
+        if not len(self):
+            raise ValueError("no events in it, one or more wanted")
+        if np.any(np.diff(self.t) < 0):
+            raise ValueError("t is not in ascending order: sort the events by time")
+        if int(self.p.max()) > 1 or int(self.p.min()) < 0:
+            raise ValueError(f"polarity p from {self.p.min()} to {self.p.max()}, only 0 and 1 wanted")
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+
+def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Events:
+    """Read an npz of events; those out of order are sorted by time, stably.
+
+    size: (H, W) of the sensor in pixels, against which the coordinates are checked; None checks only that
+        they are neither negative nor too large for int16
+
+    FileNotFoundError if there is no file; ValueError naming it if it is no npz, is cut off, lacks one of t,
+    x, y, p, or holds no events, unequal lengths, other types than integers, or pixels outside of the sensor.
+    """
+    found = read_arrays(path, KEYS)
+    try:
+        for key, array in found.items():
+            if array.dtype.kind not in "iub":
+                raise ValueError(f"{key} is {array.dtype}, integers wanted")
+        return _events(found, size or (2**15, 2**15))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def write_events(path: str | os.PathLike, events: Events) -> None:
+    """Write a recording as a compressed npz with the keys t, x, y, p; missing folders are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:  # np.savez would add .npz to a path without it
+        np.savez_compressed(file, **{key: getattr(events, key) for key in KEYS})
+
+
+def integrate(events: Events, time_steps: int, by: str = "number", *, size: tuple[int, int]) -> np.ndarray:
+    """Count the events in T frames: int64 `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
+
+    by: `number` gives N // T events to a frame and the rest to the last one; with fewer events than T each
+        gets a frame of its own and the last frames stay empty.
+        `time` gives each frame the same time, (last t - first t) // T microseconds (at least 1), and the rest
+        to the last one; a frame without an event is empty.
+    size: (H, W) of the sensor in pixels
+
+    ValueError if T is not positive, `by` is another word, or an event lies outside of the sensor.
+    """
+    check_cut(time_steps, by)
+    _inside(events.x, events.y, size)
+    height, width = size
+    frame = _frame_of_each(events.t, time_steps, by)
+    place = (frame * 2 + events.p) * height + events.y  # int64, as frame is
+    counts = np.bincount(place * width + events.x, minlength=time_steps * 2 * height * width)
+    return counts.reshape(time_steps, 2, height, width)
+
+
+def check_cut(time_steps: int, by: str) -> None:
+    """ValueError if a recording cannot be cut into so many frames in this way."""
+    if time_steps < 1:
+        raise ValueError(f"time_steps {time_steps}: at least 1 frame wanted")
+    if by not in WAYS:
+        raise ValueError(f"cannot cut recordings by {by!r}: take number or time")
+
+
+def read_arrays(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The named arrays of an npz, never unpickled; FileNotFoundError, or ValueError naming the file."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            missing = [key for key in keys if key not in archive.files]
+            found = ", ".join(archive.files) or "none"
+            arrays = {} if missing else {key: archive[key] for key in keys}
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except Exception as error:  # on broken bytes numpy, zipfile and zlib raise many unrelated types
+        raise ValueError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
+    if missing:
+        raise ValueError(f"{path}: arrays {found}, wanted {', '.join(keys)}")
+    return arrays
+
+
+def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: int = 31, reach: float = 3) -> np.ndarray:
+    """Film a still picture `(H, W)` in three saccades along a triangle: float32 `(frames, H', W')` in [0, 1].
+
+    image: uint8, or float in [0, 1]; outside of it everything is black
+    size: (H', W') of the film; None adds `reach` pixels on every side (28 x 28 gives 34 x 34, as N-MNIST has it)
+    frames: one at the start and then evenly along the way, which ends where it began
+    reach: how far from the middle the picture goes, in pixels, whole or not
+
+    ValueError if the picture does not fit.
+    """
+    picture = _intensity(image)
+    margin = int(np.ceil(reach))
+    height, width = size or tuple(side + 2 * margin for side in picture.shape)
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    if min(top, left) < margin:
+        raise ValueError(f"a picture of {picture.shape} that moves by {reach} does not fit into {(height, width)}")
+    ways = [_along_triangle(k / max(frames - 1, 1)) for k in range(frames)]
+    film = [_placed(picture, (height, width), top + reach * down, left + reach * right) for down, right in ways]
+    return np.stack(film)
+
+
+def record(
+    video: np.ndarray, duration_us: int = 300_000, threshold: float = 0.2, *, logarithmic: bool = True
+) -> Events:
+    """What an event sensor sees of a film `(F, H, W)`, uint8 or float in [0, 1].
+
+    Each pixel remembers the level of its last event, at first that of frame 0. Whenever its level has moved
+    from there by the threshold it sends an event, at the time at which a straight line between two frames gets
+    there.
+
+    duration_us: from the first frame to the last, in microseconds
+    threshold: of the level; the level is the logarithm of the intensity, or the intensity itself
+    logarithmic: which of the two; sensors are logarithmic
+
+    ValueError if nothing moves enough for one event.
+    """
+    intensity = _intensity(video).astype(np.float64)
+    levels = np.log(intensity + DARKEST) if logarithmic else intensity
+    times = np.linspace(0, duration_us, len(levels))
+    remembered, pieces = levels[0], []
+    for k in range(1, len(levels)):
+        remembered, piece = _between(remembered, levels[k - 1], levels[k], times[k - 1], times[k], threshold)
+        pieces.append(piece)
+    if not sum(len(piece[0]) for piece in pieces):
+        raise ValueError(f"no pixel of the film changes by the threshold {threshold}: lower it, or move the picture")
+    t, x, y, p = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    order = np.argsort(t, kind="stable")
+    return _as_events(t[order], x[order], y[order], p[order])
+
+
+def _events(found: dict[str, np.ndarray], size: tuple[int, int]) -> Events:
+    if len({array.shape for array in found.values()}) == 1:  # else Events says what is wrong
+        _inside(found["x"], found["y"], size)
+        t = found["t"].astype(np.int64)
+        if t.ndim == 1 and np.any(np.diff(t) < 0):
+            order = np.argsort(t, kind="stable")
+            found = {key: array[order] for key, array in found.items()}
+    return _as_events(**found)
+
+
+def _as_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
+    if p.size and not 0 <= p.min() <= p.max() <= 1:  # before uint8 makes 255 of -1
+        raise ValueError(f"polarity p from {p.min()} to {p.max()}, only 0 and 1 wanted")
+    return Events(t.astype(np.int64), x.astype(np.int16), y.astype(np.int16), p.astype(np.uint8))
+
+
+def _inside(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> None:
+    """ValueError if a coordinate is outside of a sensor of (H, W)."""
+    for name, values, limit in (("y", y, size[0]), ("x", x, size[1])):
+        if values.size and not 0 <= values.min() <= values.max() < limit:
+            found = f"{name} from {values.min()} to {values.max()}"
+            raise ValueError(f"{found} leaves the sensor, whose {name} goes from 0 to {limit - 1}")
+
+
+def _frame_of_each(t: np.ndarray, time_steps: int, by: str) -> np.ndarray:
+    """The frame of every event: int64 `(N,)`."""
+    if by == "number":
+        position, step = np.arange(len(t)), len(t) // time_steps
+    else:
+        position, step = t - t[0], (t[-1] - t[0]) // time_steps
+    return np.minimum(position // max(int(step), 1), time_steps - 1)
+
+
+def _intensity(picture: np.ndarray) -> np.ndarray:
+    """Grey values in [0, 1], float32 from uint8; ValueError for others."""
+    picture = np.asarray(picture)
+    if picture.dtype == np.uint8:
+        return picture.astype(np.float32) / 255
+    if picture.dtype.kind != "f" or not 0 <= picture.min() <= picture.max() <= 1:
+        raise ValueError(f"intensities are {picture.dtype} up to {picture.max()}, wanted uint8, or float in [0, 1]")
+    return picture
+
+
+def _along_triangle(way: float) -> tuple[float, float]:
+    """Where the picture is (down, right), each in [-1, 1], after this part of the way round."""
+    corners = [0, 1 / 3, 2 / 3, 1]
+    return float(np.interp(way, corners, [-1, 1, -1, -1])), float(np.interp(way, corners, [-1, 0, 1, -1]))
+
+
+def _placed(picture: np.ndarray, size: tuple[int, int], top: float, left: float) -> np.ndarray:
+    """A black frame with the picture at a place between pixels: a weighted sum of the four places around it."""
+    height, width = picture.shape
+    frame = np.zeros((size[0] + 1, size[1] + 1), np.float32)  # one row and column more, for weights of zero
+    row, column = int(np.floor(top)), int(np.floor(left))
+    for down, by_row in ((0, 1 - (top - row)), (1, top - row)):
+        for right, by_column in ((0, 1 - (left - column)), (1, left - column)):
+            y, x = row + down, column + right
+            frame[y : y + height, x : x + width] += by_row * by_column * picture
+    return frame[:-1, :-1].clip(0, 1)
+
+
+def _between(
+    remembered: np.ndarray, before: np.ndarray, after: np.ndarray, start: float, end: float, threshold: float
+) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+    """The levels remembered `(H, W)` at the later frame, and the events (t, x, y, p) on the way to it."""
+    change = after - remembered
+    number = np.floor(np.abs(change) / threshold + ROUNDING).astype(np.int64)  # (H, W) events
+    sign = np.sign(change)
+    y, x = np.nonzero(number)
+    repeats = number[y, x]
+    y, x = np.repeat(y, repeats), np.repeat(x, repeats)
+    nth = np.arange(len(y)) - np.repeat(np.cumsum(repeats) - repeats, repeats) + 1  # 1, 2 ... within each pixel
+    level = remembered[y, x] + sign[y, x] * nth * threshold
+    way = ((level - before[y, x]) / (after - before)[y, x]).clip(0, 1)
+    t = np.rint(start + way * (end - start)).astype(np.int64)
+    return remembered + sign * number * threshold, (t, x, y, (sign[y, x] > 0).astype(np.uint8))
