@@ -13,22 +13,44 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Model:
-    """Arguments of `models.SpikingVAE`."""
+    """Arguments of `models.SpikingVAE` and `models.SpikingClassifier`."""
 
     image_size: int = 0
-    """Pixels a side; 0: the data's own. Other images are resized (bilinear)."""
+    """Pixels a side; 0: the data's own. Other images are resized (bilinear), events merged."""
+    image_width: int = 0
+    """Pixels across of event frames that are not square; 0: as image_size."""
     image_channels: int = 0
-    """1 or 3; 0: the data's own."""
+    """1 or 3, 2 for event frames; 0: the data's own."""
     time_steps: int = 4
     """T, the number of time steps."""
     encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
-    """Encoder notation: 32C3s2 convolution, MP2 pooling, attention TCJA TLA CLA TCJAadd SE TA FC Conv2d, TCJA(4,2)."""
+    """Encoder notation: 32C3s2 convolution, 64R3[TCJA] residual block, MP2 pooling, attention TCJA TLA CLA TCJAadd SE
+    TA FC Conv2d, TCJA(4,2) with its kernels."""
+    head: str = ""
+    """Classifier's notation behind the encoder: DP.5-256FC-10L, 110FC-Voting10; empty: logits, and no classifier in a
+    generator, which with one is trained on both tasks."""
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
     neuron: Literal["tcja", "tet", "fsvae"] = "tcja"
     """Preset of the LIF neuron."""
     surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
     """Surrogate gradient in place of the preset's."""
+    classes: int = 0
+    """Number of classes; 0: the data's own."""
+    objective: Literal["ce", "tet", "smse", "rate-mse"] = "ce"
+    """Of classification: cross-entropy of the mean, TET, squared error a step (the paper's SMSE) or of the rates."""
+    tet_weight: float = 1e-3
+    """TET's lambda."""
+    tet_mean: float = 1.0
+    """TET's phi, which outputs are drawn to."""
+    normalisation: Literal["tdbn", "bn"] = "tdbn"
+    """Of a classifier: threshold-dependent batch norm, or plain and none behind linear layers (the paper's)."""
+    bias: bool = True
+    """Of a classifier's convolutions and linear layers."""
+    conditional: bool = False
+    """Generator whose prior is told the class."""
+    head_weight: float = 1.0
+    """Weight of the classification in the loss of a generator with a head."""
     latent: int = 128
     """Channels of the latent spikes."""
     k: int = 20
@@ -55,8 +77,11 @@ class Model:
 class Config:
     """A training run."""
 
+    task: Literal["generate", "classify"] = "generate"
+    """What is trained: a generator or a classifier."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or an image folder or zip."""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or an image folder or zip; to classify also
+    dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of events in SpikingJelly's layout."""
     data_root: str = "data"
     """Folder of the named data sets, in torchvision's layout."""
     download: bool = False
@@ -85,6 +110,16 @@ class Config:
     """Mirror training images at random."""
     shift: int = 0
     """Shift training images at random by up to so many pixels."""
+    augment: str = ""
+    """Of event frames in training, with commas: flip, roll, rotation, shear, cutout; nda: all of them."""
+    mixup: float = 0.0
+    """Blend training samples and their classes, by Beta(mixup, mixup); 0: not."""
+    events_by: Literal["number", "time"] = "number"
+    """Event frames hold equally many events, or equally long times."""
+    init_from: str = ""
+    """Run or checkpoint, of either task, whose encoder is the start."""
+    freeze: bool = False
+    """Leave the encoder as it is (with init_from and a head of logits alone: a linear probe)."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of convolutions and products; membranes and statistics are always fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -109,7 +144,35 @@ class Config:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
+        other = OF_GENERATORS if self.task == "classify" else OF_CLASSIFIERS
+        for f in fields(Model):
+            if f.name in other and getattr(self.model, f.name) != f.default:
+                raise ValueError(f"config: model.{f.name} has no meaning with task = {self.task!r}")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of event augmentation asked for."""
+        if self.augment == "nda":
+            return ("flip", "roll", "rotation", "shear", "cutout")
+        return tuple(kind.strip() for kind in self.augment.split(",") if kind.strip())
+
+
+OF_GENERATORS = (
+    "decoder",
+    "latent",
+    "k",
+    "divergence",
+    "divergence_weight",
+    "readout",
+    "passes",
+    "scheduled_start",
+    "scheduled_end",
+    "scheduled_first",
+    "scheduled_replace",
+    "conditional",
+    "head_weight",
+)
+OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 
 FREE_ON_RESUME = (
     "out",

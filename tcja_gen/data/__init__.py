@@ -1,11 +1,31 @@
-"""The data room: images into uint8 memory, out again as batches that depend on nothing but (seed, step).
+"""The data room: images and event frames in, batches out that depend on nothing but (seed, step).
 
-`load_images` reads a built-in set, a folder or a zip; `check_images` names every bad file before training
-trips over the first; `Batches` serves an `ImageSet` to a training loop of one or many processes.
+`load` reads a built-in set, a folder or a zip of images (`load_images`), or event recordings (`load_events`);
+`check_images` names every bad file before training trips over the first; `Batches` serves either kind to a training
+loop of one or many processes.
 """
 
 from .batches import Batches
 from .check import Problem, check_images
+from .event_sets import EventSet, load_events
+from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
+from .sources import is_events, load
 
-__all__ = ["Batches", "ImageSet", "Problem", "check_images", "load_images"]
+__all__ = [
+    "Batches",
+    "EventSet",
+    "Events",
+    "ImageSet",
+    "Problem",
+    "check_images",
+    "integrate",
+    "is_events",
+    "load",
+    "load_events",
+    "load_images",
+    "moving",
+    "read_events",
+    "record",
+    "write_events",
+]

@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): a resumed run, or one on more processes, sees the same images.
+"""Batches as a pure function of (seed, step): a resumed run, or one on more processes, sees the same samples.
 
 Step s takes the positions s·B ... (s+1)·B - 1 of an endless sequence of epochs, each epoch a permutation
 drawn from (seed, epoch). A batch may straddle two epochs, or several where the set is smaller than the
@@ -9,32 +9,41 @@ out to the processes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from .event_augmentation import augment, mixup
+from .event_sets import EventSet
 from .images import ImageSet
 
 
 class Batches:
-    """Serves an image set by step number.
+    """Serves images or event frames, and their classes, by step number.
 
-    batch: images a step over all processes; process `rank` of `world` gets every `world`-th, from `rank` on
-    flip: mirror left to right with probability 1/2
-    shift: move by up to so many pixels in each direction, filling with black
-    device: where the uint8 images are put once and where the batches are made
+    batch: samples a step over all processes; process `rank` of `world` gets every `world`-th, from `rank` on
+    flip: mirror images left to right with probability 1/2
+    shift: move images by up to so many pixels in each direction, filling with black
+    augment: kinds of `event_augmentation` for event frames
+    mixup: alpha of the Beta distribution that blends samples and their targets; 0: none
+    classes: K of the targets
+    device: where images are put once, and where batches are made (event frames stay where they are mapped)
 
-    ValueError if `batch` does not divide by `world`, or the set is empty.
+    ValueError if `batch` does not divide by `world`, the set is empty, or an augmentation is for the other kind.
     """
 
     def __init__(
         self,
-        data: ImageSet,
+        data: ImageSet | EventSet,
         batch: int,
         *,
         seed: int = 0,
         flip: bool = False,
         shift: int = 0,
+        augment: Sequence[str] = (),
+        mixup: float = 0.0,
+        classes: int = 0,
         rank: int = 0,
         world: int = 1,
         device: str | torch.device = "cpu",
@@ -47,35 +56,70 @@ class Batches:
             raise ValueError(f"rank {rank} is not one of the {world} processes")
         if shift < 0:
             raise ValueError(f"shift {shift} is negative: give a number of pixels, or 0 for none")
+        self.events = isinstance(data, EventSet)
+        if self.events and (flip or shift):
+            raise ValueError(f"{data.name}: flip and shift are for images; event frames take augment")
+        if augment and not self.events:
+            raise ValueError(f"{data.name}: augment is for event frames; images take flip and shift")
+        if mixup and data.labels is None:
+            raise ValueError(f"{data.name}: mixup blends classes, and there are no labels")
         self.count, self.batch, self.seed, self.flip, self.shift = len(data), batch, seed, flip, shift
-        self.rank, self.world = rank, world
-        self.images = data.images.to(device)
+        self.augment, self.mixup, self.classes = tuple(augment), mixup, classes
+        self.rank, self.world, self.device = rank, world, torch.device(device)
+        self.samples = data.samples if self.events else data.samples.to(device)
         self.labels = None if data.labels is None else data.labels.to(device)
         self._epoch: tuple[int, Tensor] | None = None  # the current epoch and its permutation
 
-    def at(self, step: int) -> Tensor:
-        """Images of a step: float32 `(batch / world, C, H, W)` in [-1, 1] on the device."""
-        x = self.images[self.indices_at(step).to(self.images.device)]
+    def at(self, step: int) -> tuple[Tensor, Tensor | None]:
+        """Samples of a step and their targets, on the device.
+
+        Images are float32 `(batch / world, C, H, W)` in [-1, 1], event frames `(T, batch / world, 2, H, W)` counts;
+        targets are `(batch / world, classes)`, one-hot unless mixed, None without labels or classes.
+        """
+        share = slice(None) if self.mixup else slice(self.rank, None, self.world)  # what is blended must be whole
+        indices = self._batch_at(step)[share]
+        x = self.samples[indices.to(self.samples.device)].to(self.device)
+        x = self._event_frames(x, step) if self.events else self._images(x, step, share)
+        targets = None
+        if self.labels is not None and self.classes:
+            labels = self.labels[indices.to(self.labels.device)]
+            targets = torch.nn.functional.one_hot(labels, self.classes).float()
+        if self.mixup:
+            x, targets = mixup(x, targets, self._draw("mixup", step), self.mixup)
+            x, targets = x[self.rank :: self.world], targets[self.rank :: self.world]
+        return (x.transpose(0, 1) if self.events else x), targets
+
+    def _images(self, x: Tensor, step: int, share: slice) -> Tensor:
         if self.flip:
-            x = flip_images(x, self._mine(torch.rand(self.batch, generator=self._draw("flip", step)) < 0.5))
+            chosen = torch.rand(self.batch, generator=self._draw("flip", step)) < 0.5
+            x = flip_images(x, chosen[share].to(x.device))
         if self.shift:
             size, reach = (self.batch, 2), self.shift
             moves = torch.randint(-reach, reach + 1, size, generator=self._draw("shift", step))
-            x = shift_images(x, self._mine(moves), reach)
+            x = shift_images(x, moves[share].to(x.device), reach)
         return x.float() / 127.5 - 1
+
+    def _event_frames(self, x: Tensor, step: int) -> Tensor:
+        if not self.augment:
+            return x.float()
+        rank, world = (0, 1) if self.mixup else (self.rank, self.world)
+        return augment(x.float(), self._draw("augment", step), self.augment, rank=rank, world=world)
 
     def labels_at(self, step: int) -> Tensor | None:
         """Labels of a step: int64 `(batch / world,)` on the device; None if the set has none."""
         return None if self.labels is None else self.labels[self.indices_at(step).to(self.labels.device)]
 
     def indices_at(self, step: int) -> Tensor:
-        """Indices into the set of a step's images: int64 `(batch / world,)` on the CPU."""
+        """Indices into the set of a step's samples: int64 `(batch / world,)` on the CPU."""
+        return self._batch_at(step)[self.rank :: self.world]
+
+    def _batch_at(self, step: int) -> Tensor:
         start, stop = step * self.batch, (step + 1) * self.batch
         pieces = []
         for epoch in range(start // self.count, (stop - 1) // self.count + 1):
             offset = epoch * self.count
             pieces.append(self._permutation(epoch)[max(start - offset, 0) : stop - offset])
-        return torch.cat(pieces)[self.rank :: self.world]
+        return torch.cat(pieces)
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._epoch is None or self._epoch[0] != epoch:
@@ -86,9 +130,6 @@ class Batches:
         # hashed, since seeds like seed + epoch would give run 1 the epochs of run 0, one later
         key = hashlib.sha256(f"{what} {self.seed} {number}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
-
-    def _mine(self, drawn: Tensor) -> Tensor:
-        return drawn[self.rank :: self.world].to(self.images.device)
 
 
 def flip_images(x: Tensor, chosen: Tensor) -> Tensor:

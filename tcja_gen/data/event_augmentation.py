@@ -58,13 +58,12 @@ def augment(
 def mixup(frames: Tensor, targets: Tensor, generator: torch.Generator, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
     """Blend each recording and its target with another of the batch: λ · own + (1 - λ) · other's.
 
-    frames: float `(N, T, 2, H, W)`, the whole batch: its partners are in it
+    frames: float `(N, ...)`, event frames or images, the whole batch: its partners are in it
     targets: float `(N, classes)`, each summing to 1
     alpha: λ, one for the batch, follows Beta(alpha, alpha); near 0 batches are hardly blended, at 1 any λ is as likely
 
     ValueError if targets are no float `(N, classes)`, or alpha is not positive.
     """
-    _check(frames)
     if targets.ndim != 2 or len(targets) != len(frames) or not targets.is_floating_point():
         found = f"{targets.dtype} {tuple(targets.shape)}"
         raise ValueError(f"targets are {found}, wanted float ({len(frames)}, classes): use one_hot(labels).float()")

@@ -119,6 +119,11 @@ class EventSet:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def samples(self) -> Tensor:
+        """What batches are cut from, as `ImageSet.samples`."""
+        return self.frames
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the shape, the counts (as int16) and the labels; name and type play no part."""

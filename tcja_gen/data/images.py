@@ -42,6 +42,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def samples(self) -> Tensor:
+        """What batches are cut from, as `EventSet.samples`."""
+        return self.images
+
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the shape and bytes of the images and of the labels; the name plays no part."""

@@ -1,6 +1,7 @@
 """Whole models, and how they are kept on disk."""
 
-from .store import load, save
+from .classifier import NETWORKS, SpikingClassifier
+from .store import KINDS, build, load, save
 from .vae import SpikingVAE
 
-__all__ = ["SpikingVAE", "load", "save"]
+__all__ = ["KINDS", "NETWORKS", "SpikingClassifier", "SpikingVAE", "build", "load", "save"]

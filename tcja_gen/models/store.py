@@ -1,9 +1,11 @@
 """Models on disk: one safetensors file that rebuilds itself, without unpickling anything.
 
-Metadata: `format` (version of this layout), `model` (arguments of the model, JSON), `provenance` (facts of the run,
-JSON). `find` also takes a run folder, whose `checkpoints/last` and `checkpoints/best` name a checkpoint in one line.
+Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` (arguments of the model, JSON),
+`provenance` (facts of the run, JSON). `find` also takes a run folder, whose `checkpoints/last` and `checkpoints/best`
+name a checkpoint in one line.
 """
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -13,22 +15,36 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .classifier import SpikingClassifier
 from .vae import SpikingVAE
 
 FORMAT = "1"
+KINDS = {model.kind: model for model in (SpikingVAE, SpikingClassifier)}
+
+
+def build(kind: str, settings: dict) -> nn.Module:
+    """A new model of a kind, from those of the settings that are its own."""
+    model = KINDS[kind]
+    own = inspect.signature(model).parameters
+    return model(**{name: value for name, value in settings.items() if name in own})
 
 
 def save(path: str | Path, model: nn.Module, settings: dict, provenance: dict) -> None:
     """Weights of `model`, built with `settings`; written under another name first, then renamed."""
     path = Path(path)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    metadata = {"format": FORMAT, "model": json.dumps(settings), "provenance": json.dumps(provenance)}
+    metadata = {
+        "format": FORMAT,
+        "kind": model.kind,
+        "model": json.dumps(settings),
+        "provenance": json.dumps(provenance),
+    }
     part = path.with_suffix(".part")
     save_file(tensors, part, metadata)
     os.replace(part, path)
 
 
-def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> SpikingVAE:
+def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
     """Model of a run folder, a checkpoint folder or a .safetensors file, in evaluation mode.
 
     `which`: "last" or "best" (lowest loss on validation images) of a run folder. FileNotFoundError or ValueError, one
@@ -46,8 +62,8 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
             f"{path}: checkpoint of format {metadata.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
     try:
-        model = SpikingVAE(**json.loads(metadata["model"]))
-    except (TypeError, ValueError) as error:
+        model = KINDS[metadata.get("kind", "generator")](**json.loads(metadata["model"]))
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: this version cannot build a model of its settings: {error}") from None
     try:
         model.load_state_dict(tensors)

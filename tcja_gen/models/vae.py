@@ -26,10 +26,12 @@ from ..nn import (
     ScheduledSampling,
     SpikingDecoder,
     SpikingEncoder,
+    SpikingHead,
     mirror,
 )
 from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten, linear_block
+from ..nn.objectives import accuracy, objective
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
@@ -40,7 +42,12 @@ class SpikingVAE(nn.Module):
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
     `surrogate` (None: the preset's). latent: channels L of the latent, k bits each. divergence: mmd, mmd-sum or kl,
     and its weight in the loss. readout: membrane or mean. passes, scheduled_*: see `nn.latents`.
+
+    conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
+    encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
     """
+
+    kind = "generator"
 
     def __init__(
         self,
@@ -61,62 +68,92 @@ class SpikingVAE(nn.Module):
         scheduled_end: float = 0.3,
         scheduled_first: int = 5,
         scheduled_replace: str = "draw",
+        classes: int = 0,
+        conditional: bool = False,
+        head: str = "",
+        head_weight: float = 1.0,
+        objective: str = "ce",
+        tet_weight: float = 1e-3,
+        tet_mean: float = 1.0,
     ):
         super().__init__()
         if time_steps < 1:
             raise ValueError(f"time_steps is {time_steps}, it must be at least 1")
+        if conditional and classes < 1:
+            raise ValueError("a conditional generator needs classes, and the data have no labels")
         self.image_size, self.image_channels, self.time_steps = image_size, image_channels, time_steps
-        self.divergence_weight = divergence_weight
+        self.divergence_weight, self.head_weight = divergence_weight, head_weight
+        self.classes = classes if conditional else 0
+        self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
         settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
         scheduled = ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace)
 
-        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes)
+        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes, self.classes)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.flatten = Flatten()
         self.to_latent = linear_block(math.prod(shape), latent, Build(settings))
         decoder = mirror(encoder) if decoder == "mirror" else decoder
         self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
+        self.head = SpikingHead(head, shape, time_steps, Build(settings)) if head else None
         self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best
 
     # training
 
-    def forward(self, x: Tensor, draws: Draws, progress: float = 1.0) -> dict[str, Tensor]:
-        """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence"."""
-        z, divergence = self.infer(x, draws, progress)
+    def forward(
+        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
+
+        targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
+        """
+        spikes = self.encoder(x)
+        h = self.to_latent(self.flatten(spikes))
+        z, divergence = self.latent.infer(h, draws, progress, targets if self.classes else None)
         reconstruction = (self.decoder(z) - x).square().mean()
         loss = reconstruction + self.divergence_weight * divergence
-        return {"loss": loss, "reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
+        losses = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
+        if self.head is not None:
+            o = self.head(spikes)
+            loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
+            losses["accuracy"] = accuracy(o, targets)
+        return {"loss": loss, **losses}
 
-    def infer(self, x: Tensor, draws: Draws, progress: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Latent spikes (T, N, L) of images x in [-1, 1], and their divergence from the prior."""
-        h = self.to_latent(self.flatten(self.encoder(x)))
-        return self.latent.infer(h, draws, progress)
+    def infer(self, x: Tensor, draws: Draws) -> Tensor:
+        """Latent spikes (T, N, L) of images x in [-1, 1]."""
+        return self.latent.encode(self.to_latent(self.flatten(self.encoder(x))), draws)
 
     # use: seeds in, images (N, C, H, W) in [0, 1] out, in evaluation mode whatever mode the model is in
 
-    def sample(self, seeds: Sequence[int] | Tensor) -> Tensor:
-        """One new image per seed, the same whatever the other seeds are."""
-        return self._chunks(lambda draws: to_unit(self.decoder(self.latent.sample(draws))), seeds)
+    def sample(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
+        """One new image per seed, the same whatever the other seeds are.
+
+        classes: of a conditional model, one for all images or one each; None: seed i has class i mod K.
+        """
+        y = self._classes(seeds, classes)
+        return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1] through the latent and back; seed i (default: i) draws the bits of image i."""
         seeds = range(len(images)) if seeds is None else seeds
-        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws)[0])), seeds, self._in(images))
+        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws))), seeds, self._in(images))
 
     def encode(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Latent spikes (N, T, L) of images (N, C, H, W) in [0, 1]: batch first, to be kept and sliced."""
         seeds = range(len(images)) if seeds is None else seeds
-        return self._chunks(lambda draws, x: self.infer(x, draws)[0].transpose(0, 1), seeds, self._in(images))
+        return self._chunks(lambda draws, x: self.infer(x, draws).transpose(0, 1), seeds, self._in(images))
 
     def decode(self, z: Tensor) -> Tensor:
         """Images of latent spikes (N, T, L)."""
         return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)
 
-    def film(self, seeds: Sequence[int] | Tensor) -> Tensor:
+    def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """The images of `sample` as they form over the time steps, (N, T, C, H, W); the last frame is the image."""
-        return self._chunks(lambda d: to_unit(self.decoder.film(self.latent.sample(d))).transpose(0, 1), seeds)
+        y = self._classes(seeds, classes)
+        return self._chunks(
+            lambda draws, *y: to_unit(self.decoder.film(self.latent.sample(draws, *y))).transpose(0, 1), seeds, y
+        )
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
         """Images (steps, C, H, W) between two images (C, H, W) in [0, 1].
@@ -128,6 +165,17 @@ class SpikingVAE(nn.Module):
         u = ImageDraws([seed], z0.device).uniform(*z0.shape)[0]
         fractions = torch.linspace(0, 1, steps, device=z0.device).view(-1, 1, 1)
         return self.decode(torch.where(u < fractions, z1, z0))
+
+    def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
+        """One-hot (N, K) of the classes asked for, None if the model knows none."""
+        if not self.classes:
+            if classes is not None:
+                raise ValueError("this model was trained without classes; one with model.conditional makes them")
+            return None
+        chosen = torch.as_tensor([int(s) % self.classes for s in seeds] if classes is None else classes)
+        if chosen.min() < 0 or chosen.max() >= self.classes:
+            raise ValueError(f"class {int(chosen.max())} asked for; the model knows 0 to {self.classes - 1}")
+        return nn.functional.one_hot(chosen.expand(len(seeds)), self.classes).float()
 
     def _in(self, images: Tensor) -> Tensor:
         wanted = (self.image_channels, self.image_size, self.image_size)

@@ -1,7 +1,8 @@
-"""Spiking encoder and decoder from a notation (`nn/notation.py`).
+"""Spiking encoder, decoder and classifier's head from a notation (`nn/notation.py`).
 
 The encoder is the trunk of every model: images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The head names
-classes. The decoder turns latent spikes into images: a linear block, the notation's transposed convolutions, and the linear readout.
+classes. The decoder turns latent spikes into images: a linear block, the notation's transposed convolutions, and the
+linear readout.
 """
 
 import math

@@ -2,8 +2,12 @@
 
 A latent is a protocol of two methods, so that a new one is one class:
 
-    infer(h, draws, progress) -> z, divergence     h (T, N, L) the encoder's spikes, divergence a scalar
-    sample(draws) -> z
+    encode(h, draws) -> z                            h (T, N, L) the encoder's spikes
+    infer(h, draws, progress, y) -> z, divergence    the same, and a scalar
+    sample(draws, y) -> z
+
+y (N, K) names the class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, y). The posterior
+sees the image and needs no class, so reconstruction never asks for one.
 
 `BernoulliLatent` is FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022). Both nets see the
 latent of the previous step; each gives k bits for every latent channel at every step, and z is one of the k, drawn
@@ -128,6 +132,7 @@ class BernoulliLatent(nn.Module):
         divergence: str = "mmd",
         scheduled: ScheduledSampling | None = ScheduledSampling(),
         passes: str = "steps",
+        classes: int = 0,
     ):
         super().__init__()
         if latent < 1 or k < 1:
@@ -139,33 +144,48 @@ class BernoulliLatent(nn.Module):
         self.latent, self.time_steps, self.k = latent, time_steps, k
         self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
         self.posterior = BitNet(2 * latent, latent, k, neuron)
-        self.prior = BitNet(latent, latent, k, neuron)
+        self.classes = classes  # that the prior is told; 0: none
+        self.prior = BitNet(latent + classes, latent, k, neuron)
 
-    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0) -> tuple[Tensor, Tensor]:
+    def encode(self, h: Tensor, draws: Draws) -> Tensor:
+        """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L)."""
+        return self._posterior(h, draws)[0]
+
+    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L), and the divergence from the prior.
 
         Gradient flows through the drawn bits to the posterior, and through all k bits of both nets to the divergence.
         `progress` in [0, 1] sets the probability of scheduled sampling; in evaluation mode there is none.
         """
-        j = self._indices(draws)
-        fed = self._draw_posterior(h, j)  # z_0 .. z_{T-1}, without gradient
-        q = self.posterior(torch.cat([h, fed], -1))  # (T, N, L, k)
-        z = choose(q, j)
+        z, q = self._posterior(h, draws)
         seen = shift(z.detach())
         if self.training and self.scheduled:
-            seen = self._mix(seen, draws, progress)
-        p = self.prior(seen)
+            seen = self._mix(seen, draws, progress, y)
+        p = self.prior(self._with_class(seen, y))
         return z, self.divergence(q.mean(-1), p.mean(-1))
 
-    def sample(self, draws: Draws) -> Tensor:
+    def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L) from the prior, one row of draws an image."""
         j = self._indices(draws)
         z = [torch.zeros_like(j[0], dtype=torch.get_default_dtype())]
         membranes = self.prior.rest()
         for t in range(self.time_steps):
-            bits, membranes = self.prior.step(z[-1], membranes)
+            bits, membranes = self.prior.step(self._with_class(z[-1], y), membranes)
             z.append(choose(bits, j[t]))
         return torch.stack(z[1:])
+
+    def _posterior(self, h: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """z (T, N, L) and all bits it was drawn from, (T, N, L, k)."""
+        j = self._indices(draws)
+        fed = self._draw_posterior(h, j)  # z_0 .. z_{T-1}, without gradient
+        q = self.posterior(torch.cat([h, fed], -1))
+        return choose(q, j), q
+
+    def _with_class(self, z: Tensor, y: Tensor | None) -> Tensor:
+        """z (..., N, L), and the class y (N, K) beside it where the prior is told one."""
+        if (y is None) == bool(self.classes):
+            raise ValueError(f"the prior is one of {self.classes} classes, and {'no' if y is None else 'a'} class came")
+        return z if y is None else torch.cat([z, y.to(z.dtype).expand(*z.shape[:-1], -1)], -1)
 
     def _indices(self, draws: Draws) -> Tensor:
         """j (T, N, L), uniform in 0..k-1."""
@@ -188,7 +208,7 @@ class BernoulliLatent(nn.Module):
         return torch.stack(z)
 
     @torch.no_grad()
-    def _mix(self, seen: Tensor, draws: Draws, progress: float) -> Tensor:
+    def _mix(self, seen: Tensor, draws: Draws, progress: float, y: Tensor | None = None) -> Tensor:
         """Scheduled sampling: some of z_1 .. z_{T-1} (rows 1.. of `seen`) replaced by the prior's own."""
         first, p = self.scheduled.first, self.scheduled.probability(progress)
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
@@ -196,9 +216,9 @@ class BernoulliLatent(nn.Module):
             swap = self._swap(draws, p) if t >= first else None
             if self.passes == "steps":
                 with running_statistics(self.prior):
-                    bits, membranes = self.prior.step(mixed[t], membranes)
+                    bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
             elif swap is not None:
-                bits = self.prior(torch.stack(mixed[: t + 1]))[-1]
+                bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
             if swap is not None:
                 mixed[t + 1] = torch.where(swap, self._own(bits, draws), mixed[t + 1])
         return torch.stack(mixed)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-SURROGATES = ("atan", "triangle", "box", "box-zero")
+SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,14 @@ class Neuron:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "Neuron":
-        """The neuron of a paper by name, with single settings changed by keyword."""
+        """The neuron of a paper by name, with single settings changed by keyword.
+
+        Another surrogate comes with its own sharpness (`SURROGATES`), unless `alpha` is given, too.
+        """
         if name not in PRESETS:
             raise ValueError(f"unknown neuron preset {name!r}; known: {', '.join(PRESETS)}")
+        if changes.get("surrogate") in SURROGATES and changes["surrogate"] != PRESETS[name].surrogate:
+            changes = {"alpha": SURROGATES[changes["surrogate"]], **changes}
         return replace(PRESETS[name], **changes)
 
     @property

@@ -1,10 +1,12 @@
-"""The training loop: AdamW, warm-up and cosine, moving average, checkpoints, and a run that can be killed any time.
+"""The training loop of generators and classifiers: AdamW, warm-up and cosine, moving average, checkpoints, and a run
+that can be killed any time.
 
 A step is a function of the weights, the seed and the step's number: batches, augmentation, latent draws and dropout
 all follow from (seed, step). So N steps equal N/2, a killed process and N/2 more, bit for bit on a CPU; and two
 processes, each with its share of every batch, follow the same course as one.
 """
 
+import inspect
 import math
 import signal
 import time
@@ -19,9 +21,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, load_images
+from ..data import Batches, EventSet, ImageSet, is_events, load
 from ..evaluation import pictures
-from ..models import SpikingVAE, store
+from ..models import build, store
 from ..nn import StepDraws, fuse
 from ..process import can_compile, first_ahead, start
 from . import activity, checkpoints, runs
@@ -43,12 +45,12 @@ class Run:
     finished: bool  # False if it was asked to stop before its last step
 
     @property
-    def model(self) -> SpikingVAE:
+    def model(self) -> nn.Module:
         return store.load(self.folder)
 
 
 def train(config: Config | str | Path | None = None, *, quiet: bool = False, **overrides) -> Run:
-    """Trains a generator and returns its `Run`.
+    """Trains a generator or a classifier and returns its `Run`.
 
     config: a `Config`, a TOML file, or None for the defaults (the embedded digits). Overrides are fields of `Config`,
     model=dict(...) those of the model: train(data="mnist", steps=9000, model=dict(time_steps=8)).
@@ -78,22 +80,22 @@ class Trainer:
         self.device = self.process.device
         state = checkpoints.read(folder) if folder else None
 
-        sizes = {"size": config.model.image_size or None, "channels": config.model.image_channels or None}
-        source = {"root": config.data_root, "download": config.download}
         with first_ahead(self.process):
-            data = load_images(config.data, "train", **sizes, **source)
-        if data.images.shape[-1] != data.images.shape[-2]:
-            raise ValueError(f"{config.data}: images must be square, these are {tuple(data.images.shape[-2:])}")
-        shape = {"image_size": data.images.shape[-1], "image_channels": data.images.shape[1]}
-        self.config = config = replace(config, model=replace(config.model, **shape))
-        validation = load_images(config.data, "validation", **sizes, **source)
-        self.validation = validation.images[:VALIDATION].float() / 255
+            data = self._load(config, "train")
+        self.config = config = replace(config, model=replace(config.model, **_shapes(config, data)))
+        self.validation = self._load(config, "validation")
         facts = {"name": data.name, "fingerprint": data.fingerprint, "images": len(data)}
+        if data.classes:
+            facts["classes"] = list(data.classes)
         if state and state["data"] != data.fingerprint:
-            raise ValueError(f"{folder}: the images of {config.data!r} are not those that this run was trained on")
+            raise ValueError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
 
         torch.manual_seed(config.seed)
-        self.model = SpikingVAE(**asdict(config.model)).to(self.device)
+        self.settings = _settings(config)
+        self.model = build(KIND[config.task], self.settings).to(self.device)
+        if config.init_from and not state:
+            adopt_encoder(self.model, config.init_from)
+        self.model.encoder.requires_grad_(not config.freeze)
         if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
             fuse(self.model)
         self.batches = Batches(
@@ -102,12 +104,18 @@ class Trainer:
             seed=config.seed,
             flip=config.flip,
             shift=config.shift,
+            augment=config.kinds,
+            mixup=config.mixup,
+            classes=config.model.classes,
             rank=self.process.rank,
             world=self.process.world,
             device=self.device,
         )
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
+            [p for p in self.model.parameters() if p.requires_grad],
+            config.lr,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         average = moving_average(config.ema)
@@ -129,6 +137,23 @@ class Trainer:
             self.log = runs.Log(self.folder, quiet)
             self._describe(facts, resumed=bool(state))
 
+    def _load(self, config: Config, split: str) -> ImageSet | EventSet:
+        """A split as the model will see it."""
+        model = config.model
+        if config.task == "generate" and is_events(config.data):
+            raise ValueError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
+        size = (model.image_size, model.image_width) if model.image_width else model.image_size
+        return load(
+            config.data,
+            split,
+            size=size or None,
+            channels=model.image_channels or None,
+            time_steps=model.time_steps,
+            by=config.events_by,
+            root=config.data_root,
+            download=config.download,
+        )
+
     def _rate(self, step: int) -> float:
         """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
         warmup, steps = self.config.warmup, self.config.steps
@@ -144,7 +169,7 @@ class Trainer:
         if self.process.world > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             model = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
-        self.model.train()
+        self._to_training(self.model)
         with stopping() as stop:
             window, since = [], time.monotonic()
             while self.step < self.config.steps:
@@ -162,6 +187,11 @@ class Trainer:
                     break
         return self._finish(window)
 
+    def _to_training(self, model: nn.Module) -> None:
+        model.train()
+        if self.config.freeze:
+            model.encoder.eval()  # its running statistics, too, stay
+
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
 
@@ -169,10 +199,10 @@ class Trainer:
         """One optimiser step; its losses, still on the device."""
         config, process = self.config, self.process
         torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)  # dropout
-        x = self.batches.at(self.step)
+        x, targets = self.batches.at(self.step)
         draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = model(x, draws, self.step / config.steps)
+            losses = model(x, draws, self.step / config.steps, targets=targets)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
@@ -205,9 +235,9 @@ class Trainer:
                 "layers": rates["layers"],
             },
         )
+        losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
         self.log.say(
-            f"step {self.step}/{self.config.steps}  loss {means['loss']:.4f}  "
-            f"reconstruction {means['reconstruction']:.4f}  divergence {means['divergence']:.4f}  "
+            f"step {self.step}/{self.config.steps}  {losses}  "
             f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  {speed:.0f} images/s  {clock(left)} left"
         )
 
@@ -243,8 +273,9 @@ class Trainer:
         """Weights, state and scores on validation images. "best" is chosen by them, never by test images."""
         model = self._averaged()
         score = self._validate(model)
-        better = score["loss"] < self.best
-        self.best = min(score["loss"], self.best)
+        judged = -score["accuracy"] if self.config.task == "classify" else score["loss"]
+        better = judged < self.best
+        self.best = min(judged, self.best)
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
             provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.ema else "raw"}
@@ -252,7 +283,7 @@ class Trainer:
                 self.folder,
                 self.step,
                 model,
-                asdict(self.config.model),
+                self.settings,
                 {**provenance, "validation": score},
                 self._state(),
             )
@@ -261,26 +292,42 @@ class Trainer:
             checkpoints.prune(self.folder, self.config.keep_every)
 
     @torch.no_grad()
-    def _validate(self, model: SpikingVAE) -> dict[str, float]:
-        """Losses of the averaged weights on validation images, the same draws every time."""
-        training = model.training
+    def _validate(self, model: nn.Module) -> dict[str, float]:
+        """Losses of the averaged weights on validation samples, the same draws every time."""
         model.eval()
-        draws = StepDraws(0, 0, len(self.validation), device=self.device)
-        losses = model(self.validation.to(self.device) * 2 - 1, draws)
-        model.train(training)
-        return {name: loss.item() for name, loss in losses.items()}
+        totals: dict[str, float] = {}
+        count = len(self.validation) if self.config.task == "classify" else min(len(self.validation), VALIDATION)
+        for first in range(0, count, VALIDATION):
+            chosen = slice(first, min(first + VALIDATION, count))
+            x, targets = self._samples(chosen)
+            n = chosen.stop - first
+            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets)
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0.0) + loss.item() * n / count
+        self._to_training(self.model)
+        return totals
+
+    def _samples(self, chosen: slice) -> tuple[Tensor, Tensor | None]:
+        """Validation samples as a batch, and their targets."""
+        data, classes = self.validation, self.config.model.classes
+        x = data.samples[chosen].to(self.device).float()
+        x = x.transpose(0, 1) if isinstance(data, EventSet) else x / 127.5 - 1
+        targets = None
+        if data.labels is not None and classes:
+            targets = nn.functional.one_hot(data.labels[chosen], classes).float().to(self.device)
+        return x, targets
 
     def _pictures(self) -> None:
-        if not self.process.first:
+        if not self.process.first or self.config.task != "generate":
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
         pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
-        originals = self.validation[: GRID // 2]
+        originals = self.validation.images[: GRID // 2].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
 
-    def _averaged(self) -> SpikingVAE:
-        """The model that is sampled and kept."""
+    def _averaged(self) -> nn.Module:
+        """The model that is used and kept."""
         return self.ema.module if self.ema else self.model
 
     def _state(self) -> dict:
@@ -333,6 +380,49 @@ class Trainer:
         votes = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(votes)
         return votes.item() > 0
+
+
+KIND = {"generate": "generator", "classify": "classifier"}  # of model, by task
+
+
+def _shapes(config: Config, data: ImageSet | EventSet) -> dict:
+    """What of the model follows from the data: sizes, channels, classes. ValueError where they do not go together."""
+    *_, channels, height, width = data.samples.shape
+    if config.task == "generate" and height != width:
+        raise ValueError(f"{config.data}: images must be square, these are {height} x {width}")
+    labelled = config.task == "classify" or config.model.head or config.model.conditional
+    if labelled and data.labels is None:
+        raise ValueError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
+    classes = config.model.classes
+    if labelled:
+        found = max(len(data.classes or ()), int(data.labels.max()) + 1)
+        if classes and found > classes:
+            raise ValueError(f"{config.data}: {found} classes in the data, model.classes is {classes}")
+        classes = classes or found
+    elif classes:
+        raise ValueError("config: model.classes means nothing without model.head or model.conditional")
+    shapes = {"image_size": height, "image_channels": channels, "classes": classes}
+    return shapes | ({"image_width": width} if height != width else {})
+
+
+def _settings(config: Config) -> dict:
+    """Arguments of the model, as they are kept with its weights."""
+    settings = asdict(config.model)
+    if config.task == "classify":
+        settings["head"] = settings["head"] or f"{settings['classes']}L"
+    own = inspect.signature(store.KINDS[KIND[config.task]]).parameters
+    return {name: value for name, value in settings.items() if name in own}
+
+
+def adopt_encoder(model: nn.Module, source: str) -> None:
+    """Gives `model` the encoder's weights of a run or checkpoint of either task. ValueError if they do not fit."""
+    other = store.load(source).encoder.state_dict()
+    own = model.encoder.state_dict()
+    for name in sorted({*own, *other}):
+        a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
+        if a != b:
+            raise ValueError(f"{source}: its encoder does not fit this model's: encoder.{name} is {b}, wanted {a}")
+    model.encoder.load_state_dict(other)
 
 
 def moving_average(decay: float):

@@ -14,7 +14,7 @@ def image_set(n=20, channels=3, labels=True):
 def test_batch_is_the_images_scaled_to_plus_minus_one():
     data = image_set()
     batches = Batches(data, 4)
-    x, chosen = batches.at(3), batches.indices_at(3)
+    x, chosen = batches.at(3)[0], batches.indices_at(3)
     assert x.dtype == torch.float32 and torch.equal(x, data.images[chosen].float() / 127.5 - 1)
     assert x.min() >= -1 and x.max() <= 1 and torch.equal(batches.labels_at(3), chosen)
 
@@ -22,9 +22,9 @@ def test_batch_is_the_images_scaled_to_plus_minus_one():
 def test_step_gives_the_same_batch_whatever_was_asked_before():
     options = {"seed": 3, "flip": True, "shift": 2}
     one, other = Batches(image_set(), 8, **options), Batches(image_set(), 8, **options)
-    forward = [one.at(step) for step in range(7)]
+    forward = [one.at(step)[0] for step in range(7)]
     for step in (6, 0, 3, 2, 5, 1, 4):
-        assert torch.equal(other.at(step), forward[step])
+        assert torch.equal(other.at(step)[0], forward[step])
 
 
 def test_every_epoch_shows_every_image_once_and_in_another_order():
@@ -42,7 +42,7 @@ def test_seeds_are_unrelated_even_one_apart():
 
 def test_set_smaller_than_the_batch_wraps_round():
     batches = Batches(image_set(3), 8)
-    assert batches.at(0).shape[0] == 8 and batches.indices_at(0).bincount().tolist() in (
+    assert batches.at(0)[0].shape[0] == 8 and batches.indices_at(0).bincount().tolist() in (
         [3, 3, 2],
         [3, 2, 3],
         [2, 3, 3],
@@ -58,7 +58,7 @@ def test_processes_together_see_the_batch_of_one(world):
     shares = [Batches(image_set(), 12, **options, rank=rank, world=world) for rank in range(world)]
     for step in (0, 1, 9):
         for rank, share in enumerate(shares):
-            assert torch.equal(share.at(step), whole.at(step)[rank::world])
+            assert torch.equal(share.at(step)[0], whole.at(step)[0][rank::world])
             assert torch.equal(share.labels_at(step), whole.labels_at(step)[rank::world])
 
 
@@ -67,7 +67,7 @@ def test_flip_mirrors_about_half_and_changes_nothing_else():
     plain, flipped = Batches(data, 20), Batches(data, 20, flip=True)
     mirrored = 0
     for step in range(20):
-        for x, y in zip(plain.at(step), flipped.at(step), strict=True):
+        for x, y in zip(plain.at(step)[0], flipped.at(step)[0], strict=True):
             same, mirror = torch.equal(x, y), torch.equal(x.flip(-1), y)
             assert same or mirror
             mirrored += mirror
@@ -85,7 +85,7 @@ def test_flip_and_shift_do_what_they_say():
 
 def test_shift_fills_with_black_and_reaches_every_offset():
     data = ImageSet(torch.full((50, 1, 5, 5), 255, dtype=torch.uint8), None, "white", "train")
-    x = Batches(data, 50, shift=1).at(0)
+    x = Batches(data, 50, shift=1).at(0)[0]
     assert set(x.unique().tolist()) == {-1.0, 1.0}
     assert {int(image.eq(1).sum()) for image in x} == {16, 20, 25}
     assert Batches(data, 50, shift=1).labels_at(0) is None

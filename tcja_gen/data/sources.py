@@ -1,0 +1,34 @@
+"""One door to all data: images or event frames, by name or path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .event_sets import KNOWN, EventSet, load_events
+from .images import ImageSet, load_images
+
+
+def is_events(source: str | os.PathLike) -> bool:
+    """Whether a source is a known event set, or a folder in the layout of one."""
+    path = Path(source)
+    return str(source) in KNOWN or path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
+
+
+def load(
+    source: str | os.PathLike,
+    split: str = "train",
+    *,
+    size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    time_steps: int = 4,
+    by: str = "number",
+    root: str | os.PathLike = "data",
+    download: bool = False,
+) -> ImageSet | EventSet:
+    """`load_images` or `load_events`, as the source is. time_steps, by: how recordings are cut into frames."""
+    if not is_events(source):
+        return load_images(source, split, size=size, channels=channels, root=root, download=download)
+    if channels not in (None, 2):
+        raise ValueError(f"{source}: event frames have 2 channels, {channels} were asked for")
+    return load_events(source, split, time_steps=time_steps, by=by, size=size, root=root)

@@ -1,0 +1,34 @@
+"""Objectives of classification: outputs o (T, N, K) at every step and targets g (N, K) of probabilities -> a scalar.
+
+    ce        CE(mean over t of o_t, g)
+    tet       (1 - lambda) mean over t of CE(o_t, g) + lambda mean (o - phi)^2      Deng et al., ICLR 2022; TCJA's code
+    smse      mean over t and classes of (o_t - g)^2                                TCJA paper, spike mean-square-error
+    rate-mse  mean over classes of (mean over t of o_t - g)^2                       what TCJA's code computes
+
+smse exceeds rate-mse by the variance of the outputs over time (mean over N and K), which the latter does not punish.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+OBJECTIVES = ("ce", "tet", "smse", "rate-mse")
+
+
+def objective(kind: str, o: Tensor, g: Tensor, tet_weight: float = 1e-3, tet_mean: float = 1.0) -> Tensor:
+    """The objective by name. tet_weight, tet_mean: lambda and phi of "tet"; they play no part elsewhere."""
+    o = o.float()
+    if kind == "ce":
+        return F.cross_entropy(o.mean(0), g)
+    if kind == "tet":
+        each = F.cross_entropy(o.flatten(0, 1), g.repeat(len(o), 1))
+        return (1 - tet_weight) * each + tet_weight * (o - tet_mean).square().mean()
+    if kind == "smse":
+        return (o - g).square().mean()
+    if kind == "rate-mse":
+        return (o.mean(0) - g).square().mean()
+    raise ValueError(f"unknown objective {kind!r}; known: {', '.join(OBJECTIVES)}")
+
+
+def accuracy(o: Tensor, g: Tensor) -> Tensor:
+    """Share of the N samples whose largest mean output is their largest target."""
+    return (o.mean(0).argmax(1) == g.argmax(1)).float().mean()
