@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from tcja_gen.nn import Readout, SpikingDecoder, SpikingEncoder, mirror
+from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, TDBatchNorm, mirror
 from tcja_gen.nn.readouts import readout_weights
 
 NARROW = "4C3s2-TCJA-6C3s2-TCJA"
@@ -50,6 +50,71 @@ def test_a_notation_of_pictures_and_linear_layers_has_the_documented_shape():
     assert encoder(images(3, 2, 1, 12, 12)).shape == (3, 2, 7)
 
 
+def test_residual_blocks_hand_on_currents_and_end_in_spikes():
+    torch.manual_seed(0)
+    encoder = SpikingEncoder("4C3-4R3[TCJA]-6R3s2-AP2", 1, time_steps=3, image_size=8)
+    stem, first, second, fire, _ = encoder.stages
+    assert encoder.shape == (6, 2, 2) and first.shortcut is None and second.shortcut is not None
+    x = images(16, 1, 8, 8)
+    current = stem(x, steps=3)
+    assert current.shape == (16, 4, 8, 8) and len(current.unique()) > 2  # once for all steps, and no spikes
+    y = first(current, steps=3)
+    inner = first.attention(first.first(first.fire(current, 3)))
+    torch.testing.assert_close(y, first.second(inner) + current)
+    spikes = fire(second(y))
+    assert spikes.shape == (3, 16, 6, 4, 4) and {*spikes.unique().tolist()} == {0.0, 1.0}
+    torch.testing.assert_close(encoder(x), encoder.stages[-1](spikes))
+    torch.testing.assert_close(encoder(x), encoder(x.expand(3, -1, -1, -1, -1)))
+
+
+def test_currents_are_normalised_as_torch_does_it():
+    torch.manual_seed(0)
+    ours, theirs = TDBatchNorm(5, 2.0), torch.nn.BatchNorm2d(5)
+    torch.nn.init.constant_(theirs.weight, 2.0)
+    x = torch.randn(3, 4, 5, 6, 6).requires_grad_()
+    y, wanted = ours(x), theirs(x.flatten(0, 1)).view_as(x)
+    torch.testing.assert_close(y, wanted)
+    g = torch.randn_like(y)
+    found = torch.autograd.grad(y, x, g)[0]
+    torch.testing.assert_close(found, torch.autograd.grad(wanted, x, g)[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours.running_var, theirs.running_var)
+    ours.eval(), theirs.eval()
+    torch.testing.assert_close(ours(x), theirs(x.flatten(0, 1)).view_as(x))
+
+
+@pytest.mark.parametrize(
+    ("notation", "shape", "classes"),
+    [("DP.5-16FC-20FC-Voting10", (6, 2, 2), 2), ("7L", (6, 2, 2), 7), ("12FC-5FC", (9,), 5)],
+)
+def test_a_head_gives_an_output_a_class_and_step(notation, shape, classes):
+    head = SpikingHead(notation, shape, 3, Build())
+    assert head.classes == classes and head(bits(3, 4, *shape)).shape == (3, 4, classes)
+
+
+@pytest.mark.parametrize(
+    ("notation", "named"),
+    [
+        ("16FC-Voting10", "16 features do not divide by 10 voters a class"),
+        ("MP2", "ends with pixels"),
+        ("4R3-2L", "'4R3': a residual block stands behind a convolution"),
+    ],
+)
+def test_a_head_that_names_no_classes_is_refused(notation, named):
+    with pytest.raises(ValueError, match=named):
+        SpikingHead(notation, (6, 2, 2), 3, Build())
+
+
+def test_the_papers_classifiers_have_plain_batch_norm_and_none_behind_linear_layers():
+    encoder = SpikingEncoder("4C3-8FC", 1, time_steps=3, image_size=4, normalisation="bn", bias=False)
+    assert [name for name, _ in encoder.named_parameters()] == [
+        "stages.0.weights.weight",
+        "stages.0.neurons.weight",
+        "stages.0.neurons.bias",
+        "stages.2.weights.weight",
+    ]
+    assert encoder.stages[0].neurons.scale == 1.0
+
+
 def test_dropout_drops_the_same_inputs_at_every_step():
     torch.manual_seed(0)
     encoder = SpikingEncoder("4C3-DP.5", 1, time_steps=6, image_size=8)
@@ -70,6 +135,9 @@ def test_dropout_drops_the_same_inputs_at_every_step():
         ("4T3s2", "'4T3s2': a transposed convolution belongs into a decoder"),
         ("8FC-4C3", "'4C3': there are no pixels left"),
         ("4C3-MP2-MP2-MP2-MP2", "'MP2': nothing is left of 1 pixels"),
+        ("4R3", "'4R3': a residual block stands behind a convolution"),
+        ("4C3-MP2-4R3", "'4R3': a residual block stands behind a convolution"),
+        ("4C3-10L", "'10L': logits and votes belong into a classifier's head"),
         ("4C3-TCJA(4,2)", r"'TCJA\(4,2\)': k_time = 4 does not fit T = 3"),
         ("4C3-TCJA(2,5)", r"'TCJA\(2,5\)': k_channel = 5 does not fit C = 4"),
     ],

@@ -110,6 +110,13 @@ def test_half_precision_currents_keep_a_full_precision_membrane(neuron):
     assert v.dtype == torch.float32
 
 
+def test_another_surrogate_comes_with_its_own_sharpness():
+    assert Neuron.preset("tcja", surrogate="triangle").alpha == 1.0
+    assert Neuron.preset("fsvae", surrogate="atan").alpha == 2.0
+    assert Neuron.preset("tcja", surrogate="triangle", alpha=3.0).alpha == 3.0
+    assert Neuron.preset("tet", surrogate="triangle") == Neuron.preset("tet")
+
+
 def test_nothing_is_kept_between_calls():
     x = currents(5, 9)
     first = lif(x)

@@ -1,11 +1,13 @@
 import pytest
 
 from tcja_gen.nn import ATTENTION, mirror, parse
-from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Pool
+from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Logits, Pool, Residual, Voting
 
 
 def test_every_word_of_the_papers_is_read():
-    words = parse("128C3-32C3s2-64T3s2-MP2-AP4-DP.5-DP0.25-512FC-TCJA-TCJA(4,3)")
+    words = parse(
+        "128C3-32C3s2-64T3s2-MP2-AP4-DP.5-DP0.25-512FC-TCJA-TCJA(4,3)-10L-Voting10-AAP48-64R3-64R3s2[SE(2,1)]"
+    )
     assert words == (
         Conv(128, 3),
         Conv(32, 3, 2),
@@ -17,6 +19,11 @@ def test_every_word_of_the_papers_is_read():
         Linear(512),
         Attention("TCJA"),
         Attention("TCJA", (4, 3)),
+        Logits(10),
+        Voting(10),
+        Pool("adaptive", 48),
+        Residual(64, 3),
+        Residual(64, 3, 2, Attention("SE", (2, 1))),
     )
     assert parse("-".join(ATTENTION)) == tuple(Attention(word) for word in ATTENTION)
 
@@ -30,6 +37,7 @@ def test_every_word_of_the_papers_is_read():
         ("32C3s2-0C3", "'0C3'", 8),
         ("32C3-TCJA(4)", "'TCJA(4)'", 6),
         ("32C3-DP1.5", "'DP1.5'", 6),
+        ("32C3-32R3[MP2]", "'32R3[MP2]'", 6),
         ("", "''", 1),
     ],
 )
@@ -54,7 +62,7 @@ def test_decoder_mirrors_the_encoder(encoder, decoder):
     assert mirror(encoder) == decoder
 
 
-@pytest.mark.parametrize("notation", ["8C3-MP2", "8C3s2-16FC", "TCJA-8C3", "8C3s2-DP.5"])
+@pytest.mark.parametrize("notation", ["8C3-MP2", "8C3s2-16FC", "TCJA-8C3", "8C3s2-DP.5", "8C3s2-8R3"])
 def test_what_has_no_mirror_image_is_named(notation):
     with pytest.raises(ValueError, match="has no mirror image; write the decoder out"):
         mirror(notation)
