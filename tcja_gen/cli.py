@@ -9,13 +9,14 @@ import sys
 
 HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help tells its options)
 
-Train spiking image generators with temporal-channel joint attention, sample from them, score them.
+Train spiking image generators and classifiers with temporal-channel joint attention, use them, score them.
 
   demo          train on the embedded digits, sample and score: everything in one go
-  train         train a generator, or go on with a run that was stopped
+  train         train a generator or a classifier, or go on with a run that was stopped
   sample        make images, one seed each
   reconstruct   send images through the latent spikes and back
   interpolate   make images between two images
+  predict       name the classes of images or event recordings
   evaluate      score a run, or a folder or zip of images, against a data set
   reference     prepare what scores need for a data set, and tell its floor
   check         name every bad file of a data set
@@ -24,6 +25,7 @@ Train spiking image generators with temporal-channel joint attention, sample fro
 examples:
   tcja-gen demo
   tcja-gen train --data mnist --data-root data --download --model.image-size 32
+  tcja-gen train --task classify --data digits
 
 version: tcja-gen --version
 """

@@ -46,11 +46,12 @@ def _flags(command: type, name: str, arguments: list[str], **options):
 
 @dataclass
 class Train:
-    """Train a generator, or go on with a run that was stopped.
+    """Train a generator or a classifier, or go on with a run that was stopped.
 
     examples:
       tcja-gen train --steps 2000
       tcja-gen train experiments/mnist-tcja.toml --data-root data --out runs/mnist
+      tcja-gen train --task classify --data digits --out runs/classifier
       tcja-gen train --resume runs/mnist
       torchrun --nproc-per-node 2 -m tcja_gen train experiments/mnist-tcja.toml
     """
@@ -119,6 +120,7 @@ class Sample:
     examples:
       tcja-gen sample runs/00000-digits --n 64 --grid
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
+      tcja-gen sample runs/conditional --n 8 --class 3
     """
 
     model: Run
@@ -127,6 +129,8 @@ class Sample:
     """Number of images, from seeds 0 .. n-1."""
     seeds: str = ""
     """Seeds instead of a number: 0-63, or 3,5,8-11."""
+    label: Annotated[str, arg(name="class")] = ""
+    """Class to make, by name or number, for a conditional generator; default: seed i has class i mod classes."""
     out: str = "samples"
     """Folder for the pictures."""
     grid: FlagCreatePairsOff[bool] = False
@@ -140,12 +144,12 @@ class Sample:
 
     def run(self) -> None:
         from .evaluation import generate, pictures
-        from .models import load
 
         place = _start(self.device)
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
-        model = load(self.model, place.device, self.which)
-        images = generate.sample(model, seeds, progress=place.first)
+        model = _generator(self, place.device)
+        label = _class(model, self.label) if self.label else None
+        images = generate.sample(model, seeds, progress=place.first, label=label)
         if not place.first:
             return
         if self.grid:
@@ -154,7 +158,7 @@ class Sample:
             names = [f"{seed:06d}" for seed in seeds]
             print(pictures.save_each(images / 255, self.out, names)[0].parent)
         if self.film:
-            print(pictures.save_film(model.film(seeds[:64]), Path(self.out) / "film.gif"))
+            print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
 
 
 @dataclass
@@ -189,10 +193,9 @@ class Reconstruct:
         import torch
 
         from .evaluation import generate, pictures
-        from .models import load
 
         place = _start(self.device)
-        model = load(self.model, place.device, self.which)
+        model = _generator(self, place.device)
         originals = _images(model, self)[: _at_least_one(self.n)]
         again = generate.reconstruct(model, originals, self.seed, progress=place.first)
         if not place.first:
@@ -240,12 +243,11 @@ class Interpolate:
         import torch
 
         from .evaluation import pictures
-        from .models import load
 
         place = _start(self.device)
         if self.steps < 2 or self.pairs < 1:
             raise ValueError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
-        model = load(self.model, place.device, self.which)
+        model = _generator(self, place.device)
         ends = _images(model, self) / 255 if self.images else model.sample(range(2 * self.pairs))
         if len(ends) < 2 * self.pairs:
             raise ValueError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
@@ -259,19 +261,23 @@ class Interpolate:
 class Evaluate:
     """Score a run, or a folder or zip of images, against a data set.
 
-    Metrics: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE papers compute
-    it), fad-reconstruction, fad-official-reconstruction, reconstruction. Without --autoencoder one is trained on the
-    data, once, and kept; its scores compare with each other, not with published ones. See the README.
+    Metrics of images: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE
+    papers compute it), fad-reconstruction, fad-official-reconstruction, reconstruction. Without --autoencoder one is
+    trained on the data, once, and kept; its scores compare with each other, not with published ones. See the README.
+
+    Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (by the mean of the first 1 .. T
+    outputs of one pass). A table of the classes comes with them, and a picture of the confusion matrix.
 
     examples:
       tcja-gen evaluate runs/00000-digits
       tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
+      tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
     """
 
     target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")]
     """Run folder, checkpoint, or a folder or zip of images."""
-    metrics: str = "fad"
-    """Names with commas between them."""
+    metrics: str = ""
+    """Names with commas between them; default: fad of a generator and of images, accuracy where classes are named."""
     reference: str = ""
     """Data set to score against, or statistics (.npz); default: the data that the run was trained on."""
     data: str = ""
@@ -288,10 +294,10 @@ class Evaluate:
     """Pixels a side that a folder or zip of images is brought to; 0: its own."""
     channels: int = 0
     """1 or 3, that a folder or zip of images is brought to; 0: its own."""
-    n: Number = 5120
-    """Images to score."""
+    n: Number = 0
+    """Images to score; 0: 5120, of accuracy the whole split."""
     seed: int = 0
-    """First of the seeds."""
+    """First of the seeds; of accuracy with --n, draws the samples."""
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
@@ -310,6 +316,8 @@ class Evaluate:
         place = _start(self.device)
         target, folder = self._target(place.device)
         statistics = self.reference if self.reference.endswith(".npz") else None
+        if self.data and self.reference and not statistics:
+            raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
         data = self.data or ("" if statistics else self.reference)
         data = data or (_own_data(target) if folder else "")
         if not data:
@@ -319,7 +327,7 @@ class Evaluate:
             target,
             data,
             names,
-            n=self.n,
+            n=self.n or None,
             split=self.split,
             reference=statistics,
             autoencoder=self.autoencoder or None,
@@ -333,21 +341,36 @@ class Evaluate:
         )
         if not place.first:
             return
-        path = Path(self.out) if self.out else folder and folder / self._name(names)
+        path = Path(self.out) if self.out else folder and folder / self._name(record)
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             evaluation.write_record(path, record)
-        rows = evaluation.compare({self.target: record, **others})
-        print(json.dumps(record, indent=2) if self.json else evaluation.table(rows))
+        self._print(record, others)
         for note in record["notes"]:
             print(f"note: {note}", file=sys.stderr)
         if path:
             print(f"record: {path}", file=sys.stderr)
+        if path and "confusion" in record:
+            from .evaluation import report
 
-    def _name(self, metrics: list[str]) -> str:
+            print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
+
+    def _print(self, record: dict, others: dict[str, dict]) -> None:
+        from . import evaluation
+
+        rows = evaluation.compare({self.target: record, **others})
+        if self.json:
+            print(json.dumps(record, indent=2))
+            return
+        print(evaluation.table(rows))
+        if "classes" in record:
+            print("\n" + evaluation.table(record["classes"]))
+
+    def _name(self, record: dict) -> str:
         """File for the record: what differs in these makes another file, not an overwritten one."""
         by = [Path(self.autoencoder).stem] if self.autoencoder else []
-        return "-".join([*metrics, self.split, str(self.n), *by]) + ".json"
+        n = max(facts["n"] for facts in record["protocol"].values())
+        return "-".join([*record["scores"], self.split, str(n), *by]) + ".json"
 
     def _target(self, device):
         """The model and the folder for its scores, or the path of images and None."""
@@ -361,6 +384,45 @@ class Evaluate:
             run = path if (path / "config.toml").is_file() else store.find(path).parent
             return model, run / "scores" / f"step-{model.provenance['step']:06d}"
         return self.target, None
+
+
+@dataclass
+class Predict:
+    """Name the classes of images, or of event recordings, by a classifier or a generator with a head.
+
+    A line a file: file, class, and the probability of the class: the softmax of the mean outputs. Where the outputs
+    are spikes or votes it says rate: their mean over time, which does not sum to 1 over the classes.
+
+    examples:
+      tcja-gen predict runs/classifier digit.png more_digits/
+      tcja-gen predict runs/gestures recordings/user24_led_0.npz --json
+    """
+
+    model: Run
+    """Run folder, checkpoint folder or .safetensors file."""
+    files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES...")]
+    """Files, folders or zips of images; .npz files, or folders of them, for a model of event recordings."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print a list of objects instead of lines."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from . import evaluation
+        from .models import load
+
+        place = _start(self.device)
+        rows = evaluation.predict(load(self.model, place.device, self.which), self.files, place.first)
+        if not place.first:
+            return
+        if self.json:
+            print(json.dumps(rows, indent=2))
+            return
+        for row in rows:
+            kind = "probability" if "probability" in row else "rate"
+            print(f"{row['file']}\t{row['class']}\t{kind} {row[kind]:.4f}")
 
 
 @dataclass
@@ -416,7 +478,7 @@ class Reference:
 
 @dataclass
 class Check:
-    """Name every bad file of a data set, and why. Exit code 1 if there is one.
+    """Name every bad file of a data set of images or event recordings, and why. Exit code 1 if there is one.
 
     examples:
       tcja-gen check my_pictures/
@@ -433,9 +495,11 @@ class Check:
     """1 or 3; 0: any, but all the same."""
 
     def run(self) -> None:
-        from .data import check_images
+        from .data import check_data, is_events
 
-        problems = check_images(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
+        if is_events(self.data) and (self.size or self.channels):
+            raise ValueError(f"{self.data}: recordings; --size and --channels are for images, leave them out")
+        problems = check_data(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
         for problem in problems:
             print(f"{problem.file}: {problem.reason}")
         print(
@@ -475,6 +539,7 @@ COMMANDS = {
     "sample": Sample,
     "reconstruct": Reconstruct,
     "interpolate": Interpolate,
+    "predict": Predict,
     "evaluate": Evaluate,
     "reference": Reference,
     "check": Check,
@@ -516,6 +581,29 @@ def _first() -> bool:
     from .process import start
 
     return start().first
+
+
+def _generator(command: "Sample | Reconstruct | Interpolate", device):
+    """The model of the command's run; ValueError if it makes no images."""
+    from .models import load
+
+    model = load(command.model, device, command.which)
+    if not hasattr(model, "sample"):
+        raise ValueError(f"{command.model}: a classifier, which makes no images; tcja-gen predict names classes by it")
+    return model
+
+
+def _class(model, label: str) -> int:
+    """Number of a class by its name in the training data, or by its number."""
+    if not model.classes:
+        raise ValueError(f"--class {label}: this generator was trained without classes (--model.conditional)")
+    names = model.provenance["data"].get("classes", [])
+    if label in names:
+        return names.index(label)
+    if not (label.isdecimal() and int(label) < model.classes):
+        known = f", or a name: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else ""
+        raise ValueError(f"--class {label}: no such class; wanted 0 to {model.classes - 1}{known}")
+    return int(label)
 
 
 def _images(model, command: "Reconstruct | Interpolate"):

@@ -144,10 +144,20 @@ class Config:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
-        other = OF_GENERATORS if self.task == "classify" else OF_CLASSIFIERS
+        if self.task == "classify":
+            self._refuse(OF_GENERATORS, "with task = 'classify'")
+        else:
+            self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
+            if not self.model.head:
+                self._refuse(OF_HEADS, "in a generator without a head")
+        if self.model.objective != "tet":
+            self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
+
+    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+        """ValueError if a setting of the model is changed that nothing would look at."""
         for f in fields(Model):
-            if f.name in other and getattr(self.model, f.name) != f.default:
-                raise ValueError(f"config: model.{f.name} has no meaning with task = {self.task!r}")
+            if f.name in names and getattr(self.model, f.name) != f.default:
+                raise ValueError(f"config: model.{f.name} has no meaning {why}")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -173,6 +183,7 @@ OF_GENERATORS = (
     "head_weight",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
+OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")
 
 FREE_ON_RESUME = (
     "out",

@@ -3,19 +3,26 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import tcja_gen as tg
 from tcja_gen.cli import main
+from tcja_gen.data import load_images, moving, record, write_events
 
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
 TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent", "16"]
-COMMANDS = ["demo", "train", "sample", "reconstruct", "interpolate", "evaluate", "reference", "check", "show"]
+COMMANDS = ["demo", "train", "sample", "reconstruct", "interpolate"]
+COMMANDS += ["predict", "evaluate", "reference", "check", "show"]
+CLASSIFY = ["--task", "classify", "--steps", "40", "--batch", "24", "--lr", "0.01", "--warmup", "5"]
+CLASSIFY += ["--compile", "off", "--device", "cpu", "--log-every", "10", "--model.encoder", "8C3-TCJA-MP2-8C3-TCJA-MP2"]
 
 
 def tcja(*arguments, processes=1, cwd=None):
@@ -39,6 +46,40 @@ def cache(tmp_path_factory):
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "tiny"
     assert main(["train", *TINY, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "classifier"
+    assert main(["train", *CLASSIFY, "--data", "digits", "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Three digits filmed by a sensor of 12 x 12 pixels, in SpikingJelly's layout; the classes have names."""
+    folder = tmp_path_factory.mktemp("data") / "moving-digits"
+    digits = load_images("digits", "all")
+    for name, digit in {"nought": 0, "one": 1, "seven": 7}.items():
+        for i, image in enumerate(digits.images[digits.labels == digit][:24]):
+            film = moving(image[0].numpy(), (12, 12), frames=13, reach=2)
+            write_events(folder / "events_np" / name / f"r{i}.npz", record(film))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def event_run(recordings, tmp_path_factory):
+    out, size = tmp_path_factory.mktemp("runs") / "events", ["--model.image-size", "12", "--model.time-steps", "5"]
+    settings = ["--data", str(recordings), *size, "--events-by", "time", "--model.head", "30FC-Voting10"]
+    assert main(["train", *CLASSIFY, *settings, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "conditional"
+    assert main(["train", *TINY, "--model.conditional", "--model.head", "10L", "--out", str(out)]) == 0
     return out
 
 
@@ -199,3 +240,165 @@ def test_the_demo_ends_with_pictures_and_scores(tmp_path):
     for name in ("samples.png", "film.gif", "reconstructions.png", "interpolations.png"):
         assert str(tmp_path / "demo" / "pictures" / name) in done.stdout
         assert (tmp_path / "demo" / "pictures" / name).exists()
+
+
+def test_a_classifier_is_scored_with_a_table_a_picture_and_a_record(classifier, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(classifier)]) == 0
+    told = capsys.readouterr()
+    assert "accuracy" in told.out and "precision" in told.out and len(told.out.strip().splitlines()) == 14
+    (path,) = (classifier / "scores").glob("*/*.json")
+    picture = path.with_suffix(".confusion.png")
+    assert f"record: {path}" in told.err and f"picture: {picture}" in told.err and path.name == "accuracy-test-299.json"
+    assert Image.open(picture).size[0] > 200
+    again = ["evaluate", str(classifier), "--metrics", "accuracy,accuracy-by-step", "--json", "--compare", str(path)]
+    assert main([*again, "--out", str(tmp_path / "a.json")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"]["accuracy"] == json.loads(path.read_text())["scores"]["accuracy"] > 0.3
+    assert len(found["scores"]["accuracy-by-step"]) == 4 and sum(map(sum, found["confusion"])) == 299
+
+
+def test_files_folders_and_zips_are_given_their_classes(classifier, tmp_path, capsys):
+    folder, digits = tmp_path / "some", load_images("digits", "test")
+    folder.mkdir()
+    for i in (2, 0, 11, 1):
+        Image.fromarray(digits.images[i, 0].numpy()).convert("RGB").resize((24, 16)).save(folder / f"d{i}.png")
+    (folder / "notes.txt").write_text("not an image")
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.write(folder / "d2.png", "inside/d2.png")
+    capsys.readouterr()
+    assert main(["predict", str(classifier), str(folder / "d1.png"), str(folder), str(tmp_path / "some.zip")]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    inside = tmp_path / "some.zip" / "inside" / "d2.png"
+    assert [line[0] for line in lines] == [str(folder / f"d{i}.png") for i in (1, 0, 1, 2, 11)] + [str(inside)]
+    assert lines[0] == lines[2] and lines[3][1:] == lines[5][1:]
+    assert main(["predict", str(classifier), str(folder / "d1.png"), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["class"] == lines[0][1] == str(row["number"]) and lines[0][2] == f"probability {row['probability']:.4f}"
+
+
+def test_a_classifier_is_described(classifier, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["show", str(classifier), "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "SpikingClassifier" in text and "head" in text and "accuracy 0." in text and "rate" in text
+    assert (tmp_path / "curves.png").exists() and (tmp_path / "gates.png").exists()
+
+
+def test_a_classifier_is_not_asked_for_images(mistake, classifier, run, tmp_path):
+    for command in ("sample", "reconstruct", "interpolate"):
+        assert "a classifier, which makes no images; tcja-gen predict" in mistake(command, classifier)
+    assert "fad: a classifier makes no images" in mistake("evaluate", classifier, "--metrics", "fad")
+    assert "takes no autoencoder" in mistake("evaluate", classifier, "--autoencoder", "a.pth")
+    assert "names no classes" in mistake("evaluate", run, "--metrics", "accuracy")
+    assert "names no classes" in mistake("predict", run, tmp_path)
+
+
+def test_files_that_cannot_be_predicted_are_named(mistake, classifier, folder, tmp_path):
+    assert "no files" in mistake("predict", classifier)
+    assert "nothing.png: no such file" in mistake("predict", classifier, tmp_path / "nothing.png")
+    (tmp_path / "empty").mkdir()
+    assert "empty: nothing to predict" in mistake("predict", classifier, tmp_path / "empty")
+    (folder / "5.png").write_bytes((folder / "5.png").read_bytes()[:40])
+    assert "5.png: " in mistake("predict", classifier, folder)
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    assert "a.zip is neither a folder nor a readable zip" in mistake("predict", classifier, tmp_path / "a.zip")
+
+
+def test_a_class_is_asked_of_a_conditional_generator(mistake, conditional, run, tmp_path, capsys):
+    ask = ["sample", str(conditional), "--seeds", "3-4", "--out"]
+    assert main([*ask, str(tmp_path / "own")]) == 0
+    assert main([*ask, str(tmp_path / "three"), "--class", "3"]) == 0
+    own, three = (sorted((tmp_path / name).iterdir()) for name in ("own", "three"))
+    assert own[0].read_bytes() == three[0].read_bytes()  # seed 3 has class 3 anyway
+    assert main([*ask, str(tmp_path), "--class", "4", "--grid", "--film"]) == 0
+    assert main(["reconstruct", str(conditional), "--n", "4", "--out", str(tmp_path)]) == 0
+    assert "--class 10: no such class; wanted 0 to 9, or a name: 0, 1" in mistake("sample", conditional, "--class", 10)
+    assert "no such class" in mistake("sample", conditional, "--class", "cat")
+    assert "trained without classes" in mistake("sample", run, "--class", "3")
+
+
+def test_a_joint_generator_predicts_and_is_shown(conditional, tmp_path, capsys):
+    Image.new("L", (8, 8), 90).save(tmp_path / "grey.png")
+    capsys.readouterr()
+    assert main(["predict", str(conditional), str(tmp_path / "grey.png")]) == 0
+    assert "probability" in capsys.readouterr().out
+    assert main(["evaluate", str(conditional), "--metrics", "accuracy,reconstruction", "--n", "40"]) == 0
+    assert "reconstruction" in capsys.readouterr().out
+    assert main(["show", str(conditional), "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "decoder" in text and "head" in text and "accuracy" in text and "divergence" in text
+
+
+def test_recordings_are_learned_scored_and_predicted(event_run, recordings, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(event_run), "--metrics", "accuracy,accuracy-by-step", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"]["accuracy"] > 0.5 and len(found["scores"]["accuracy-by-step"]) == 5
+    assert [row["class"] for row in found["classes"]] == ["nought", "one", "seven"]
+    whole = tg.evaluate(tg.load(event_run), recordings, split="all")
+    events = recordings / "events_np"
+    assert main(["predict", str(event_run), str(events / "one" / "r3.npz"), str(events)]) == 0
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 73 and lines[0][2].startswith("rate ") and lines[0] in lines[1:]
+    right = sum(name == path.split("/")[-2] for path, name, _ in lines[1:])
+    assert right / 72 == whole["scores"]["accuracy"]  # cut by time, as in training
+    assert main(["show", str(event_run), "--out", str(tmp_path)]) == 0
+    assert "2 x 12 x 12" in capsys.readouterr().out and (tmp_path / "gates.png").exists()
+
+
+def test_a_set_is_cut_into_the_frames_of_each_model(recordings, event_run, tmp_path, capsys):
+    other = [*CLASSIFY, "--data", str(recordings), "--model.image-size", "12", "--model.time-steps", "2"]
+    assert main(["train", *other, "--events-by", "time", "--out", str(tmp_path / "two")]) == 0
+    for run, name in ((event_run, "five"), (tmp_path / "two", "two")):
+        assert main(["evaluate", str(run), "--out", str(tmp_path / f"{name}.json")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(event_run), "--compare", str(tmp_path / "two.json")]) == 0
+    assert len(capsys.readouterr().out.splitlines()[1].split()) == 3  # the same recordings, so they compare
+
+
+def test_bad_recordings_are_named(mistake, event_run, recordings, classifier, tmp_path, capsys):
+    sound = recordings / "events_np" / "one" / "r0.npz"
+    with np.load(sound) as archive:
+        arrays = dict(archive)
+    bad = tmp_path / "bad.npz"
+    for changed, words in (
+        ({"x": arrays["x"] + 9}, "x from "),
+        ({"p": arrays["p"][:-1]}, "unequal shape"),
+        ({"t": arrays["t"] * 1.0}, "t is float64"),
+    ):
+        np.savez(bad, **(arrays | changed))
+        line = mistake("predict", event_run, bad)
+        assert "bad.npz: " in line and words in line
+    np.savez(bad, time=arrays["t"])
+    assert "bad.npz: arrays time, wanted t, x, y, p" in mistake("predict", event_run, bad)
+    np.savez(bad, frames=np.zeros((4, 2, 12, 12)))
+    assert "bad.npz: frames are (4, 2, 12, 12), wanted (T, 2, H, W) = (5, 2, 12, 12)" in mistake(
+        "predict", event_run, bad
+    )
+    bad.write_bytes(sound.read_bytes()[:300])
+    assert "bad.npz: not a readable npz" in mistake("predict", event_run, bad)
+    assert "gone.npz: no such file" in mistake("predict", event_run, tmp_path / "gone.npz")
+    assert "r0.npz: not an image" in mistake("predict", classifier, sound)
+    assert main(["check", str(recordings)]) == 0
+    assert "--size and --channels are for images" in mistake("check", recordings, "--size", "8")
+    assert "trained on images" in mistake("evaluate", classifier, "--reference", recordings)
+    assert "trained on event recordings" in mistake("evaluate", event_run, "--reference", "digits")
+
+
+def test_gates_are_drawn_without_the_data(classifier, tmp_path, capsys):
+    gone = tmp_path / "run"
+    shutil.copytree(classifier, gone)
+    text = (gone / "config.toml").read_text().replace('data = "digits"', 'data = "gone/away"')
+    (gone / "config.toml").write_text(text)
+    assert main(["show", str(gone)]) == 0
+    assert (gone / "figures" / "gates.png").exists()
+
+
+def test_two_processes_classify_as_one_does(classifier, tmp_path):
+    ask = ["evaluate", str(classifier), "--metrics", "accuracy,accuracy-by-step", "--device", "cpu", "--out"]
+    assert main([*ask, str(tmp_path / "one.json")]) == 0
+    done = tcja(*ask, tmp_path / "two.json", processes=2)
+    assert done.returncode == 0, done.stderr
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert all(one[part] == two[part] for part in ("scores", "classes", "confusion"))

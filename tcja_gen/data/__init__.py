@@ -6,24 +6,28 @@ loop of one or many processes.
 """
 
 from .batches import Batches
-from .check import Problem, check_images
-from .event_sets import EventSet, load_events
+from .check import Problem, check_data, check_events, check_images
+from .event_sets import KNOWN, EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
 from .sources import is_events, load
 
 __all__ = [
+    "KNOWN",
     "Batches",
     "EventSet",
     "Events",
     "ImageSet",
     "Problem",
+    "check_data",
+    "check_events",
     "check_images",
     "integrate",
     "is_events",
     "load",
     "load_events",
     "load_images",
+    "load_recording",
     "moving",
     "read_events",
     "record",

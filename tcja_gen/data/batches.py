@@ -61,8 +61,8 @@ class Batches:
             raise ValueError(f"{data.name}: flip and shift are for images; event frames take augment")
         if augment and not self.events:
             raise ValueError(f"{data.name}: augment is for event frames; images take flip and shift")
-        if mixup and data.labels is None:
-            raise ValueError(f"{data.name}: mixup blends classes, and there are no labels")
+        if mixup and (data.labels is None or not classes):
+            raise ValueError(f"{data.name}: mixup blends samples of classes, and there are none to learn")
         self.count, self.batch, self.seed, self.flip, self.shift = len(data), batch, seed, flip, shift
         self.augment, self.mixup, self.classes = tuple(augment), mixup, classes
         self.rank, self.world, self.device = rank, world, torch.device(device)

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .builtin import faults
+from .event_sets import recordings_of
+from .events import read_events
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .images import find_source
 from .pictures import decode
+from .sources import is_events
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,6 +54,25 @@ def check_images(
     entries, outside = place(tree)
     problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
     return [Problem(str(found / file), reason) for file, reason in problems]
+
+
+def check_data(source: str | os.PathLike, **options) -> list[Problem]:
+    """`check_images` or, for event recordings, `check_events`; `options` as they take them."""
+    if is_events(source):
+        options = {name: value for name, value in options.items() if name == "root"}
+        return check_events(source, **options)
+    return check_images(source, **options)
+
+
+def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:
+    """All recordings of an event set that `read_events` refuses: keys, lengths, types, pixels outside of the sensor."""
+    problems = []
+    for path, known in recordings_of(source, root):
+        try:
+            read_events(path, known.sensor if known else None)
+        except ValueError as error:
+            problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
+    return problems
 
 
 def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tuple[str, str]]:

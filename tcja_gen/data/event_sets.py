@@ -152,7 +152,8 @@ def load_events(
         made for this T and way are taken instead
     size: side in pixels or (H, W): the pixel (x, y) counts at (x · W // width, y · H // height), so that no event is
         lost and counts grow; None keeps the sensor's. (A network that pools 128 to 48 itself wants None.)
-    sensor: (H, W) in pixels, wanted for a folder of recordings which is not called as a known one
+    sensor: (H, W) in pixels, wanted for a folder of recordings which is not called as a known one; without it the
+        size is taken for the sensor's
     root: where the folders of the known sets lie
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
@@ -168,6 +169,29 @@ def load_events(
     rows = _rows(recordings.counts, split, name)
     frames = _mapped(_kept(recordings, cut))[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
+
+
+def load_recording(
+    path: str | os.PathLike, *, time_steps: int, by: str = "number", sensor: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """Counts `(T, 2, H, W)`, int64, of one recording, or of one file of frames that SpikingJelly made.
+
+    The rules and the arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file, a recording (.npz) is wanted")
+    made = "frames.npy" in [name for name, *_ in _sums(Path(path))]
+    return torch.from_numpy(_Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(Path(path)))
+
+
+def recordings_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Iterator[tuple[Path, Known | None]]:
+    """Every recording of a set, and what is known of the set; FileNotFoundError or ValueError if there is none."""
+    _, folder, known = _find(source, Path(root))
+    base = folder / "events_np"
+    if not base.is_dir():
+        raise FileNotFoundError(f"{base}: no recordings to check: {_recipe(folder, known)}")
+    for _, _, path in _entries(base):
+        yield path, known
 
 
 def stratified(indices: Tensor, labels: Tensor, share: int) -> tuple[Tensor, Tensor]:
@@ -342,9 +366,13 @@ def _cut(
     made = base.name != "events_np"
     if sensor is None and made:
         sensor = read_arrays(recordings.files[0][1], ("frames",))["frames"].shape[-2:]
-    if sensor is None:
-        raise ValueError(f"{base}: the sensor that recorded it is not known: give its sides, sensor=(H, W)")
-    size = (size, size) if isinstance(size, int) else tuple(size or sensor)
+    size = (size, size) if isinstance(size, int) else size
+    if sensor is None and size is None:
+        raise ValueError(
+            f"{base}: the sensor that recorded it is not known: give its sides, sensor=(H, W), "
+            "in training --model.image-size (and --model.image-width)"
+        )
+    sensor, size = tuple(sensor or size), tuple(size or sensor)
     if len(size) != 2 or not all(1 <= new <= side for new, side in zip(size, sensor, strict=False)):
         raise ValueError(
             f"size {size} does not lie between 1 and the sensor's {tuple(sensor)}: counts can only be merged"

@@ -1,4 +1,4 @@
-"""Making many images with a model: in batches, dealt out to all processes, back in order.
+"""Putting a model to work on many images or recordings: in batches, dealt out to all processes, back in order.
 
 Under `torch.distributed` image i is made by process i mod world, and every process ends up with all images.
 """
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+IMAGES, RECORDINGS = 64, 16  # that are classified together, whatever the number of processes
 
 
 def quantise(images: Tensor) -> Tensor:
@@ -23,10 +25,15 @@ def quantise(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
 
-def sample(model, seeds: Sequence[int], batch: int = 256, progress: bool = False) -> Tensor:
-    """One image per seed, uint8 `(n, C, H, W)`."""
+def sample(model, seeds: Sequence[int], batch: int = 256, progress: bool = False, label: int | None = None) -> Tensor:
+    """One image per seed, uint8 `(n, C, H, W)`. label: class of them all, for a conditional model."""
     seeds = torch.as_tensor(list(seeds))
-    return _dealt(lambda i: quantise(model.sample(seeds[i])), len(seeds), batch, "sampling" if progress else None)
+    asked = {} if label is None else {"classes": label}
+
+    def make(i: Tensor) -> Tensor:
+        return quantise(model.sample(seeds[i], **asked))
+
+    return _dealt(make, len(seeds), batch, "sampling" if progress else None)
 
 
 def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress: bool = False) -> Tensor:
@@ -36,6 +43,24 @@ def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress
         return model.reconstruct(images[i].float() / 255, seeds=i + seed).float().cpu()
 
     return _dealt(make, len(images), batch, "reconstructing" if progress else None)
+
+
+def classify(model, samples: Tensor, chosen: Tensor | None = None, progress: bool = False) -> Tensor:
+    """Outputs at every step, float `(n, T, K)` on the CPU, of samples (all, or the `chosen` indices).
+
+    samples: images uint8 `(N, C, H, W)`, or event counts `(N, T, 2, H, W)`. They are dealt out by whole chunks, so
+    that rounding, too, is the same for any number of processes.
+    """
+    size = RECORDINGS if samples.dim() == 5 else IMAGES
+    chunks = (torch.arange(len(samples)) if chosen is None else chosen).split(size)
+    n = sum(map(len, chunks))
+
+    def make(numbers: Tensor) -> Tensor:
+        found = samples[chunks[int(numbers[0])]].float()
+        outputs = model.classify(found / 255 if found.dim() == 4 else found).cpu()
+        return torch.nn.functional.pad(outputs, (0, 0, 0, 0, 0, size - len(outputs)))[None]  # as many for each
+
+    return _dealt(make, len(chunks), 1, "classifying" if progress else None).flatten(0, 1)[:n]
 
 
 def _dealt(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:

@@ -1,7 +1,8 @@
 """Records: scores with everything that defines them, as JSON; and the comparison that refuses unlike ones.
 
-A record is `{"scores": {metric: value}, "protocol": {metric: {field: ...}}, "source": {}, "notes": []}`.
-A field that does not apply (the weights of a folder of images) is None and is not compared.
+A record is `{"scores": {metric: value}, "protocol": {metric: {field: ...}}, "source": {}, "notes": []}`; a value is a
+number, or a list of them, one a time step. A field that does not apply (the weights of a folder of images) is None and
+is not compared.
 """
 
 import json
@@ -52,6 +53,7 @@ def read_record(path: str | Path) -> dict:
 def compare(records: Mapping[str, dict]) -> list[dict]:
     """Rows `{"metric": name, label: score, ...}` of records by label; None where a record lacks the metric.
 
+    A score that is a list gives a row for each of its numbers, called "name 1" and so on.
     ValueError that names the fields, and their values, in which two protocols of one metric differ; only the
     step, the seeds, T and the command may.
     """
@@ -62,7 +64,23 @@ def compare(records: Mapping[str, dict]) -> list[dict]:
         for other in others:
             if unlike := _differences(protocols[first], protocols[other]):
                 raise ValueError(f"{metric} of {first} and of {other} are not comparable: {'; '.join(unlike)}")
-    return [{"metric": m} | {label: r["scores"].get(m) for label, r in records.items()} for m in metrics]
+    columns = {label: _numbers(record["scores"]) for label, record in records.items()}
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    names = sorted(names, key=lambda name: (metrics.index(name[0]), *map(int, name[1:])))
+    return [
+        {"metric": " ".join(name)} | {label: column.get(name) for label, column in columns.items()} for name in names
+    ]
+
+
+def _numbers(scores: dict) -> dict[tuple, float]:
+    """Scores by (metric,), those of a list by (metric, "1"), (metric, "2") ..."""
+    numbers = {}
+    for metric, score in scores.items():
+        if isinstance(score, list):
+            numbers |= {(metric, str(t + 1)): value for t, value in enumerate(score)}
+        else:
+            numbers[metric,] = score
+    return numbers
 
 
 def _differences(a: dict, b: dict) -> list[str]:
@@ -72,7 +90,7 @@ def _differences(a: dict, b: dict) -> list[str]:
 
 
 def table(rows: list[dict]) -> str:
-    """Rows of `compare` as text, one line a metric and one column a record."""
+    """Rows of `compare`, or of a record's "classes", as text: one line a row under the names of the columns."""
     header = list(rows[0]) if rows else ["metric"]
     cells = [header] + [[_cell(row[name]) for name in header] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]

@@ -5,30 +5,36 @@ from pathlib import Path
 
 import torch
 
-from ..models import SpikingVAE, load
+from .. import config
+from ..models import load
 from ..nn import Gate
+from .classification import load_for
 
-PARTS = ("encoder", "to_latent", "latent", "decoder")
+PARTS = ("encoder", "to_latent", "latent", "decoder", "head")
+CURVES = ("reconstruction", "divergence", "loss", "accuracy")
+NO_LOSSES = ("step", "gradient_norm", "lr", "images_per_second", "peak_memory_mb", "firing_rate", "dead", "layers")
+SHOWN = 64  # samples that gates are a mean of, at most
+LABELLED = 30  # classes, at most, whose names and counts are written into a picture
 
 
 def describe(folder: str | Path) -> str:
     """Settings, size, last statistics and scores of a run, as text."""
     model, records = load(folder), _statistics(folder)
     run = model.provenance
+    sides = f"{model.image_size} x {getattr(model, 'image_width', model.image_size)}"
+    parts = [(part, getattr(model, part, None)) for part in PARTS]
     lines = [
         f"run        {folder}: step {run['step']}, {run['weights']} weights, seed {run['seed']}",
-        f"data       {run['data']['name']}, {run['data']['images']:,} training images, "
-        f"{model.image_channels} x {model.image_size} x {model.image_size}",
+        f"data       {run['data']['name']}, {run['data']['images']:,} training samples, "
+        f"{model.image_channels} x {sides}",
         f"model      {type(model).__name__}, T = {model.time_steps}, {_count(model):,} parameters: "
-        + ", ".join(f"{part} {_count(getattr(model, part)):,}" for part in PARTS),
+        + ", ".join(f"{part} {_count(layers):,}" for part, layers in parts if layers is not None),
     ]
     training = [r for r in records if "loss" in r]
     if training:
         last = training[-1]
-        lines.append(
-            f"training   loss {last['loss']:.4f}, reconstruction {last['reconstruction']:.4f}, "
-            f"divergence {last['divergence']:.4f}, {last['images_per_second']:.0f} images/s"
-        )
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if name not in NO_LOSSES)
+        lines.append(f"training   {losses}, {last['images_per_second']:.0f} samples/s")
         lines += [
             f"firing     {name:<28} rate {rate:.3f}  dead {dead:.1%}" for name, (rate, dead) in last["layers"].items()
         ]
@@ -38,7 +44,7 @@ def describe(folder: str | Path) -> str:
         scores = json.loads(path.read_text())["scores"]
         lines.append(
             f"scores     {path.parent.name} {path.stem}: "
-            + ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+            + ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
         )
     return "\n".join(lines)
 
@@ -48,14 +54,49 @@ def figures(folder: str | Path, out: str | Path) -> list[Path]:
     Path(out).mkdir(parents=True, exist_ok=True)
     drawn = [_curves(_statistics(folder), Path(out) / "curves.png")]
     model = load(folder)
-    if gates := mean_gates(model, model.sample(range(64))):
-        drawn.append(_gates(gates, Path(out) / "gates.png"))
+    samples, title = _samples(model, Path(folder))
+    if gates := mean_gates(model, samples):
+        drawn.append(_gates(gates, title, Path(out) / "gates.png"))
     return drawn
 
 
+def confusion(record: dict, path: str | Path) -> Path:
+    """Draws the confusion matrix of a record of `classification`: colours are shares of the true class."""
+    counts, names = torch.tensor(record["confusion"]), [row["class"] for row in record["classes"]]
+    figure, (axis,) = _plot(1, side=max(4.0, min(0.45 * len(names), 12.0)))
+    shown = axis.imshow(counts / counts.sum(1, keepdim=True).clamp(min=1), vmin=0, vmax=1, cmap="Blues")
+    axis.set(xlabel="class named", ylabel="true class")
+    axis.set_title("share of the true class; numbers are counts" if len(names) <= LABELLED else "share of the class")
+    figure.colorbar(shown, ax=axis)
+    if len(names) <= LABELLED:
+        axis.set_xticks(range(len(names)), names, rotation=90)
+        axis.set_yticks(range(len(names)), names)
+        for i, j in counts.nonzero().tolist():
+            dark = counts[i, j] > counts[i].sum() / 2
+            axis.text(j, i, int(counts[i, j]), ha="center", va="center", fontsize=7, color="w" if dark else "k")
+    return _save(figure, Path(path))
+
+
+def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
+    """Up to 64 validation samples of the run's own data, or random ones if they are not at hand; which they are."""
+    settings = config.load(folder / "config.toml")
+    try:
+        data = load_for(model, settings.data, "validation", settings.data_root)
+    except (ValueError, OSError):
+        frames = (model.time_steps,) if model.image_channels == 2 else ()
+        sides = (model.image_size, getattr(model, "image_width", model.image_size))
+        x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
+        return (x < 0.1).float() if frames else x, f"gates, mean over {SHOWN} random samples"
+    x = data.samples[:SHOWN].float()
+    return x if x.dim() == 5 else x / 255, f"gates, mean over {len(x)} validation samples of {data.name}"
+
+
 @torch.no_grad()
-def mean_gates(model: SpikingVAE, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gates (T, C) of every attention block, mean over images (N, C, H, W) in [0, 1] sent through the model."""
+def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Gates (T, C) of every attention block, mean over at most 64 samples sent through the model.
+
+    images: (N, C, H, W) in [0, 1], or frames (N, T, 2, H, W) of counts
+    """
     seen: dict[str, torch.Tensor] = {}
     hooks = []
     for name, block in model.named_modules():
@@ -66,7 +107,7 @@ def mean_gates(model: SpikingVAE, images: torch.Tensor) -> dict[str, torch.Tenso
 
             hooks.append(block.register_forward_hook(keep))
     try:
-        model.reconstruct(images)
+        (model.reconstruct if hasattr(model, "reconstruct") else model.classify)(images)
     finally:
         for hook in hooks:
             hook.remove()
@@ -74,38 +115,39 @@ def mean_gates(model: SpikingVAE, images: torch.Tensor) -> dict[str, torch.Tenso
 
 
 def _curves(records: list[dict], path: Path) -> Path:
-    panels = {
-        "reconstruction": ["reconstruction", "validation_reconstruction"],
-        "divergence": ["divergence", "validation_divergence"],
-        "neurons": ["firing_rate", "dead"],
-        "learning rate": ["lr"],
-    }
+    found = {name for record in records for name in record}
+    shown = [name for name in CURVES if {name, f"validation_{name}"} & found]
+    if "reconstruction" in shown:  # the loss is the sum of what is shown
+        shown.remove("loss")
+    panels = {name: [name, f"validation_{name}"] for name in shown}
+    panels |= {"neurons": ["firing_rate", "dead"], "learning rate": ["lr"]}
     figure, axes = _plot(len(panels))
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in names:
             points = [(r["step"], r[name]) for r in records if name in r]
             if points:
-                axis.plot(*zip(*points, strict=True), label=name)
+                axis.plot(*zip(*points, strict=True), marker=".", label=name)
         axis.set(title=title, xlabel="step")
         if axis.lines:  # a run shorter than its log interval has none
             axis.legend(fontsize=7)
     return _save(figure, path)
 
 
-def _gates(gates: dict[str, torch.Tensor], path: Path) -> Path:
+def _gates(gates: dict[str, torch.Tensor], title: str, path: Path) -> Path:
     figure, axes = _plot(len(gates))
     for axis, (name, gate) in zip(axes, gates.items(), strict=True):
         shown = axis.imshow(gate, aspect="auto", vmin=0, vmax=1, cmap="coolwarm")
         axis.set(title=name, xlabel="channel", ylabel="time step")
         axis.set_yticks(range(len(gate)))
+    figure.suptitle(title, fontsize=9)
     figure.colorbar(shown, ax=list(axes), label="gate")
     return _save(figure, path)
 
 
-def _plot(panels: int):
+def _plot(panels: int, side: float = 2.8):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.2 * panels, 2.8), layout="constrained")
+    figure = Figure(figsize=((side + 0.4) * panels, side), layout="constrained")
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
@@ -119,6 +161,10 @@ def _statistics(folder: str | Path) -> list[dict]:
     if not path.is_file():
         raise FileNotFoundError(f"{folder}: not a run folder (stats.jsonl is missing)")
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def _short(score: float | list[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in score) if isinstance(score, list) else f"{score:.4g}"
 
 
 def _count(module: torch.nn.Module) -> int:

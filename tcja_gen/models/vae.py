@@ -144,6 +144,13 @@ class SpikingVAE(nn.Module):
         seeds = range(len(images)) if seeds is None else seeds
         return self._chunks(lambda draws, x: self.infer(x, draws).transpose(0, 1), seeds, self._in(images))
 
+    def classify(self, images: Tensor) -> Tensor:
+        """Outputs of the head at every step, (N, T, K), of images (N, C, H, W) in [0, 1]."""
+        if self.head is None:
+            raise ValueError("this generator names no classes; one trained with model.head does")
+        seeds, x = range(len(images)), self._in(images)  # nothing is drawn
+        return self._chunks(lambda _, x: self.head(self.encoder(x)).float().transpose(0, 1), seeds, x)
+
     def decode(self, z: Tensor) -> Tensor:
         """Images of latent spikes (N, T, L)."""
         return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)

@@ -84,7 +84,9 @@ class Trainer:
             data = self._load(config, "train")
         self.config = config = replace(config, model=replace(config.model, **_shapes(config, data)))
         self.validation = self._load(config, "validation")
-        facts = {"name": data.name, "fingerprint": data.fingerprint, "images": len(data)}
+        facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
+        if isinstance(data, EventSet):
+            facts["by"] = config.events_by
         if data.classes:
             facts["classes"] = list(data.classes)
         if state and state["data"] != data.fingerprint:
@@ -93,6 +95,10 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.settings = _settings(config)
         self.model = build(KIND[config.task], self.settings).to(self.device)
+        if (head := self.model.head) is not None and head.classes != self.config.model.classes:
+            raise ValueError(
+                f"model.head {config.model.head!r} names {head.classes} classes, the data have {config.model.classes}"
+            )
         if config.init_from and not state:
             adopt_encoder(self.model, config.init_from)
         self.model.encoder.requires_grad_(not config.freeze)
@@ -142,6 +148,8 @@ class Trainer:
         model = config.model
         if config.task == "generate" and is_events(config.data):
             raise ValueError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
+        if config.events_by != "number" and not is_events(config.data):
+            raise ValueError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
         size = (model.image_size, model.image_width) if model.image_width else model.image_size
         return load(
             config.data,

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcja_gen.data import Batches, ImageSet
+from tcja_gen.data import Batches, EventSet, ImageSet
 from tcja_gen.data.batches import flip_images, shift_images
 
 
@@ -100,3 +100,40 @@ def test_mistakes_are_named():
         Batches(image_set(0), 4)
     with pytest.raises(ValueError, match="shift -1 is negative"):
         Batches(image_set(), 4, shift=-1)
+
+
+def event_set() -> EventSet:
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 5, (10, 3, 2, 8, 8), generator=draw).to(torch.uint8)
+    return EventSet(frames, torch.arange(10) % 3, "clips", "train", ("a", "b", "c"))
+
+
+def test_event_frames_come_time_first_with_their_classes():
+    batches = Batches(event_set(), 4, classes=3)
+    x, targets = batches.at(1)
+    chosen = batches.indices_at(1)
+    assert torch.equal(x, event_set().frames[chosen].transpose(0, 1).float())
+    assert torch.equal(targets.argmax(1), event_set().labels[chosen]) and targets.sum() == 4
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+def test_processes_share_out_augmented_and_mixed_batches_of_one(mixup):
+    settings = {"augment": ("flip", "roll", "cutout"), "mixup": mixup, "classes": 3}
+    whole = Batches(event_set(), 4, **settings)
+    for rank in range(2):
+        share = Batches(event_set(), 4, rank=rank, world=2, **settings)
+        for step in range(4):
+            (x, y), (wanted_x, wanted_y) = share.at(step), whole.at(step)
+            assert torch.equal(x, wanted_x[:, rank::2]) and torch.equal(y, wanted_y[rank::2])
+    mixed = torch.stack([whole.at(step)[1].amax(1) for step in range(4)])
+    assert (mixed < 1).any() == (mixup > 0)
+
+
+def test_augmentation_for_the_other_kind_of_data_is_refused():
+    with pytest.raises(ValueError, match="flip and shift are for images"):
+        Batches(event_set(), 4, flip=True)
+    images = ImageSet(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), None, "grey", "train")
+    with pytest.raises(ValueError, match="augment is for event frames"):
+        Batches(images, 4, augment=("roll",))
+    with pytest.raises(ValueError, match="there are none to learn"):
+        Batches(images, 4, mixup=0.5)

@@ -1,10 +1,12 @@
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tcja_gen.data import check_data, moving, record
 from tcja_gen.data.event_sets import KNOWN, EventSet, binned, load_events
 from tcja_gen.data.events import Events, integrate, write_events
 
@@ -300,3 +302,19 @@ def test_bad_frames_are_named(tmp_path):
         assert str(bad) in found and fault in found
     np.savez(bad, other=np.zeros(3))
     assert f"{bad}: arrays other, wanted frames" in complaint(folder=folder)
+
+
+def test_every_bad_recording_is_named(tmp_path):
+    folder = tmp_path / "clips"
+    for label in "ab":
+        for i in range(2):
+            write_events(folder / "events_np" / label / f"{i}.npz", record(moving(np.eye(8))))
+    assert check_data(folder) == []
+    (folder / "events_np/a/1.npz").write_bytes((folder / "events_np/a/1.npz").read_bytes()[:100])
+    np.savez(folder / "events_np/b/0.npz", t=[1], x=[0], y=[0])
+    found = {
+        Path(problem.file).relative_to(folder / "events_np").as_posix(): problem.reason
+        for problem in check_data(folder)
+    }
+    assert {*found} == {"a/1.npz", "b/0.npz"} and "p" in found["b/0.npz"]
+    assert not any(str(tmp_path) in reason for reason in found.values())

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,3 +167,57 @@ def test_two_processes_follow_the_course_of_one(tmp_path):
         courses.append([(record["loss"], record["gradient_norm"]) for record in steps])
     for one, two in zip(*courses, strict=True):  # the second step's weights come of the first one's gradients
         assert two == pytest.approx(one, rel=1e-3)
+
+
+def classify(out, **changes):
+    model = {"encoder": "8C3-TCJA-MP2-16C3-TCJA-MP2", "time_steps": 3, "head": "DP.5-24FC-10L"}
+    settings = {"task": "classify", "steps": 12, "batch": 32, "log_every": 3, "checkpoint_every": 6, "compile": "off"}
+    return tg.train(out=str(out), quiet=True, **{**settings, "device": "cpu", "model": model, **changes})
+
+
+def test_a_classifier_learns_the_digits_and_is_judged_by_its_accuracy(tmp_path):
+    run = classify(tmp_path / "run", steps=150, lr=5e-3, ema=0.9, checkpoint_every=50)
+    validation = run.model.provenance["validation"]
+    assert validation["accuracy"] > 0.8 and run.model.provenance["data"]["classes"] == [str(d) for d in range(10)]
+
+
+def test_a_resumed_classifier_is_the_one_that_was_not_stopped(tmp_path):
+    whole = classify(tmp_path / "whole", mixup=0.5)
+    half = classify(tmp_path / "half", mixup=0.5, steps=12)
+    for name in ("step-000012", "last"):  # as if it had been killed after step 6
+        path = half.folder / "checkpoints" / name
+        shutil.rmtree(path) if path.is_dir() else path.write_text("step-000006\n")
+    tg.resume(half.folder, quiet=True)
+    one, two = (load_file(run.folder / "checkpoints/step-000012/model.safetensors") for run in (whole, half))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp_path):
+    model = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "time_steps": 8}
+    generator = train(tmp_path / "generator")
+    probe = classify(tmp_path / "probe", model=model, init_from=str(generator.folder), freeze=True, ema=0.0)
+    before, after = generator.model.encoder.state_dict(), probe.model.encoder.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    tuned = classify(tmp_path / "tuned", model=model, init_from=str(generator.folder), steps=1, lr=1e-6, ema=0.0)
+    name = "stages.0.weights.weight"
+    assert torch.allclose(tuned.model.encoder.state_dict()[name], before[name], atol=1e-5)
+    again = train(tmp_path / "again", init_from=str(probe.folder), steps=1, lr=1e-6, ema=0.0)
+    assert torch.allclose(again.model.encoder.state_dict()[name], before[name], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"model": {"latent": 32}}, "model.latent has no meaning with task = 'classify'"),
+        ({"model": {"tet_mean": 2.0}}, "model.tet_mean has no meaning with objective = 'ce'"),
+        ({"model": {"head": "3L"}}, "names 3 classes, the data have 10"),
+        ({"model": {"classes": 5}}, "10 classes in the data, model.classes is 5"),
+        ({"task": "generate", "model": {"objective": "tet"}}, "model.objective has no meaning in a generator without"),
+        ({"task": "generate", "mixup": 0.5, "model": {}}, "mixup blends samples of classes"),
+        ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
+    ],
+)
+def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, named):
+    with pytest.raises(ValueError, match=named):
+        tg.train(out=str(tmp_path / "run"), quiet=True, steps=1, device="cpu", **{"task": "classify", **settings})
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,144 @@
+"""Scoring what names classes: a classifier, or a generator with a head, on images or event frames.
+
+    accuracy          share of the samples whose class is the largest of the mean output over all T steps
+    accuracy-by-step  the same by the mean of the first 1 .. T outputs
+
+Attention sees all T steps at once, so the second is a readout of the first t outputs of one full pass: it tells how
+soon the outputs agree on a class, and not what a network run for t steps would answer.
+
+A record of these has two things more than others: "classes", a row a class, and "confusion", counts K x K whose rows
+are the true classes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..data import EventSet, ImageSet, is_events, load
+from .generate import classify
+from .protocol import circumstances
+
+METRICS = ("accuracy", "accuracy-by-step")
+
+
+def score(
+    model,
+    data: str | Path,
+    metrics: Sequence[str] = METRICS,
+    *,
+    n: int | None = None,
+    split: str = "test",
+    root: str | Path = "data",
+    download: bool = False,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict:
+    """Record of some of `METRICS` on a split, or on n samples of it that `seed` draws.
+
+    Event recordings are cut into the model's T frames as in its training. ValueError, one line, if the model names no
+    classes, the data have no labels, or labels that the model does not know.
+    """
+    real = load_for(model, data, split, root, download)
+    notes: list[str] = []
+    names = class_names(model)
+    labels = _labels(real, names, notes)
+    chosen = _chosen(len(real), n, seed)
+    outputs = classify(model, real.samples, chosen, progress)  # (n, T, K)
+    labels = labels[chosen]
+    by_step = _by_step(outputs, labels)
+    values = {"accuracy": by_step[-1], "accuracy-by-step": by_step}
+    confusion = torch.zeros(2 * (outputs.shape[-1],), dtype=torch.int64)
+    confusion.index_put_((labels, outputs.mean(1).argmax(1)), torch.tensor(1), accumulate=True)
+    drawn = None if len(chosen) == len(real) else f"by seed {seed}"
+    facts = dict(data=real.name, split=split, reference=_identity(real), n=len(chosen), drawn=drawn)
+    facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=outputs.shape[-1])
+    facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
+    facts |= {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
+    return dict(
+        scores={metric: values[metric] for metric in metrics},
+        protocol={metric: facts for metric in metrics},
+        source=dict(model.provenance),
+        notes=notes,
+        classes=_table(confusion, names),
+        confusion=confusion.tolist(),
+    )
+
+
+def names_classes(model) -> bool:
+    """Whether a model has a head to name classes by."""
+    return getattr(model, "head", None) is not None
+
+
+def class_names(model) -> list[str]:
+    """K names: those of the classes of the model's training data, numbers where there are none."""
+    names = model.provenance.get("data", {}).get("classes", ())
+    return [*names, *map(str, range(len(names), model.head.classes))]
+
+
+def load_for(model, data: str | Path, split: str, root: str | Path, download: bool = False) -> ImageSet | EventSet:
+    """A split in the model's size, channels and T."""
+    height, width = model.image_size, getattr(model, "image_width", model.image_size)
+    events = is_events(data)
+    if events != (model.image_channels == 2):
+        kinds = ("images", "event recordings")
+        raise ValueError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
+    if not events and height != width:
+        raise ValueError(f"{data}: images are made square, the model wants {height} x {width} pixels")
+    by = model.provenance.get("data", {}).get("by", "number")
+    size = (height, width) if events else height
+    shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
+    return load(data, split, **shape, root=root, download=download)
+
+
+def _labels(real: ImageSet | EventSet, names: list[str], notes: list[str]) -> Tensor:
+    """Labels in the model's numbering: by the names of the classes, or by number where all names are others."""
+    if real.labels is None:
+        raise ValueError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
+    theirs = list(real.classes or map(str, range(int(real.labels.max()) + 1)))
+    unknown = [name for name in theirs if name not in names]
+    if not unknown:
+        return torch.tensor([names.index(name) for name in theirs])[real.labels]
+    if len(unknown) < len(theirs) or len(theirs) != len(names):
+        known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise ValueError(f"{real.name}: class {unknown[0]!r} is not one of the model's {len(names)} ({known})")
+    notes.append(f"classes of {real.name} taken by number: {theirs[0]!r} for the model's {names[0]!r}, and so on")
+    return real.labels
+
+
+def _chosen(total: int, n: int | None, seed: int) -> Tensor:
+    if n is None or n >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:n].sort().values
+
+
+def _by_step(outputs: Tensor, labels: Tensor) -> list[float]:
+    """Accuracy by the mean of the first 1 .. T of outputs (N, T, K)."""
+    means = [outputs[:, : t + 1].mean(1) for t in range(outputs.shape[1])]
+    return [int((mean.argmax(1) == labels).sum()) / len(labels) for mean in means]
+
+
+def _table(confusion: Tensor, names: list[str]) -> list[dict]:
+    """A row a class: count, recall and precision; None where nothing is (called) of that class."""
+    rows = zip(names, confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diag().tolist(), strict=True)
+    return [
+        {"class": name, "count": count, "recall": _share(right, count), "precision": _share(right, called)}
+        for name, count, called, right in rows
+    ]
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _identity(real: ImageSet | EventSet) -> str:
+    """What a score is of: the fingerprint; of recordings that of the events of each pixel, which T leaves alone."""
+    if isinstance(real, ImageSet):
+        return real.fingerprint
+    digest = hashlib.sha256(repr(tuple(real.frames.shape[-2:])).encode())
+    for recording in real.frames:
+        digest.update(recording.sum(0, dtype=torch.int32).numpy())
+    digest.update(real.labels.contiguous().numpy())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""The classes of files: images, or event recordings, as the model was trained to read them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..data import KNOWN, load_recording
+from ..data.folders import EXTENSIONS, open_tree
+from ..data.pictures import decode, fit
+from .classification import class_names, names_classes
+from .generate import IMAGES, RECORDINGS
+
+
+def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[dict]:
+    """A row `{"file", "class", "number", "probability"}` a file, in natural order of each path's files.
+
+    paths: files, folders or zips of images; for a model of event frames .npz files and folders of recordings, or of
+        frames that SpikingJelly made
+
+    The probability is the softmax of the mean logits. Where the head's outputs are spikes or votes there is "rate"
+    in its place, their mean over time, which is in [0, 1] but does not sum to 1 over the classes.
+
+    ValueError or FileNotFoundError, one line naming the file, if one cannot be read or does not fit the model.
+    """
+    from tqdm import tqdm
+
+    if not names_classes(model):
+        raise ValueError("this generator names no classes; one trained with model.head does, or a classifier")
+    if not paths:
+        raise ValueError("no files to predict: name images, folders or zips of them, or recordings (.npz)")
+    events = model.image_channels == 2
+    files = [found for path in paths for found in _files(Path(path), events)]
+    read, size = (_recording, RECORDINGS) if events else (_image, IMAGES)
+    rows: list[dict] = []
+    for first in tqdm(range(0, len(files), size), "predicting", leave=False, disable=None if progress else True):
+        chunk = files[first : first + size]
+        outputs = model.classify(torch.stack([read(model, *file) for file in chunk]).float())
+        rows += [_row(model, path, mean) for (path, _), mean in zip(chunk, outputs.mean(1).cpu(), strict=True)]
+    return rows
+
+
+def measure(model) -> str:
+    """What stands behind a class: "probability" of a head of logits, "rate" of one of spikes or votes."""
+    return "probability" if isinstance(model.head.stages[-1], nn.Linear) else "rate"
+
+
+def _row(model, path: Path, mean: Tensor) -> dict:
+    """The answer for one file by its mean output (K,)."""
+    kind, number = measure(model), int(mean.argmax())
+    values = mean.softmax(0) if kind == "probability" else mean
+    return {"file": str(path), "class": class_names(model)[number], "number": number, kind: float(values[number])}
+
+
+def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]]]:
+    """Each file of a path, and what reads its bytes."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if events and path.suffix.lower() == ".zip":
+        raise ValueError(f"{path}: a zip; recordings are read from .npz files and folders of them: unpack it")
+    if path.is_file() and (events or path.suffix.lower() != ".zip"):
+        yield path, path.read_bytes
+        return
+    tree, endings = open_tree(path), (".npz",) if events else EXTENSIONS
+    names = [name for name in tree.files if name.lower().endswith(endings)]
+    if not names:
+        raise ValueError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")
+    for name in names:
+        yield path / name, lambda name=name: tree.read(name)
+
+
+def _image(model, path: Path, read_bytes) -> Tensor:
+    """Image (C, S, S) in [0, 1], brought to the model's shape as training images are."""
+    if model.image_size != getattr(model, "image_width", model.image_size):
+        raise ValueError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
+    try:
+        return torch.from_numpy(fit(decode(read_bytes()), model.image_size, model.image_channels).copy()).float() / 255
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _recording(model, path: Path, _) -> Tensor:
+    """Counts (T, 2, H, W) of a recording, cut and merged as those that the model was trained on."""
+    facts = model.provenance.get("data", {})
+    size = model.image_size, model.image_width
+    known = [known for name, known in KNOWN.items() if facts.get("name") in (name, known.folder)]
+    sensor = known[0].sensor if known else size
+    return load_recording(path, time_steps=model.time_steps, by=facts.get("by", "number"), sensor=sensor, size=size)
