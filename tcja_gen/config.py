@@ -119,7 +119,8 @@ class Config:
     init_from: str = ""
     """Run or checkpoint, of either task, whose encoder is the start."""
     freeze: bool = False
-    """Leave the encoder as it is (with init_from and a head of logits alone: a linear probe)."""
+    """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
+    encoder still learns its running statistics."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Of convolutions and products; membranes and statistics are always fp32."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -197,8 +197,8 @@ class Trainer:
 
     def _to_training(self, model: nn.Module) -> None:
         model.train()
-        if self.config.freeze:
-            model.encoder.eval()  # its running statistics, too, stay
+        if self.config.freeze and self.config.init_from:
+            model.encoder.eval()  # its running statistics, too, stay; a random encoder has none yet and learns them
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps

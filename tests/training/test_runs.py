@@ -198,6 +198,8 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
     probe = classify(tmp_path / "probe", model=model, init_from=str(generator.folder), freeze=True, ema=0.0)
     before, after = generator.model.encoder.state_dict(), probe.model.encoder.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+    random = classify(tmp_path / "random", model=model, freeze=True, ema=0.0).model.encoder.state_dict()
+    assert random["stages.0.neurons.running_var"].ne(1).any()  # or it would be dead
     tuned = classify(tmp_path / "tuned", model=model, init_from=str(generator.folder), steps=1, lr=1e-6, ema=0.0)
     name = "stages.0.weights.weight"
     assert torch.allclose(tuned.model.encoder.state_dict()[name], before[name], atol=1e-5)
