@@ -1,28 +1,27 @@
 """The recipes are what they say they are."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tcja_gen import config
-from tcja_gen.models import NETWORKS, build
-from tcja_gen.training.loop import KIND
+from tcja_gen.models import NETWORKS
+from tcja_gen.training.task import new_model
 
 RECIPES = sorted((Path(__file__).parent.parent / "experiments").rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_is_read_and_builds_its_model(path):
-    import torch
-
     recipe = config.load(path)
-    settings = {**vars(recipe.model)}
-    settings["image_size"] = settings["image_size"] or {"digits": 8, "fashion-mnist": 28}.get(recipe.data, 32)
-    settings["image_channels"] = settings["image_channels"] or 1
-    settings["classes"] = settings["classes"] or 10
-    settings["head"] = settings["head"] or ("10L" if recipe.task == "classify" else "")
+    size = recipe.model.image_size or {"digits": 8, "fashion-mnist": 28}.get(recipe.data, 32)
+    found = {"image_size": size, "image_channels": recipe.model.image_channels or 1}
+    labelled = recipe.task == "classify" or recipe.model.conditional
+    classes = {"n-caltech101": 101, "cifar100": 100, "dvs128-gesture": 11}.get(recipe.data, 10) if labelled else 0
     with torch.device("meta"):
-        build(KIND[recipe.task], settings)
+        new_model(replace(recipe, model=replace(recipe.model, **found, classes=classes)))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

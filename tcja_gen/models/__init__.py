@@ -1,7 +1,7 @@
 """Whole models, and how they are kept on disk."""
 
 from .classifier import NETWORKS, SpikingClassifier
-from .store import KINDS, build, load, save
+from .store import KINDS, load, save
 from .vae import SpikingVAE
 
-__all__ = ["KINDS", "NETWORKS", "SpikingClassifier", "SpikingVAE", "build", "load", "save"]
+__all__ = ["KINDS", "NETWORKS", "SpikingClassifier", "SpikingVAE", "load", "save"]

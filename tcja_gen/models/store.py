@@ -5,7 +5,6 @@ Metadata: `format` (version of this layout), `kind` (generator or classifier), `
 name a checkpoint in one line.
 """
 
-import inspect
 import json
 import os
 from pathlib import Path
@@ -20,13 +19,6 @@ from .vae import SpikingVAE
 
 FORMAT = "1"
 KINDS = {model.kind: model for model in (SpikingVAE, SpikingClassifier)}
-
-
-def build(kind: str, settings: dict) -> nn.Module:
-    """A new model of a kind, from those of the settings that are its own."""
-    model = KINDS[kind]
-    own = inspect.signature(model).parameters
-    return model(**{name: value for name, value in settings.items() if name in own})
 
 
 def save(path: str | Path, model: nn.Module, settings: dict, provenance: dict) -> None:

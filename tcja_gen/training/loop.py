@@ -6,12 +6,11 @@ all follow from (seed, step). So N steps equal N/2, a killed process and N/2 mor
 processes, each with its share of every batch, follow the same course as one.
 """
 
-import inspect
 import math
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +20,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet, ImageSet, is_events, load
+from ..data import Batches, EventSet
 from ..evaluation import pictures
-from ..models import build, store
+from ..models import store
 from ..nn import StepDraws, fuse
 from ..process import can_compile, first_ahead, start
-from . import activity, checkpoints, runs
+from . import activity, checkpoints, runs, task
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
@@ -81,9 +80,9 @@ class Trainer:
         state = checkpoints.read(folder) if folder else None
 
         with first_ahead(self.process):
-            data = self._load(config, "train")
-        self.config = config = replace(config, model=replace(config.model, **_shapes(config, data)))
-        self.validation = self._load(config, "validation")
+            data = task.load_split(config, "train")
+        self.config = config = replace(config, model=replace(config.model, **task.shapes(config, data)))
+        self.validation = task.load_split(config, "validation")
         facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
         if isinstance(data, EventSet):
             facts["by"] = config.events_by
@@ -93,14 +92,9 @@ class Trainer:
             raise ValueError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
 
         torch.manual_seed(config.seed)
-        self.settings = _settings(config)
-        self.model = build(KIND[config.task], self.settings).to(self.device)
-        if (head := self.model.head) is not None and head.classes != self.config.model.classes:
-            raise ValueError(
-                f"model.head {config.model.head!r} names {head.classes} classes, the data have {config.model.classes}"
-            )
+        self.model = task.new_model(config).to(self.device)
         if config.init_from and not state:
-            adopt_encoder(self.model, config.init_from)
+            task.adopt_encoder(self.model, config.init_from)
         self.model.encoder.requires_grad_(not config.freeze)
         if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
             fuse(self.model)
@@ -142,25 +136,6 @@ class Trainer:
             runs.forget_after(self.folder, self.step)
             self.log = runs.Log(self.folder, quiet)
             self._describe(facts, resumed=bool(state))
-
-    def _load(self, config: Config, split: str) -> ImageSet | EventSet:
-        """A split as the model will see it."""
-        model = config.model
-        if config.task == "generate" and is_events(config.data):
-            raise ValueError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
-        if config.events_by != "number" and not is_events(config.data):
-            raise ValueError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
-        size = (model.image_size, model.image_width) if model.image_width else model.image_size
-        return load(
-            config.data,
-            split,
-            size=size or None,
-            channels=model.image_channels or None,
-            time_steps=model.time_steps,
-            by=config.events_by,
-            root=config.data_root,
-            download=config.download,
-        )
 
     def _rate(self, step: int) -> float:
         """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
@@ -291,7 +266,7 @@ class Trainer:
                 self.folder,
                 self.step,
                 model,
-                self.settings,
+                task.settings(self.config),
                 {**provenance, "validation": score},
                 self._state(),
             )
@@ -388,49 +363,6 @@ class Trainer:
         votes = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(votes)
         return votes.item() > 0
-
-
-KIND = {"generate": "generator", "classify": "classifier"}  # of model, by task
-
-
-def _shapes(config: Config, data: ImageSet | EventSet) -> dict:
-    """What of the model follows from the data: sizes, channels, classes. ValueError where they do not go together."""
-    *_, channels, height, width = data.samples.shape
-    if config.task == "generate" and height != width:
-        raise ValueError(f"{config.data}: images must be square, these are {height} x {width}")
-    labelled = config.task == "classify" or config.model.head or config.model.conditional
-    if labelled and data.labels is None:
-        raise ValueError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
-    classes = config.model.classes
-    if labelled:
-        found = max(len(data.classes or ()), int(data.labels.max()) + 1)
-        if classes and found > classes:
-            raise ValueError(f"{config.data}: {found} classes in the data, model.classes is {classes}")
-        classes = classes or found
-    elif classes:
-        raise ValueError("config: model.classes means nothing without model.head or model.conditional")
-    shapes = {"image_size": height, "image_channels": channels, "classes": classes}
-    return shapes | ({"image_width": width} if height != width else {})
-
-
-def _settings(config: Config) -> dict:
-    """Arguments of the model, as they are kept with its weights."""
-    settings = asdict(config.model)
-    if config.task == "classify":
-        settings["head"] = settings["head"] or f"{settings['classes']}L"
-    own = inspect.signature(store.KINDS[KIND[config.task]]).parameters
-    return {name: value for name, value in settings.items() if name in own}
-
-
-def adopt_encoder(model: nn.Module, source: str) -> None:
-    """Gives `model` the encoder's weights of a run or checkpoint of either task. ValueError if they do not fit."""
-    other = store.load(source).encoder.state_dict()
-    own = model.encoder.state_dict()
-    for name in sorted({*own, *other}):
-        a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
-        if a != b:
-            raise ValueError(f"{source}: its encoder does not fit this model's: encoder.{name} is {b}, wanted {a}")
-    model.encoder.load_state_dict(other)
 
 
 def moving_average(decay: float):
