@@ -42,11 +42,11 @@ class TDBatchNorm(nn.Module):
         return currents[0] if steps else currents
 
     def _planes(self, x: Tensor, steps: int | None) -> tuple[Tensor, torch.Size]:
-        """x as (T or 1, N, P, C), and the shape (N, C, ...) of its frames."""
+        """x as (T or 1, M, C) with M = N * pixels, and the shape (N, C, ...) of its frames."""
         frame = x.shape if steps else x.shape[1:]
         if len(frame) < 2 or frame[1] != len(self.weight):
             raise ValueError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
-        return channels_last(x[None] if steps else x), frame
+        return channels_last(x[None] if steps else x).flatten(1, 2), frame
 
     def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b), each (C,): the normalised current is a x + b."""
@@ -54,8 +54,8 @@ class TDBatchNorm(nn.Module):
         return a, self.bias - mean * a
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (C,) of x (T, N, P, C) over all processes; updates the running ones."""
-        mean, var = (compiled(_moments) if self.fused else _moments)(x.detach())
+        """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
+        mean, var = (compiled(_moments) if self.fused else _moments)(x.detach().flatten(0, 1))
         n = x[..., 0].numel()
         if world() > 1:
             local = mean
@@ -128,7 +128,7 @@ class _Norm(torch.autograd.Function):
         scale, eps, training = ctx.settings
         rstd = torch.rsqrt(var + eps)
         y, g = (x.float() - mean) * rstd, grad.float()
-        sums, products = g.sum((0, 1, 2)), (g * y).sum((0, 1, 2))
+        sums, products = g.sum((0, 1)), (g * y).sum((0, 1))
         mean_g, mean_gx = _shares(sums, products, x, training)
         return _finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
 
@@ -154,15 +154,16 @@ class _NormLIF(torch.autograd.Function):
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
         mean_g, mean_gx = _shares(sums, products, x, training)
-        gx = finish(g, x.data, a.data, mean.data, rstd.data, mean_g, mean_gx)
+        rows = (g.flatten(0, 1), x.data.flatten(0, 1))  # whatever T is: one graph less to compile
+        gx = finish(*rows, a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
         return gx, products * scale, sums, None, None
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance per channel, in float32, two passes."""
+    """Mean and biased variance of each column of x (R, C), in float32, two passes."""
     x = x.float()
-    mean = x.mean((0, 1, 2))
-    return mean, (x - mean).square().mean((0, 1, 2))
+    mean = x.mean(0)
+    return mean, (x - mean).square().mean(0)
 
 
 def _spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, steps: int) -> Tensor:
@@ -175,8 +176,8 @@ def _currents_backward(
     """dL/dI like x, and per channel the sums of dL/dI and of dL/dI times the normalised input."""
     grads, _ = run_backward(x, None, (a, b), grad, neuron, steps)
     normalised = [(frame.float() - mean) * rstd for frame in x.unbind(0)]
-    sums = sum(g.sum((0, 1)) for g in grads)
-    products = sum((g * y).sum((0, 1)) for g, y in zip(grads, normalised, strict=True))
+    sums = sum(g.sum(0) for g in grads)
+    products = sum((g * y).sum(0) for g, y in zip(grads, normalised, strict=True))
     return torch.stack(grads).to(x.dtype), sums, products
 
 
@@ -198,7 +199,7 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def channels_third(x: Tensor, frame: torch.Size) -> Tensor:
-    """The view (T, *frame) with frame (N, C, ...) of x (T, N, P, C)."""
+    """The view (T, *frame) with frame (N, C, ...) of x (T, N, P, C) or (T, N * P, C)."""
     n, c, *pixels = frame
     return x.view(len(x), n, *pixels, c).movedim(-1, 2)
 
