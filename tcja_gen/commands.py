@@ -262,8 +262,12 @@ class Evaluate:
     """Score a run, or a folder or zip of images, against a data set.
 
     Metrics of images: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE
-    papers compute it), fad-reconstruction, fad-official-reconstruction, reconstruction. Without --autoencoder one is
-    trained on the data, once, and kept; its scores compare with each other, not with published ones. See the README.
+    papers compute it); fid, kid, is, precision, recall, density, coverage, memorisation by Inception, whose weights
+    (--inception) are not part of this package; the same with -classifier behind, by a classifier of the data's own
+    classes. Of reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr,
+    ssim. Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
+    other, not with published ones. --metrics all computes whatever can be, and says what cannot. The table tells the
+    spread (±) of scores that are means over parts, and the floor that tcja-gen reference has found. See the README.
 
     Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (by the mean of the first 1 .. T
     outputs of one pass). A table of the classes comes with them, and a picture of the confusion matrix.
@@ -271,13 +275,14 @@ class Evaluate:
     examples:
       tcja-gen evaluate runs/00000-digits
       tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
+      tcja-gen evaluate my_images/ --reference mnist --metrics all
       tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
     """
 
     target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")]
     """Run folder, checkpoint, or a folder or zip of images."""
     metrics: str = ""
-    """Names with commas between them; default: fad of a generator and of images, accuracy where classes are named."""
+    """Names with commas between them, or all; default: fad of what makes images, accuracy of what names classes."""
     reference: str = ""
     """Data set to score against, or statistics (.npz); default: the data that the run was trained on."""
     data: str = ""
@@ -290,6 +295,14 @@ class Evaluate:
     """Split to score against."""
     autoencoder: str = ""
     """Autoencoder for FAD: FSVAE's published .pth, or one of ours."""
+    classifier: str = ""
+    """Classifier for the scores called -classifier; default: trained on the training images."""
+    inception: str = ""
+    """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    resize: Literal["", "clean", "tf1", "torch"] = ""
+    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    is_splits: int = 0
+    """Parts of the images whose mean is the Inception score; 0: 10."""
     size: int = 0
     """Pixels a side that a folder or zip of images is brought to; 0: its own."""
     channels: int = 0
@@ -331,6 +344,10 @@ class Evaluate:
             split=self.split,
             reference=statistics,
             autoencoder=self.autoencoder or None,
+            classifier=self.classifier or None,
+            inception=self.inception or None,
+            resize=self.resize or None,
+            is_splits=self.is_splits or None,
             size=self.size or None,
             channels=self.channels or None,
             root=self.data_root,
@@ -359,6 +376,9 @@ class Evaluate:
         from . import evaluation
 
         rows = evaluation.compare({self.target: record, **others})
+        for title, values in (("±", record.get("spread")), ("floor", record.get("floor"))):
+            if values:
+                rows = [row | {title: values.get(row["metric"])} for row in rows]
         if self.json:
             print(json.dumps(record, indent=2))
             return
@@ -370,7 +390,8 @@ class Evaluate:
         """File for the record: what differs in these makes another file, not an overwritten one."""
         by = [Path(self.autoencoder).stem] if self.autoencoder else []
         n = max(facts["n"] for facts in record["protocol"].values())
-        return "-".join([*record["scores"], self.split, str(n), *by]) + ".json"
+        names = ["all"] if self.metrics.strip() == "all" else record["scores"]
+        return "-".join([*names, self.split, str(n), *by]) + ".json"
 
     def _target(self, device):
         """The model and the folder for its scores, or the path of images and None."""
@@ -427,10 +448,10 @@ class Predict:
 
 @dataclass
 class Reference:
-    """Prepare what scores need for a data set: the autoencoder, its statistics in both modes, and the floor.
+    """Prepare what scores need for a data set: autoencoder, classifier, features and statistics, and every floor.
 
     All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of as many real
-    training images: no generator can be expected below it.
+    training images: no generator can be expected to be better. Inception takes part if its weights are there.
 
     examples:
       tcja-gen reference digits
@@ -453,6 +474,12 @@ class Reference:
     """Images of the floor."""
     autoencoder: str = ""
     """Autoencoder in a file; default: trained on the training images."""
+    classifier: str = ""
+    """Classifier for the scores called -classifier; default: trained on the training images."""
+    inception: str = ""
+    """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    resize: Literal["", "clean", "tf1", "torch"] = ""
+    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
@@ -469,6 +496,9 @@ class Reference:
             root=self.data_root,
             download=self.download,
             autoencoder=self.autoencoder or None,
+            classifier=self.classifier or None,
+            inception=self.inception or None,
+            resize=self.resize or None,
             device=place.device,
             progress=place.first,
         )

@@ -17,3 +17,25 @@ def tiny() -> dict:
         "latent": 8,
         "k": 4,
     }
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory):
+    """Weights of Inception's layout, of random numbers: the code meets them as it meets the real ones."""
+    import io
+
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Blank(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state_dict):
+            """Keeps the random numbers of a new network."""
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Blank("random", ["2048"], empty)
+    file = tmp_path_factory.mktemp("inception") / "random.pth"
+    torch.save(network.state_dict(), file)
+    return file

@@ -195,7 +195,7 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
     assert "cannot read 'TCJ'" in mistake("train", *TINY, "--model.encoder", "8C3s2-TCJ", "--out", tmp_path / "r")
     assert "there is a run in this folder" in mistake("train", *TINY, "--out", run)
     assert "model.time_steps: 4 -> 8" in mistake("train", "--resume", run, "--model.time-steps", "8")
-    assert "unknown metric" in mistake("evaluate", run, "--metrics", "fid")
+    assert "unknown metric" in mistake("evaluate", run, "--metrics", "fidelity")
     assert "--reference" in mistake("evaluate", tmp_path)
     assert "unknown command 'smaple'" in mistake("smaple")
     assert "--seeds" in mistake("sample", run, "--seeds", "1-b")
@@ -225,12 +225,33 @@ def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
-    score = ["evaluate", str(run), "--number", "70", "--metrics", "fad,reconstruction", "--device", "cpu"]
+    score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
+    score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
     assert main([*score, "--out", str(tmp_path / "one.json")]) == 0
     done = tcja(*score, "--out", tmp_path / "two.json", processes=2)
     assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / f"{name}.json").read_text())["scores"] for name in ("one", "two"))
     assert one == two
+
+
+def test_images_are_scored_by_all_that_is_there_and_inception_by_name_is_asked_for(
+    folder, mistake, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
+    ask = ["evaluate", str(folder), "--reference", "digits", "--device", "cpu", "--n", "12"]
+    capsys.readouterr()
+    assert main([*ask, "--metrics", "all", "--is-splits", "2", "--out", str(tmp_path / "a.json")]) == 0
+    told = capsys.readouterr()
+    assert "fid-classifier" in told.out and "coverage-classifier" in told.out
+    (note,) = [line for line in told.err.splitlines() if "Inception" in line]
+    assert note.startswith("note: fid, kid") and "fetch https://" in note and str(tmp_path / "torch") in note
+    record = json.loads((tmp_path / "a.json").read_text())
+    assert record["spread"]["is-classifier"] >= 0 and "±" in told.out
+    line = mistake(*ask, "--metrics", "fad,fid")
+    assert "Inception's weights are missing: fetch https://" in line and "--inception FILE" in line
+    assert "gone.pth: no such file" in mistake(*ask, "--metrics", "fid", "--inception", "gone.pth")
+    assert "fad takes no resize" in mistake(*ask, "--metrics", "fad", "--resize", "tf1")
 
 
 def test_the_demo_ends_with_pictures_and_scores(tmp_path):

@@ -18,6 +18,10 @@ def evaluate(
     split: str = "test",
     reference: str | Path | None = None,
     autoencoder: str | Path | None = None,
+    classifier: str | Path | None = None,
+    inception: str | Path | None = None,
+    resize: str | None = None,
+    is_splits: int | None = None,
     size: int | None = None,
     channels: int | None = None,
     root: str | Path = "data",
@@ -32,15 +36,19 @@ def evaluate(
     model_or_images: a classifier; a generator, with `sample` and `reconstruct`; images `(N, C, H, W)`, uint8 or float
         in [0, 1]; or the path of a folder or zip of images
     metrics: some of `scores.METRICS` for images and what makes them, of `classification.METRICS` for what names
-        classes; none: fad and accuracy, where they apply
+        classes; none: fad and accuracy, where they apply; ["all"]: all that apply, leaving out with a note those whose
+        weights (Inception), labels or number of images are not there
     n: images to score: seeds seed .. seed + n - 1 of a model, its reconstructions of the first n of the split, or n
         of the given images, at random if there are more; None: `scores.NUMBER`. Of accuracy: samples of the split,
         drawn by `seed`; None: all
 
     For images alone, and refused where none are scored:
 
-    reference: an .npz of mu and sigma; None takes the statistics of the split, computed once and cached
-    autoencoder: a file, FSVAE's or ours; None takes one trained on the training split, once and cached
+    reference: an .npz of mu and sigma; None takes those of the split, computed once and cached
+    autoencoder, classifier: a file, FSVAE's or ours; None takes one trained on the training split, once and cached
+    inception: a file of weights; None looks where `metrics.find_inception` does
+    resize: to Inception's size, clean (None), tf1 or torch, as `metrics.inception` explains
+    is_splits: parts whose mean IS is; None: 10
     size, channels: of the data's images; None takes those of the model or of the images
 
     batch, progress: images made by a call of the model; bars on stderr. Neither changes a score
@@ -50,10 +58,13 @@ def evaluate(
     """
     makes_images = not hasattr(model_or_images, "provenance") or hasattr(model_or_images, "sample")
     takes = {scores: makes_images, classification: classification.names_classes(model_or_images)}
-    metrics = metrics or [room.METRICS[0] for room in takes if takes[room]]
+    metrics, everything = metrics or [room.METRICS[0] for room in takes if takes[room]], list(metrics) == ["all"]
+    if everything:
+        metrics = [metric for room in takes if takes[room] for metric in room.METRICS]
     _check(metrics, takes, model_or_images)
     wanted = {room: [metric for metric in metrics if metric in room.METRICS] for room in takes}
-    of_images = dict(reference=reference, autoencoder=autoencoder, size=size, channels=channels)
+    of_images = dict(reference=reference, autoencoder=autoencoder, classifier=classifier, inception=inception)
+    of_images |= dict(resize=resize, is_splits=is_splits, size=size, channels=channels)
     if n is not None and n < 1:
         raise ValueError(f"n is {n}; at least one sample is to be scored")
     if not wanted[scores]:
@@ -65,14 +76,15 @@ def evaluate(
     if wanted[classification]:
         record = classification.score(model_or_images, data, wanted[classification], n=n, **given)
     if wanted[scores]:
-        given |= of_images | dict(n=n or scores.NUMBER, batch=batch, device=device)
+        given |= of_images | dict(n=n or scores.NUMBER, batch=batch, device=device, optional=everything)
         record = _joined(record, scores.score(model_or_images, data, wanted[scores], **given))
-    return record | {part: {metric: record[part][metric] for metric in metrics} for part in ("scores", "protocol")}
+    found = [metric for metric in metrics if metric in record["scores"]]
+    return record | {part: {metric: record[part][metric] for metric in found} for part in ("scores", "protocol")}
 
 
 def _check(metrics: Sequence[str], takes: dict, thing) -> None:
     """ValueError for a metric that is unknown, or that the thing cannot be scored by."""
-    known = [metric for room in takes for metric in room.METRICS]
+    known = [metric for room in takes for metric in room.METRICS] + ["all"]
     if isinstance(metrics, str):
         raise ValueError(f"metrics is {metrics!r}; wanted a list with some of {', '.join(known)}")
     if unknown := [metric for metric in metrics if metric not in known]:
@@ -101,4 +113,4 @@ def _why_not(room, thing) -> str:
 def _joined(a: dict, b: dict) -> dict:
     """One record of two of the same thing."""
     both = {name: a[name] | b[name] for name in ("scores", "protocol", "source")}
-    return a | both | {"notes": [*a["notes"], *b["notes"]]}
+    return a | b | both | {"notes": [*a["notes"], *b["notes"]]}

@@ -1,8 +1,9 @@
 """Records: scores with everything that defines them, as JSON; and the comparison that refuses unlike ones.
 
 A record is `{"scores": {metric: value}, "protocol": {metric: {field: ...}}, "source": {}, "notes": []}`; a value is a
-number, or a list of them, one a time step. A field that does not apply (the weights of a folder of images) is None and
-is not compared.
+number, or a list of them, one a time step. "spread" has, by metric, the standard deviation over the parts that a score
+is a mean of (the subsets of KID, the splits of IS), "floor" what real images score, where `reference` has told it. A
+field that does not apply (the weights of a folder of images) is None and is not compared.
 """
 
 import json

@@ -1,25 +1,58 @@
-"""Scores from images: extractors, statistics, the Fréchet distance, and a cache keyed by content.
+"""Scores from images: extractors, statistics, measures of features, and a cache keyed by content.
 
 Images are uint8 `(N, C, H, W)` tensors on the CPU; the room knows no model, no training and no data set.
 """
 
 from .autoencoder import Autoencoder, cached_autoencoder, load_autoencoder, train_autoencoder
 from .cache import cache_file, replacing
-from .extractors import AutoencoderFeatures, Extractor, cached_statistics, fad, official_order
+from .classifier import Classifier, ClassifierFeatures, cached_classifier, load_classifier, train_classifier
+from .extractors import AutoencoderFeatures, Extractor, cached_features, cached_statistics, fad, official_order
 from .frechet import Statistics, frechet_distance
+from .inception import InceptionFeatures, find_inception, to_inception
+from .measures import (
+    Spread,
+    density_coverage,
+    inception_score,
+    kid,
+    memorisation,
+    nearest,
+    precision_recall,
+    psnr,
+    ssim,
+    ssim_window,
+)
 
 __all__ = [
     "Autoencoder",
     "AutoencoderFeatures",
+    "Classifier",
+    "ClassifierFeatures",
     "Extractor",
+    "InceptionFeatures",
+    "Spread",
     "Statistics",
     "cache_file",
     "cached_autoencoder",
+    "cached_classifier",
+    "cached_features",
     "cached_statistics",
+    "density_coverage",
     "fad",
+    "find_inception",
     "frechet_distance",
+    "inception_score",
+    "kid",
     "load_autoencoder",
+    "load_classifier",
+    "memorisation",
+    "nearest",
     "official_order",
+    "precision_recall",
+    "psnr",
     "replacing",
+    "ssim",
+    "ssim_window",
+    "to_inception",
     "train_autoencoder",
+    "train_classifier",
 ]

@@ -6,16 +6,15 @@ its published weights for MNIST and Fashion-MNIST load as they are. The stages f
 `train_autoencoder` makes one.
 """
 
-import hashlib
-import warnings
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import cache_file, replacing
+from .cache import cache_file
 from .pixels import resize, to_network
+from .weights import read_tensors, save_tensors, weights_hash
 
 
 class Autoencoder(nn.Module):
@@ -45,19 +44,12 @@ class Autoencoder(nn.Module):
     @property
     def hash(self) -> str:
         """SHA-256 of the weights that features depend on; one for a .pth and a .safetensors that agree."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.state_dict().items()):
-            if name.startswith(("encoder.", "latent_layer.")) and not name.endswith("num_batches_tracked"):
-                digest.update(f"{name} {tuple(value.shape)}\n".encode())
-                digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        state = self.state_dict().items()
+        return weights_hash({name: value for name, value in state if name.startswith(("encoder.", "latent_layer."))})
 
     def save(self, file: str | Path) -> None:
         """Write the weights as safetensors."""
-        from safetensors.torch import save_file
-
-        with replacing(Path(file)) as temporary:
-            save_file({k: v.contiguous() for k, v in self.state_dict().items()}, temporary)
+        save_tensors(self.state_dict(), file)
 
 
 def _down(a: int, b: int) -> nn.Sequential:
@@ -77,7 +69,7 @@ def load_autoencoder(file: str | Path) -> Autoencoder:
     if not Path(file).is_file():
         raise FileNotFoundError(f"{file}: no such file; wanted an autoencoder's weights (.pth or .safetensors)")
     try:
-        state = _tensors(Path(file))
+        state = read_tensors(Path(file))
         stages = sum(name.startswith("encoder.") and name.endswith(".0.weight") for name in state)
         channels, width = state["encoder.0.0.weight"].shape[1], state["latent_layer.weight"].shape[0]
         autoencoder = Autoencoder(channels, width, size=2 ** (stages + 1))
@@ -86,15 +78,6 @@ def load_autoencoder(file: str | Path) -> Autoencoder:
         wanted = "wanted a state dict of tensors in FSVAE's layout (.pth) or .safetensors; code is never run"
         raise ValueError(f"{file}: not the weights of a FAD autoencoder; {wanted}") from None
     return autoencoder.eval()
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    with warnings.catch_warnings(action="ignore"):  # torch remarks on strange files before it refuses them
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def default_steps(n: int) -> int:

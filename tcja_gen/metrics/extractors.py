@@ -1,7 +1,8 @@
 """Extractors: images in, features out; and FAD, the Fréchet distance on an autoencoder's features.
 
-`Extractor` is all that a score asks for, so a further network (Inception, a classifier) is one more class
-like `AutoencoderFeatures`. FAD exists in two modes (Kamata et al., AAAI 2022, and their code):
+`Extractor` is all that a score asks for, so a further network is one more class like `AutoencoderFeatures`;
+`inception.InceptionFeatures` and `classifier.ClassifierFeatures` are two, which also have logits. FAD exists in
+two modes (Kamata et al., AAAI 2022, and their code):
 
 eval      batch norm with the autoencoder's own statistics: a feature depends on its image alone. Our primary
           figure.
@@ -13,11 +14,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
-from .cache import cache_file
+from .cache import cache_file, replacing
 from .frechet import Statistics
 from .pixels import RESIZE, resize, to_network
 
@@ -31,6 +33,7 @@ class Extractor(Protocol):
     The whole set goes in at once: how it is cut into batches is the extractor's affair and never the
     caller's, so the features do not depend on how the images were made or loaded. `name`, `mode`, `resize`
     and `hash` go into every record and into the key of cached statistics; the hash is that of the weights.
+    One that names classes also has `logits(features)`, `(N, width)` to `(N, K)`, which IS asks for.
     """
 
     name: str
@@ -96,15 +99,30 @@ def fad(images: Tensor, reference: Statistics, extractor: AutoencoderFeatures) -
     return Statistics.of(extractor(images)).distance(reference)
 
 
-def cached_statistics(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Statistics, Path]:
+def cached_statistics(
+    images: Tensor, extractor: Extractor, fingerprint: str, features: Tensor | None = None, **facts
+) -> tuple[Statistics, Path]:
     """Statistics of a whole reference set in its own order, or those computed before; and their file.
 
     The key is the images' fingerprint, the extractor (name, hash, mode, resize) and the facts (split, size,
-    ...).
+    ...). Features of the same images, where they are known, save a pass.
     """
-    names = ("name", "hash", "mode", "resize")
-    facts = dict(facts, fingerprint=fingerprint, extractor={name: getattr(extractor, name) for name in names})
+    facts = _facts(extractor, fingerprint, facts)
     file = cache_file("statistics", ".npz", **facts)
     if not file.exists():
-        Statistics.of(extractor(images), **facts).save(file)
+        Statistics.of(extractor(images) if features is None else features, **facts).save(file)
     return Statistics.load(file), file
+
+
+def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Tensor, Path]:
+    """Features `(N, width)` of a whole reference set, or those computed before; and their file, with the same key."""
+    file = cache_file("features", ".npy", **_facts(extractor, fingerprint, facts))
+    if not file.exists():
+        with replacing(file) as temporary, open(temporary, "wb") as f:
+            np.save(f, extractor(images).numpy())
+    return torch.from_numpy(np.load(file, allow_pickle=False)), file
+
+
+def _facts(extractor: Extractor, fingerprint: str, facts: dict) -> dict:
+    names = ("name", "hash", "mode", "resize")
+    return dict(facts, fingerprint=fingerprint, extractor={name: getattr(extractor, name) for name in names})

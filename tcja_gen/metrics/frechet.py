@@ -2,8 +2,8 @@
 
     d = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr sqrt(S1 S2)      (Dowson & Landau 1982; Heusel et al. 2017)
 
-tr sqrt(S1 S2) is the sum of the singular values of S1^(1/2) S2^(1/2), two symmetric roots: no general matrix
-square root, no complex numbers, and nothing to add to a singular covariance.
+tr sqrt(S1 S2) is the sum of the singular values of F1^T F2, where F F^T = S by the eigenvectors of S: no general matrix
+square root, no complex numbers, nothing to add to a singular covariance, and quick where n is below the width.
 """
 
 import json
@@ -15,6 +15,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from .cache import replacing
+
+ROWS = 4096  # of features that are held in float64 at once
 
 
 def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> float:
@@ -32,7 +34,7 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
         raise ValueError(f"Fréchet distance: found shapes {shapes}, wanted (D,) (D, D) (D,) (D, D)")
     if not all(np.isfinite(x).all() for x in (mu1, sigma1, mu2, sigma2)):
         raise ValueError("Fréchet distance: a mean or a covariance is not finite")
-    shared = np.linalg.svd(_root(sigma1) @ _root(sigma2), compute_uv=False).sum()
+    shared = np.linalg.svd(_factor(sigma1).T @ _factor(sigma2), compute_uv=False).sum()
     distance = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * shared
     return max(0.0, float(distance))  # rounding alone can make it negative
 
@@ -41,10 +43,11 @@ def _float64(x: ArrayLike | Tensor) -> np.ndarray:
     return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, dtype=np.float64)
 
 
-def _root(sigma: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as 0."""
+def _factor(sigma: np.ndarray) -> np.ndarray:
+    """F `(D, rank)` with F F^T the covariance; directions of no variance but rounding's are left out."""
     values, vectors = np.linalg.eigh((sigma + sigma.T) / 2)
-    return (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
+    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0)
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 @dataclass(frozen=True)
@@ -59,13 +62,17 @@ class Statistics:
     @classmethod
     def of(cls, features: Tensor | np.ndarray, **metadata) -> "Statistics":
         """Statistics of features `(N, D)`, N >= 2, in float64; ValueError for fewer or values not finite."""
-        x = _float64(features)
+        x = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features)
         if x.ndim != 2 or len(x) < 2:
             raise ValueError(f"statistics need features (N, D) of at least 2 images, found {x.shape}")
         if not np.isfinite(x).all():
             bad = int((~np.isfinite(x)).any(axis=1).sum())
             raise ValueError(f"{bad} of {len(x)} images have features that are not finite")
-        return cls(x.mean(axis=0), np.atleast_2d(np.cov(x, rowvar=False)), len(x), metadata)
+        mu, squares = x.mean(axis=0, dtype=np.float64), 0.0
+        for start in range(0, len(x), ROWS):  # never the whole set in float64
+            centred = x[start : start + ROWS] - mu
+            squares = squares + centred.T @ centred
+        return cls(mu, squares / (len(x) - 1), len(x), metadata)
 
     def distance(self, other: "Statistics") -> float:
         """`frechet_distance` to another set of statistics."""

@@ -98,7 +98,7 @@ def test_what_cannot_be_scored_is_told_in_one_line(model, tmp_path):
     flat = folder / "3"
     for arguments, match in (
         ((model, "digits", ["fad"]), "fad: a classifier makes no images; it takes accuracy"),
-        ((model, "digits", ["precision"]), "unknown metric precision; known are fad.*accuracy-by-step"),
+        ((model, "digits", ["purity"]), "unknown metric purity; known are fad.*accuracy-by-step"),
         ((torch.zeros(4, 1, 8, 8), "digits", ["accuracy"]), "images name no classes"),
         ((model, folder), r"class 'cat' is not one of the model's 10 \(0, 1"),
         ((model, flat), "3: no labels; accuracy wants"),

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 
 import pytest
 import torch
@@ -7,7 +8,14 @@ from torch import Tensor
 
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import METRICS, compare, evaluate, read_record, reference, table, write_record
-from tcja_gen.metrics import AutoencoderFeatures, Statistics, load_autoencoder, train_autoencoder
+from tcja_gen.metrics import (
+    AutoencoderFeatures,
+    Statistics,
+    load_autoencoder,
+    load_classifier,
+    train_autoencoder,
+    train_classifier,
+)
 
 
 class Smudge:
@@ -27,6 +35,17 @@ class Smudge:
         return images * 0.8
 
 
+OWN = [metric for metric in METRICS if metric.startswith("fad") or metric.endswith("-classifier")]
+OWN += ["reconstruction", "psnr", "ssim"]  # all that need no weights from elsewhere
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    file, digits = tmp_path_factory.mktemp("weights") / "judge.safetensors", load_images("digits")
+    train_classifier(digits.images, digits.labels, size=16, steps=120).save(file)
+    return file
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     file = tmp_path_factory.mktemp("weights") / "small.safetensors"
@@ -36,12 +55,32 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # torch hub's folder is there, too
+    monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
 
 
-def test_a_model_gets_every_score_with_the_protocol_that_defines_it(weights, tmp_path):
-    record = evaluate(Smudge(), "digits", METRICS, n=270, autoencoder=weights, batch=100, seed=5)
-    assert set(record["scores"]) == set(METRICS) == set(record["protocol"])
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of two classes with 12 digits each."""
+    from PIL import Image
+
+    digits = load_images("digits", "train")
+    for label in (0, 1):
+        (tmp_path / "pictures" / str(label)).mkdir(parents=True)
+        for i, image in enumerate(digits.images[digits.labels == label][:12]):
+            Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / str(label) / f"{i:02}.png")
+    return tmp_path / "pictures"
+
+
+def test_a_model_gets_every_score_with_the_protocol_that_defines_it(weights, judge, tmp_path):
+    record = evaluate(Smudge(), "digits", OWN, n=270, autoencoder=weights, classifier=judge, batch=100, seed=5)
+    assert set(record["scores"]) == set(OWN) == set(record["protocol"])
+    assert set(record["spread"]) == {"kid-classifier", "is-classifier"}
+    assert record["scores"]["psnr"] > 10 and 0 < record["scores"]["ssim"] < 1
+    found = record["protocol"]["kid-classifier"]
+    assert found["extractor_hash"] == load_classifier(judge).hash and found["kid_subset_size"] == 270
+    assert record["protocol"]["is-classifier"]["is_splits"] == 10 and found["n_reference"] == 299
     originals = load_images("digits", "test").images[:270].double() / 255
     squared = float((originals * 0.2).square().mean())
     assert record["scores"]["reconstruction"] == pytest.approx(squared, rel=1e-5)
@@ -100,10 +139,79 @@ def test_without_files_an_autoencoder_is_trained_once_on_the_training_split(tmp_
     assert any("biased" in note for note in first["notes"])
 
 
+def test_the_whole_inception_path_runs_and_says_what_it_was(pictures, inception_file):
+    images = load_images("digits", "test").images[:20]
+    names = ["fid", "kid", "is", "precision", "recall", "density", "coverage"]
+    how = dict(n=20, split="train", inception=inception_file, resize="tf1", is_splits=2)
+    record = evaluate(images, pictures, names, **how)
+    found = record["protocol"]["fid"]
+    assert list(record["scores"]) == names and found["resize"] == "tf1 to 299x299"
+    assert found["extractor"] == "inception-other" and found["n"] == 20 and found["n_reference"] >= 6
+    assert record["protocol"]["is"]["is_splits"] == 2 and 1 - 1e-5 <= record["scores"]["is"] < 1008
+    assert any("20 images for 2048 features: FID" in note for note in record["notes"])
+    plain = evaluate(images[:4], pictures, ["is"], **how | {"resize": "torch"})
+    with pytest.raises(ValueError, match="resize tf1 to 299x299 and torch to 299x299; n 20 and 4"):
+        compare({"a": record, "b": plain})
+
+
+def test_without_inception_all_else_is_scored_and_a_note_says_which_file_is_wanted(weights, judge, pictures):
+    images = load_images("digits", "test").images[:30]
+    files = dict(autoencoder=weights, classifier=judge)
+    record = evaluate(images, "digits", ["all"], n=30, **files)
+    assert set(record["scores"]) == {name for name in OWN if name == "fad" or name.endswith("-classifier")}
+    (told,) = [note for note in record["notes"] if "Inception" in note]
+    assert "fetch https://" in told and "6726825d.pth" in told and told.startswith("fid, kid, is, ")
+    assert any("fad-official is left out: it needs at least 256" in note for note in record["notes"])
+    with pytest.raises(FileNotFoundError, match="Inception's weights are missing"):
+        evaluate(images, "digits", ["fid"], n=30)
+    shutil.copytree(pictures / "0", pictures.parent / "plain")
+    few = evaluate(images, pictures.parent / "plain", ["all"], n=30, autoencoder=weights)
+    assert set(few["scores"]) == {"fad"} and any("no classes to train the scoring" in x for x in few["notes"])
+    with pytest.raises(FileNotFoundError, match="gone.pth"):
+        evaluate(images, "digits", ["all"], n=30, inception="gone.pth", **files)
+
+
+def test_scores_of_the_classifier_tell_good_images_from_bad_ones(judge):
+    test, train = load_images("digits", "test"), load_images("digits", "train")
+    names = [name for name in OWN if name.endswith("-classifier")]
+    noise = torch.randint(256, (299, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    one_class = train.images[train.labels == 1]
+    good, bad, narrow, same, copies = (
+        evaluate(x, "digits", names, n=299, classifier=judge, is_splits=1)["scores"]
+        for x in (test.images.flip(0), noise, one_class, test.images, train.images)
+    )
+    assert good["fid-classifier"] == pytest.approx(0, abs=1e-4) and same == pytest.approx(good, abs=1e-4)
+    assert copies["fid-classifier"] < narrow["fid-classifier"] and copies["fid-classifier"] < bad["fid-classifier"]
+    assert copies["kid-classifier"] < min(narrow["kid-classifier"], bad["kid-classifier"])
+    assert narrow["is-classifier"] < 2 < 7 < copies["is-classifier"]
+    assert bad["precision-classifier"] < 0.5 < narrow["precision-classifier"]
+    assert narrow["recall-classifier"] < 0.5 < copies["recall-classifier"]
+    assert narrow["coverage-classifier"] < 0.5 < copies["coverage-classifier"] and copies["density-classifier"] > 0.5
+    assert copies["memorisation-classifier"] == 0 and same["memorisation-classifier"] == 1
+
+
+def test_an_option_that_plays_no_part_is_refused(weights):
+    images = load_images("digits", "test").images
+    for metrics, option in (
+        (["fad"], dict(inception="x.pth")),
+        (["fad"], dict(resize="tf1")),
+        (["fad"], dict(classifier="x.safetensors")),
+        (["fid-classifier"], dict(is_splits=5)),
+        (["fid-classifier"], dict(autoencoder=weights)),
+    ):
+        (name,) = option
+        with pytest.raises(ValueError, match=f"{metrics[0]} takes no {name}: leave it out"):
+            evaluate(images, "digits", metrics, n=299, **option)
+    with pytest.raises(ValueError, match="kid-classifier: compares with images, and real.npz has statistics"):
+        evaluate(images, "digits", ["fid-classifier", "kid-classifier"], n=299, reference="real.npz")
+    with pytest.raises(ValueError, match="n is 10; is-classifier needs at least 20"):
+        evaluate(images, "digits", ["is-classifier"], n=10)
+
+
 def test_mistakes_are_told_in_one_line_before_any_work(weights, tmp_path):
     images = load_images("digits", "test").images
     for metrics, match in (
-        (["fid"], "known are fad"),
+        (["fid "], "known are fad"),
         ("fad", "wanted a list"),
         (["reconstruction"], "only a model"),
     ):
@@ -119,7 +227,7 @@ def test_mistakes_are_told_in_one_line_before_any_work(weights, tmp_path):
         evaluate(images, "digits", autoencoder=tmp_path / "none.pth")
 
 
-def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights, tmp_path):
+def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights, judge, tmp_path):
     images, real = (load_images("digits", split).images for split in ("train", "test"))
     plain = Statistics.of(AutoencoderFeatures(load_autoencoder(weights))(real))
     plain.save(tmp_path / "plain.npz")
@@ -128,20 +236,38 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
     assert by_file["scores"] == built["scores"] and any("plain.npz" in note for note in by_file["notes"])
     with pytest.raises(ValueError, match="plain.npz: does not say which autoencoder"):
         evaluate(images, "digits", n=99, size=8, reference=tmp_path / "plain.npz")
-    ours = reference("digits", autoencoder=weights)["statistics"]["fad"]
+    ours = reference("digits", autoencoder=weights, classifier=judge)["statistics"]["fad"]
     again = evaluate(images, "digits", n=99, reference=ours, autoencoder=weights)
     assert compare({"built": built, "file": again})
     with pytest.raises(ValueError, match="eval mode by .* wanted official mode"):
         evaluate(images, "digits", ["fad-official"], n=299, reference=ours, autoencoder=weights)
 
 
-def test_the_reference_of_a_set_comes_with_its_floor(weights):
-    made = reference("digits", n=299, autoencoder=weights)
+def test_published_statistics_are_read_if_they_are_of_the_network(inception_file, tmp_path):
+    images = load_images("digits", "test").images[:3]
+    rows = torch.rand(4, 2048, generator=torch.Generator().manual_seed(0))
+    Statistics.of(rows).save(tmp_path / "published.npz")
+    how = dict(n=3, reference=tmp_path / "published.npz", inception=inception_file)
+    record = evaluate(images, "digits", ["fid"], **how)
+    assert record["scores"]["fid"] > 1 and any("does not say how it was made" in note for note in record["notes"])
+    Statistics.of(rows[:, :9]).save(tmp_path / "published.npz")
+    with pytest.raises(ValueError, match="published.npz: 9 features, inception-other has 2048"):
+        evaluate(images, "digits", ["fid"], **how)
+
+
+def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
+    made = reference("digits", n=299, autoencoder=weights, classifier=judge)
     assert made["n_reference"] == 299 and made["autoencoder_hash"] == load_autoencoder(weights).hash
     assert all(os.path.exists(file) for file in made["statistics"].values())
     images = load_images("digits", "train").images
     assert made["floor"]["fad"]["score"] == evaluate(images, "digits", n=299, autoencoder=weights)["scores"]["fad"]
     assert made["floor"]["fad-official"]["n"] == 256
+    of_classifier = {name for name in OWN if name.endswith("-classifier")} - {"memorisation-classifier"}
+    assert set(made["floor"]) == {"fad", "fad-official"} | of_classifier
+    assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["kid-classifier"]
+    scored = evaluate(images // 2, "digits", ["fad", "is-classifier"], n=299, autoencoder=weights, classifier=judge)
+    assert scored["floor"] == {name: made["floor"][name]["score"] for name in ("fad", "is-classifier")}
+    assert not evaluate(images, "digits", ["fad"], n=298, autoencoder=weights)["floor"]  # another n, another floor
     json.dumps(made)
 
 
@@ -158,18 +284,22 @@ def test_unlike_protocols_are_not_compared_and_the_field_is_named(weights, tmp_p
         read_record(tmp_path / "x.json")
 
 
-def _process(rank: int, folder: str, weights: str) -> None:
+SHARED = ["fad", "reconstruction", "fid-classifier", "kid-classifier", "is-classifier", "recall-classifier"]
+
+
+def _process(rank: int, folder: str, files: dict) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    record = evaluate(Smudge(), "digits", ["fad", "reconstruction"], n=75, autoencoder=weights, batch=16)
+    record = evaluate(Smudge(), "digits", SHARED, n=75, batch=16, **files)
     write_record(f"{folder}/{rank}.json", record)
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_record_of_one(weights, tmp_path):
-    torch.multiprocessing.spawn(_process, (str(tmp_path), str(weights)), nprocs=2)
-    alone = evaluate(Smudge(), "digits", ["fad", "reconstruction"], n=75, autoencoder=weights, batch=16)
+def test_two_processes_give_the_record_of_one(weights, judge, tmp_path):
+    files = dict(autoencoder=str(weights), classifier=str(judge))
+    torch.multiprocessing.spawn(_process, (str(tmp_path), files), nprocs=2)
+    alone = evaluate(Smudge(), "digits", SHARED, n=75, batch=16, **files)
     for rank in range(2):
         record = read_record(tmp_path / f"{rank}.json")
-        assert record["scores"] == alone["scores"]
+        assert record["scores"] == alone["scores"] and record["spread"] == alone["spread"]
         assert compare({"alone": alone, "two": record})

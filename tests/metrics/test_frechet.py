@@ -73,3 +73,12 @@ def test_a_file_that_is_no_statistics_is_named_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
     with pytest.raises(FileNotFoundError, match="absent.npz"):
         Statistics.load(tmp_path / "absent.npz")
+
+
+def test_statistics_of_many_features_are_those_of_numpy(monkeypatch):
+    from tcja_gen.metrics import frechet
+
+    monkeypatch.setattr(frechet, "ROWS", 7)  # in parts, the last of them smaller
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32) * [1, 10, 0.1] + 100
+    found = Statistics.of(torch.from_numpy(x))
+    assert np.allclose(found.mu, x.mean(0), rtol=1e-12) and np.allclose(found.sigma, np.cov(x, rowvar=False), rtol=1e-9)

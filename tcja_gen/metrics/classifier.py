@@ -1,0 +1,165 @@
+"""A small classifier of a data set, whose features and class probabilities score images of the same kind.
+
+Inception knows photographs; digits and clothes it has never seen. A network trained on the training split of the data
+gives FID, KID and precision/recall features that mean something there, and IS its classes. Scores by it are called
+"...-classifier": they compare only with scores by the same weights, and never with published FID or IS.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .cache import cache_file
+from .pixels import RESIZE, resize, to_network
+from .weights import read_tensors, save_tensors, weights_hash
+
+BATCH = 256
+
+
+class Classifier(nn.Module):
+    """Three strided convolutions, the mean over places (the features), a linear layer (the logits)."""
+
+    side: Tensor
+
+    def __init__(self, channels: int, classes: int, width: int = 128, size: int = 32):
+        super().__init__()
+        c = [channels, width // 4, width // 2, width]
+        blocks = [layer for a, b in zip(c, c[1:], strict=False) for layer in _block(a, b)]
+        self.channels, self.classes, self.width = channels, classes, width
+        self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.head = nn.Linear(width, classes)
+        self.register_buffer("side", torch.tensor(size))  # of its images; part of the file, for it defines the scores
+
+    @property
+    def size(self) -> int:
+        return int(self.side)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `(N, classes)` of `(N, channels, H, W)` in [-1, 1]."""
+        return self.head(self.body(x))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all weights and the size of the images."""
+        return weights_hash(self.state_dict())
+
+    def save(self, file: str | Path) -> None:
+        """Write the weights as safetensors."""
+        save_tensors(self.state_dict(), file)
+
+
+def _block(a: int, b: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU()
+
+
+class ClassifierFeatures:
+    """A classifier as an `Extractor`, with logits; works on a copy on the CPU, a feature depends on its image alone."""
+
+    name, mode = "classifier", "eval"
+
+    def __init__(self, classifier: Classifier):
+        self.width, self.hash, self.size = classifier.width, classifier.hash, classifier.size
+        self.resize = f"{RESIZE} to {self.size}x{self.size}"
+        self._network = deepcopy(classifier).cpu().eval()
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 `(N, C, H, W)` to float32 `(N, width)`."""
+        network = self._network
+        batches = (resize(x, network.channels, self.size) for x in images.split(BATCH))
+        return torch.cat([network.body(to_network(x)) for x in batches])
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """`(N, width)` to `(N, classes)`."""
+        return self._network.head(features)
+
+
+def load_classifier(file: str | Path) -> Classifier:
+    """A classifier in eval mode from a file of `Classifier.save`; FileNotFoundError, or ValueError naming the file."""
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file}: no such file; wanted the weights of a classifier (.safetensors)")
+    try:
+        state = read_tensors(Path(file))
+        channels, (classes, width) = state["body.0.weight"].shape[1], state["head.weight"].shape
+        classifier = Classifier(channels, classes, width, int(state["side"]))
+        classifier.load_state_dict(state)
+    except Exception:  # a reader meets a strange file with any error it likes
+        wanted = "wanted the .safetensors that tcja-gen reference makes"
+        raise ValueError(f"{file}: not the weights of a scoring classifier; {wanted}") from None
+    return classifier.eval()
+
+
+def classifier_steps(n: int) -> int:
+    """Training steps of 64 images for a set of n: ten epochs, but at least 200 and at most 2,000 steps."""
+    return min(2000, max(200, 10 * n // 64))
+
+
+def train_classifier(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    size: int = 32,
+    steps: int | None = None,
+    seed: int = 0,
+    device="cpu",
+    progress=False,
+) -> Classifier:
+    """Train on uint8 `(N, C, H, W)` and labels `(N,)` of 0 .. K-1: cross-entropy, AdamW, one cycle up to 5e-3.
+
+    `steps` None is `classifier_steps(N)`. Deterministic by `seed` on one kind of machine; the global random state
+    is left alone. Returned in eval mode on the CPU. ValueError for labels of fewer than two classes.
+    """
+    classes = int(labels.max()) + 1
+    if len(labels.unique()) < 2:
+        raise ValueError("a classifier needs labels of at least 2 classes; found one")
+    steps = classifier_steps(len(images)) if steps is None else steps
+    images = resize(images, images.shape[1], size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        classifier = Classifier(images.shape[1], classes, size=size).to(device).train()
+    optimiser = torch.optim.AdamW(classifier.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in _bar(steps, progress):
+        chosen = torch.randint(len(images), (64,), generator=generator)
+        loss = F.cross_entropy(classifier(to_network(images[chosen]).to(device)), labels[chosen].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return classifier.eval().cpu()
+
+
+def _bar(steps: int, progress: bool):
+    from tqdm import trange
+
+    title = "training the classifier that scores"
+    return trange(steps, desc=title, unit="step", leave=False, disable=None if progress else True)
+
+
+def cached_classifier(
+    images: Tensor,
+    labels: Tensor,
+    fingerprint: str,
+    *,
+    size: int = 32,
+    steps: int | None = None,
+    seed: int = 0,
+    device="cpu",
+    progress=False,
+) -> tuple[Classifier, Path]:
+    """`train_classifier` on a training set with this fingerprint, or the one trained before; and its file.
+
+    Processes that train it at the same time all end with the file of the first to finish.
+    """
+    settings = dict(size=size, steps=steps or classifier_steps(len(images)), seed=seed)
+    file = cache_file("classifier", ".safetensors", fingerprint=fingerprint, width=128, **settings)
+    if not file.exists():
+        classifier = train_classifier(images, labels, **settings, device=device, progress=progress)
+        if not file.exists():
+            classifier.save(file)
+    return load_classifier(file), file

@@ -1,0 +1,131 @@
+"""Scores from features: KID, IS, precision and recall, density and coverage, memorisation; PSNR and SSIM of images.
+
+Features are float `(N, D)` on the CPU. FID is `Statistics.distance`. The arithmetic of KID, IS, PSNR and SSIM is that
+of torchmetrics, of precision and recall that of torch-fidelity. Whatever is drawn is drawn by a seed, and the global
+random state is left alone.
+"""
+
+import warnings
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ROWS = 256  # of a matrix of distances that is held at once; its sorting takes four times its size
+
+
+class Spread(NamedTuple):
+    """A score that is a mean over parts, and the standard deviation over them."""
+
+    mean: float
+    std: float
+
+
+def kid(features: Tensor, reference: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
+    """Kernel Inception Distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x . y / D + 1)^3.
+
+    The mean over `subsets` draws of `size` features from either side (fewer where a side has fewer); in float64.
+    """
+    from torchmetrics.image.kid import poly_mmd
+
+    _alike(features, reference)
+    size = min(size, len(features), len(reference))
+    generator = torch.Generator().manual_seed(seed)
+
+    def drawn(x: Tensor) -> Tensor:
+        return x[torch.randperm(len(x), generator=generator)[:size]].double()
+
+    values = torch.stack([poly_mmd(drawn(reference), drawn(features)) for _ in range(subsets)])
+    return Spread(float(values.mean()), float(values.std(correction=0)))
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
+    """Inception Score (Salimans et al. 2016) of logits `(N, K)`: exp mean KL(p(y|x) to p(y)), mean over shuffled parts.
+
+    It looks at generated images alone. ValueError where a part would have fewer than two images.
+    """
+    from torchmetrics.image.inception import InceptionScore
+
+    if not 1 <= splits <= len(logits) // 2:
+        raise ValueError(f"IS in {splits} splits of {len(logits)} images: wanted 1 to {len(logits) // 2} splits")
+    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):  # of memory, of one split
+        torch.manual_seed(seed)
+        score = InceptionScore(torch.nn.Identity(), splits=splits, sync_on_compute=False)
+        score.update(logits.float())  # in float64 50,000 images by 1008 classes would take 2 GB
+        mean, std = score.compute()
+    return Spread(float(mean), float(std) if splits > 1 else 0.0)
+
+
+def precision_recall(features: Tensor, reference: Tensor, k: int = 3) -> tuple[float, float]:
+    """Improved precision and recall (Kynkäänniemi et al. 2019), in [0, 1].
+
+    Precision: the share of images within the reach of a real one (the distance to its k-th neighbour among the real
+    ones). Recall: the share of real images within the reach of an image.
+    """
+    from torch_fidelity.metric_prc import calculate_precision_recall_part
+
+    _alike(features, reference, k + 1)
+    return calculate_precision_recall_part(features, reference, neighborhood=k, batch_size=ROWS)
+
+
+def density_coverage(features: Tensor, reference: Tensor, k: int = 5) -> tuple[float, float]:
+    """Density and coverage (Naeem et al. 2020, eq. 3 and 4); real images score 1 and about 1 - 2^-k.
+
+    Density: the mean number of real images within whose reach an image is, over k; it can exceed 1. Coverage: the share
+    of real images that have an image within their reach. Neither trusts a lone outlier as much as precision and recall.
+    """
+    _alike(features, reference, k + 1)
+    hits, covered = 0, 0
+    for real in reference.split(ROWS):
+        reach = torch.cdist(real, reference).kthvalue(k + 1).values  # (rows,), the nearest is the image itself
+        within = torch.cdist(real, features) < reach[:, None]
+        hits += int(within.sum())
+        covered += int(within.any(1).sum())
+    return hits / (k * len(features)), covered / len(reference)
+
+
+def nearest(features: Tensor, others: Tensor) -> Tensor:
+    """Distance `(N,)` of each feature to the nearest of the others."""
+    _alike(features, others, 1)
+    closest = torch.cat([torch.cdist(x, others).argmin(1) for x in features.split(ROWS)])
+    return (features - others[closest]).norm(dim=1)  # exact: torch.cdist leaves a copy some way off
+
+
+def memorisation(features: Tensor, held_out: Tensor, train: Tensor) -> float:
+    """How far images are from their nearest training image, over how far held-out real images are; means of either.
+
+    1: as far as unseen real images; towards 0: copies of training images; above 1: away from the data.
+    """
+    return float(nearest(features, train).mean() / nearest(held_out, train).mean())
+
+
+def psnr(images: Tensor, originals: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB, mean over images `(N, C, H, W)` in [0, 1]."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    ratio = peak_signal_noise_ratio(images, originals, (0.0, 1.0), reduction="none", dim=(1, 2, 3))
+    return float(ratio.clamp(max=100).mean())  # a perfect image would make the mean infinite
+
+
+def ssim(images: Tensor, originals: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004; Gaussian window), mean over images in [0, 1]; at most 1."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    side = ssim_window(images)
+    pairs = zip(images.split(ROWS), originals.split(ROWS), strict=True)
+    window = dict(gaussian_kernel=False, kernel_size=side) if side < 11 else {}
+    parts = [structural_similarity_index_measure(x, y, data_range=1.0, reduction="none", **window) for x, y in pairs]
+    return float(torch.cat([part.reshape(-1) for part in parts]).mean())
+
+
+def ssim_window(images: Tensor) -> int:
+    """11, the Gaussian window of the paper, or the largest odd side that fits into smaller images, where it is flat."""
+    return min(11, (min(images.shape[-2:]) - 1) // 2 * 2 + 1)
+
+
+def _alike(features: Tensor, reference: Tensor, fewest: int = 2) -> None:
+    if features.dim() != 2 or reference.dim() != 2 or features.shape[1] != reference.shape[1]:
+        found = f"{tuple(features.shape)} and {tuple(reference.shape)}"
+        raise ValueError(f"scores compare features (N, D) and (M, D); found {found}")
+    if (n := min(len(features), len(reference))) < fewest:
+        raise ValueError(f"{n} images on one side; this score needs at least {fewest}")

@@ -1,0 +1,80 @@
+import hashlib
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from tcja_gen.metrics import InceptionFeatures, find_inception, inception, to_inception
+
+
+@pytest.fixture
+def digits() -> torch.Tensor:
+    """uint8 (6, 1, 28, 28): random, with structure."""
+    x = torch.rand(6, 1, 7, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.nn.functional.interpolate(x, (28, 28), mode="bicubic").clamp(0, 1)
+    return x.mul(255).round().to(torch.uint8)
+
+
+def test_the_clean_resize_is_pils_float_bicubic(digits):
+    from PIL import Image
+
+    found = to_inception(digits, "clean")
+    assert found.shape == (6, 3, 299, 299) and torch.equal(found[:, 0], found[:, 2])
+    pil = [Image.fromarray(x[0].numpy().astype(np.float32), "F").resize((299, 299), Image.BICUBIC) for x in digits]
+    wanted = np.stack([np.asarray(x) for x in pil]).clip(0, 255)
+    assert np.abs(found[:, 0].numpy() - wanted).max() < 0.01
+
+
+def test_the_other_resizes_differ_and_unknown_ones_are_refused(digits):
+    clean, tf1, plain = (to_inception(digits, name) for name in ("clean", "tf1", "torch"))
+    assert (tf1 - plain).abs().mean() > 1 and (clean - plain).abs().mean() > 0.1
+    with pytest.raises(ValueError, match="unknown resize 'pil'; there are clean, tf1, torch"):
+        to_inception(digits, "pil")
+    with pytest.raises(ValueError, match="found torch.float32"):
+        to_inception(digits.float())
+
+
+def test_features_and_logits_are_those_of_torch_fidelity(digits, inception_file):
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    extract = InceptionFeatures(inception_file, "tf1")
+    theirs = FeatureExtractorInceptionV3("x", ["2048", "logits_unbiased"], str(inception_file))
+    features, logits = theirs(digits[:3].expand(-1, 3, -1, -1))
+    found = extract(digits[:3])
+    assert torch.allclose(found, features, rtol=1e-4, atol=1e-5) and found.std(0).max() > 0
+    assert torch.allclose(extract.logits(found), logits, rtol=1e-4, atol=1e-5)
+    assert extract.name == "inception-other" and extract.resize == "tf1 to 299x299"
+    assert extract.hash == hashlib.sha256(inception_file.read_bytes()).hexdigest()
+
+
+def test_weights_are_looked_for_in_three_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
+    with pytest.raises(FileNotFoundError, match="fetch https://.*6726825d.pth .* to .*checkpoints") as told:
+        find_inception()
+    assert "\n" not in str(told.value)
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    for name in ("pt_inception-2015-12-05-6726825d.pth", inception.OFFICIAL):
+        kept = tmp_path / "hub" / "checkpoints" / name
+        kept.write_bytes(b"")
+        assert find_inception() == kept
+    (tmp_path / "mine.pth").write_bytes(b"")
+    monkeypatch.setenv("TCJA_GEN_INCEPTION", str(tmp_path / "mine.pth"))
+    assert find_inception() == tmp_path / "mine.pth" and find_inception(kept) == kept
+    with pytest.raises(FileNotFoundError, match="gone.pth: no such file"):
+        find_inception(tmp_path / "gone.pth")
+
+
+def test_a_damaged_or_strange_weights_file_is_named_and_not_unpickled(tmp_path):
+    damaged = tmp_path / inception.OFFICIAL
+    damaged.write_bytes(b"half of it")
+    with pytest.raises(ValueError, match="damaged or not what its name says .*wanted 6726825d"):
+        InceptionFeatures(damaged)
+    buffer = io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(2)}, buffer)
+    for name, content in (("other.pth", buffer.getvalue()), ("text.pth", b"no weights")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name}: not the weights of Inception") as told:
+            InceptionFeatures(tmp_path / name)
+        assert "\n" not in str(told.value)
