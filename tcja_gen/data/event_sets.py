@@ -30,22 +30,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
 import shutil
 import warnings
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..cache import cache_file, replacing
 from .catalogue import PARTS, SPLITS, carve
 from .events import check_cut, integrate, read_arrays, read_events
 from .folders import SPLIT_FOLDERS, natural
@@ -396,17 +394,11 @@ def _made_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def _kept(recordings: _Recordings, cut: _Cut) -> Path:
     """The .npy of all frames, made if it is not there."""
-    facts = {
-        "format": CACHE_FORMAT,
-        "cut": vars(cut),
-        "files": [[name, _sums(path)] for name, path in recordings.files],
-    }
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcja_gen"
-    path = cache / f"event-frames-{key[:32]}.npy"
+    files = [[name, _sums(path)] for name, path in recordings.files]
+    path = cache_file("event-frames", ".npy", format=CACHE_FORMAT, cut=vars(cut), files=files)
     if not path.exists():
         paths = [path for _, path in recordings.files]
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             if not _fill(temporary, paths, cut, np.uint8):
                 _fill(temporary, paths, cut, np.int16)
     return path
@@ -447,18 +439,6 @@ def _check_space(folder: Path, wanted: int) -> None:
     if free < wanted:
         found = f"{free / 1e9:.1f} GB free, {wanted / 1e9:.1f} GB wanted for the frames"
         raise OSError(f"{folder} has {found}: make room, or set XDG_CACHE_HOME to a folder on a larger disk")
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, which it replaces when the block succeeds (as in `metrics.cache`)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _mapped(path: Path) -> Tensor:

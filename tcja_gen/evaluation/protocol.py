@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..metrics import replacing
+from ..cache import replacing
 
 MAY_DIFFER = {"step", "seeds", "time_steps", "command"}  # what is compared, not how it is measured
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ..cache import cache_file, replacing
 from ..data import ImageSet, load_images
 from ..metrics import (
     AutoencoderFeatures,
@@ -29,7 +30,6 @@ from ..metrics import (
     InceptionFeatures,
     Spread,
     Statistics,
-    cache_file,
     cached_autoencoder,
     cached_classifier,
     cached_features,
@@ -43,7 +43,6 @@ from ..metrics import (
     memorisation,
     official_order,
     precision_recall,
-    replacing,
 )
 
 MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")

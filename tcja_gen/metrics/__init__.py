@@ -4,7 +4,6 @@ Images are uint8 `(N, C, H, W)` tensors on the CPU; the room knows no model, no 
 """
 
 from .autoencoder import Autoencoder, cached_autoencoder, load_autoencoder, train_autoencoder
-from .cache import cache_file, replacing
 from .classifier import Classifier, ClassifierFeatures, cached_classifier, load_classifier, train_classifier
 from .extractors import AutoencoderFeatures, Extractor, cached_features, cached_statistics, fad, official_order
 from .frechet import Statistics, frechet_distance
@@ -31,7 +30,6 @@ __all__ = [
     "InceptionFeatures",
     "Spread",
     "Statistics",
-    "cache_file",
     "cached_autoencoder",
     "cached_classifier",
     "cached_features",
@@ -49,7 +47,6 @@ __all__ = [
     "official_order",
     "precision_recall",
     "psnr",
-    "replacing",
     "ssim",
     "ssim_window",
     "to_inception",

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cache import cache_file
+from ..cache import cache_file
 from .pixels import RESIZE, resize, to_network
 from .weights import read_tensors, save_tensors, weights_hash
 

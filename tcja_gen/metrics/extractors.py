@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..cache import cache_file, replacing
 from .autoencoder import Autoencoder
-from .cache import cache_file, replacing
 from .frechet import Statistics
 from .pixels import RESIZE, resize, to_network
 

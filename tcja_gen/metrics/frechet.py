@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .cache import replacing
+from ..cache import replacing
 
 ROWS = 4096  # of features that are held in float64 at once
 

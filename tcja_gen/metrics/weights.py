@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .cache import replacing
+from ..cache import replacing
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

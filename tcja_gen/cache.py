@@ -1,4 +1,5 @@
-"""Where scores keep what is slow to make: `$XDG_CACHE_HOME/tcja_gen`, by default `~/.cache/tcja_gen`.
+"""Where what is slow to make is kept: event frames, and what scores need. The folder is `$XDG_CACHE_HOME/tcja_gen`, by
+default `~/.cache/tcja_gen`.
 
 A file's name is the SHA-256 of everything its content depends on, so a changed image, split, size, extractor
 or mode never meets an old file. Files appear whole or not at all.
