@@ -547,18 +547,28 @@ class Show:
     examples:
       tcja-gen show runs/00000-digits
       tcja-gen show runs/mnist --out pictures
+      tcja-gen show runs/mnist --energy
     """
 
     folder: Run
     """Run folder."""
     out: str = ""
     """Folder for the figures; default: the run folder's figures."""
+    energy: FlagCreatePairsOff[bool] = False
+    """Also operations and energy of a sample, layer by layer: of sampling, or of classifying validation samples."""
+    data_root: str = ""
+    """With --energy of a classifier: folder of the data; default: the run's own."""
 
     def run(self) -> None:
-        from .evaluation import report
+        from .evaluation import energy, report
 
+        if self.data_root and not self.energy:
+            raise ValueError(f"--data-root {self.data_root}: only --energy reads data; add it or leave this out")
         _start("cpu")
+        costs = energy.table(energy.of_run(self.folder, self.data_root)[1]) if self.energy else ""
         print(report.describe(self.folder))
+        if costs:
+            print(costs)
         for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
             print(path)
 

@@ -164,6 +164,19 @@ def test_a_run_is_described(run, tmp_path, capsys):
     assert (tmp_path / "curves.png").exists() and (tmp_path / "gates.png").exists()
 
 
+def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
+    run, classifier, mistake, tmp_path, capsys
+):
+    for folder, layer in ((run, "latent.prior.blocks.0"), (classifier, "encoder.stages.0")):
+        assert main(["show", str(folder), "--energy", "--out", str(tmp_path)]) == 0
+        text = capsys.readouterr().out
+        assert layer in text and "ANN twin" in text and "4.6 pJ x MAC + 0.9 pJ x AC" in text and "firing rate" in text
+    assert main(["show", str(run), "--out", str(tmp_path)]) == 0
+    assert "pJ" not in capsys.readouterr().out
+    assert "only --energy reads data" in mistake("show", run, "--data-root", tmp_path)
+    assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
+
+
 def test_bad_files_are_named(folder, capsys):
     assert main(["check", str(folder)]) == 0
     (folder / "5.png").write_bytes((folder / "5.png").read_bytes()[:40])

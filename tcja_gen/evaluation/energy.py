@@ -1,0 +1,287 @@
+"""What a pass costs beside how good it is: operations counted layer by layer, and their energy.
+
+    E = 4.6 pJ x MAC + 0.9 pJ x AC          32-bit float in 45 nm, arithmetic alone (Horowitz, ISSCC 2014)
+
+Forward hooks see a real pass of a model in use (sampling, reconstruction, classification), every call of every layer
+as it really runs: a static image meets the first convolution once, the decoder's last one runs once on the sum over
+time, the prior's layers are called once a step. All numbers are means a sample.
+
+weights     One operation for each pair of a non-zero input and a weight that it meets, counted exactly: a tap that
+            falls outside of the output is none. An addition (AC) if all inputs of the call are 0 or 1, else a
+            multiplication and addition (MAC): gated spikes, images, averages and sums over time are not spikes.
+            "dense" is the same count with every input non-zero, so padding is not in it either.
+attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of its own layers (TCJA: T C (k_time C +
+            k_channel T), zero padding included), T C for sigmoids and T C for the fusion of TCJA's two branches,
+            all as MACs; T C H W additions of the squeeze as ACs.
+neurons     One MAC, the leak, a neuron and step. Batch norm is an affine map that folds into weights and bias.
+readout     The decoder's weighted sum over time: one operation a non-zero spike, AC of spikes, MAC of gated ones.
+
+Not counted: biases, pooling, additions of residual paths, random draws, and memory traffic, which on real hardware
+costs more than arithmetic.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import config
+from ..models import load
+from ..models.vae import CHUNK
+from ..nn import LIF, SE, TCJA, Gate, NormLIF, Readout
+from .classification import load_for
+
+MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
+FORMULA = f"E = {MAC_PJ} pJ x MAC + {AC_PJ} pJ x AC (32-bit float, 45 nm, Horowitz 2014; arithmetic alone, no memory)"
+WEIGHTS = {nn.Conv2d: "convolution", nn.ConvTranspose2d: "transposed", nn.Linear: "linear"}
+USES = ("sample", "reconstruct", "classify")
+SAMPLES = CHUNK  # of a run that is counted
+
+
+@dataclass
+class Row:
+    """Operations of one layer, a sample. Of neurons, `inputs` are neurons times steps and `nonzero` their spikes."""
+
+    layer: str
+    kind: str  # convolution, transposed, linear, attention, neurons or readout
+    frames: float = 0  # frames a sample that it met: T, or 1 for a static image
+    inputs: float = 0
+    nonzero: float = 0
+    binary: bool = True  # whether all inputs of all calls were 0 or 1
+    dense: float = 0  # MACs if every input were non-zero
+    mac: float = 0
+    ac: float = 0
+
+    @property
+    def rate(self) -> float:
+        """Share of the inputs that are not zero; of neurons the firing rate."""
+        return self.nonzero / max(self.inputs, 1)
+
+    @property
+    def energy(self) -> float:
+        """pJ."""
+        return MAC_PJ * self.mac + AC_PJ * self.ac
+
+    def see(self, x: Tensor, frames: int) -> bool:
+        """Takes note of the inputs x of one call; whether they are binary."""
+        binary = is_binary(x)
+        self.frames += frames
+        self.inputs += x.numel()
+        self.nonzero += int(x.count_nonzero())
+        self.binary &= binary
+        return binary
+
+    def book(self, operations: int, binary: bool) -> None:
+        self.mac += 0 if binary else operations
+        self.ac += operations if binary else 0
+
+    def per(self, n: int) -> "Row":
+        counts = ("frames", "inputs", "nonzero", "dense", "mac", "ac")
+        return replace(self, **{name: getattr(self, name) / n for name in counts})
+
+
+def count(model: nn.Module, samples: Sequence[int] | Tensor, use: str = "") -> list[Row]:
+    """Rows of `model.sample(samples)`, `reconstruct` or `classify` (`use`), a mean over the samples.
+
+    samples: seeds to sample from, or images (N, C, H, W) in [0, 1], or frames (N, T, C, H, W). use: by default a
+    generator samples and a classifier classifies. A generator runs 64 images at a time: N must be a multiple of it.
+    """
+    use = use or ("sample" if hasattr(model, "sample") else "classify")
+    if use not in USES or not hasattr(model, use):
+        raise ValueError(f"a {model.kind} has no energy of {use!r}; known: {', '.join(USES)}, generators all three")
+    if (use == "sample") == (isinstance(samples, Tensor) and samples.dim() > 1):
+        raise ValueError(f"energy of {use!r} is that of {'seeds' if use == 'sample' else 'images, a tensor'}")
+    if not len(samples) or (model.kind == "generator" and len(samples) % CHUNK):
+        raise ValueError(f"energy: {len(samples)} samples; a generator runs {CHUNK} at a time, give a multiple of it")
+    return operations(model, lambda: getattr(model, use)(samples), len(samples))
+
+
+@torch.no_grad()
+def operations(model: nn.Module, run: Callable[[], object], n: int) -> list[Row]:
+    """Rows, in the order of first use, of the layers of `model` that `run()` calls on n samples."""
+    with _watched(model) as rows:
+        run()
+    return [row.per(n) for row in rows.values()]
+
+
+def products(layer: nn.Module, mask: Tensor) -> int:
+    """Pairs of an input that is not zero and a weight that it meets; mask (N, C, H, W), or (N, F) of a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return int(mask.count_nonzero()) * layer.out_features
+    if layer.padding_mode != "zeros":
+        raise ValueError(f"operations of a convolution padded by {layer.padding_mode!r} are not counted, only zeros")
+    counts = (mask != 0).sum((0, 1), dtype=torch.float64)[None, None]  # all channels have the same fan-out
+    ones = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64, device=mask.device)
+    where = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    if isinstance(layer, nn.ConvTranspose2d):
+        met = F.conv_transpose2d(counts, ones, output_padding=layer.output_padding, **where)
+    else:
+        met = F.conv2d(counts, ones, **where)
+    return round(met.sum().item()) * layer.out_channels // layer.groups
+
+
+def is_binary(x: Tensor) -> bool:
+    return bool(((x == 0) | (x == 1)).all())
+
+
+def ann_twin(rows: Sequence[Row]) -> list[Row]:
+    """The same layers run once (T = 1) on real-valued activations, none of them zero: counted, not trained.
+
+    Weights cost their dense MACs of one frame, attention a T-th of its cost; activations are free, and there is no
+    sum over time.
+    """
+    kept = [row for row in rows if row.kind not in ("neurons", "readout")]
+    return [_once(row) for row in kept]
+
+
+def _once(row: Row) -> Row:
+    dense, squeeze = row.dense / row.frames, row.ac / row.frames if row.kind == "attention" else 0
+    inputs = row.inputs / row.frames
+    return replace(row, frames=1, inputs=inputs, nonzero=inputs, binary=False, dense=dense, mac=dense, ac=squeeze)
+
+
+def totals(rows: Sequence[Row]) -> dict[str, float]:
+    """Sums a sample: "dense", "mac", "ac", "energy" in pJ; "rate", spikes a neuron and step over all neurons."""
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("dense", "mac", "ac", "energy")}
+    neurons = [row for row in rows if row.kind == "neurons"]
+    return sums | {"rate": sum(row.nonzero for row in neurons) / max(sum(row.inputs for row in neurons), 1)}
+
+
+def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[Row]]:
+    """Model and rows of a run: a generator samples from seeds 0 to 63, a classifier sees 64 validation samples.
+
+    root: where a classifier's data are, default the run's own setting.
+    """
+    model = load(folder)
+    if model.kind == "generator":
+        if root:
+            raise ValueError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
+        return model, count(model, range(SAMPLES))
+    settings = config.load(Path(folder) / "config.toml")
+    data = load_for(model, settings.data, "validation", root or settings.data_root)
+    x = data.samples[:SAMPLES].float()
+    return model, count(model, x if x.dim() == 5 else x / 255)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Rows, totals, the ANN twin and the formula as text."""
+    head = ("layer", "kind", "frames", "dense MAC", "non-zero", "input", "MAC", "AC", "pJ")
+    sums, twin = totals(rows), totals(ann_twin(rows))
+    lines = [head, *map(_cells, rows), ("total", "", "", *_numbers(sums, "dense"), "", "", *_numbers(sums))]
+    lines += [("ANN twin", "T = 1", "1", *_numbers(twin, "dense"), "", "", *_numbers(twin))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    notes = [
+        f"firing rate {sums['rate']:.4f} spikes a neuron and step; non-zero: share of inputs, of neurons their rate",
+        FORMULA,
+        "AC: weights met by binary inputs, one a spike; MAC: by any other non-zero input; attention dense;",
+        "neurons: 1 MAC (leak) x neurons x steps; ANN twin: dense MACs of one frame, counted, not trained",
+    ]
+    return "\n".join([*(_line(line, widths) for line in lines), *notes])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    seen = "" if row.kind == "neurons" else "silent" if not row.nonzero else "binary" if row.binary else "real"
+    dense = f"{row.dense:,.0f}" if row.dense else ""
+    costs = _numbers({"mac": row.mac, "ac": row.ac, "energy": row.energy})
+    return row.layer, row.kind, f"{row.frames:g}", dense, f"{row.rate:.4f}", seen, *costs
+
+
+def _numbers(sums: dict, *names: str) -> list[str]:
+    return [f"{sums[name]:,.0f}" for name in names or ("mac", "ac", "energy")]
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    text = (c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+    return "  ".join(text).rstrip()
+
+
+@contextmanager
+def _watched(model: nn.Module):
+    """Within, passes fill the yielded dict of rows, keyed by layer and kind."""
+    rows: dict[tuple[str, str], Row] = {}
+    hooks, stepped = [], []
+    gated = {part for gate in model.modules() if isinstance(gate, Gate) for part in gate.modules()}
+    for name, layer in model.named_modules():
+        if hook := _hook(rows, name, layer, layer in gated):
+            hooks.append(layer.register_forward_hook(hook))
+        if isinstance(layer, NormLIF):  # the latent's nets call `step`, which no hook sees
+            layer.step = _stepping(layer.step, hook)
+            stepped.append(layer)
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for layer in stepped:
+            del layer.step
+
+
+def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | None:
+    """Forward hook that books the calls of a layer, None for one that costs nothing or is part of a gate."""
+    if isinstance(layer, Gate):
+        return _booking(rows, _attention, "attention", name)
+    if type(layer) in WEIGHTS and not gated:
+        return _booking(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
+    if isinstance(layer, (NormLIF, LIF)):
+        return _booking(rows, _neurons, "neurons", name.removesuffix(".neurons"))
+    return _booking(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
+
+
+def _booking(rows: dict, book: Callable, kind: str, name: str) -> Callable:
+    """Hook that calls `book(row, layer, input, output)` with the row of a layer, made on its first call."""
+
+    def hook(layer: nn.Module | None, args: tuple, output: Tensor) -> None:
+        book(rows.setdefault((name, kind), Row(name, kind)), layer, args[0], output)
+
+    return hook
+
+
+def _stepping(step: Callable, hook: Callable) -> Callable:
+    """`NormLIF.step` that shows its spikes to the hook, as a stream of one step."""
+
+    def stepping(x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
+        spikes, v = step(x, v)
+        hook(None, (x,), spikes[None])
+        return spikes, v
+
+    return stepping
+
+
+def _weights(row: Row, layer: nn.Module, x: Tensor, _: Tensor) -> None:
+    """x (..., C, H, W), or (..., F) of a linear layer."""
+    x = x.reshape(-1, *x.shape[-1 if isinstance(layer, nn.Linear) else -3 :])
+    row.book(products(layer, x), row.see(x, len(x)))
+    row.dense += products(layer, torch.ones_like(x[:1])) * len(x)
+
+
+def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
+    """x (T, N, C, H, W) or (T, N, C), which has no squeeze."""
+    t, n, c = x.shape[:3]
+    row.see(x, t * n)
+    macs = x.numel() + n * (_scores(gate) + t * c * (2 if isinstance(gate, TCJA) else 1))
+    row.mac += macs
+    row.dense += macs
+    row.ac += x.numel() if x.dim() == 5 else 0
+
+
+def _scores(gate: Gate) -> int:
+    """MACs a sample of a gate's own layers: every weight as often as it is used, at the borders, too."""
+    t, c = gate.time_steps, gate.channels
+    often = {"tla": t, "cla": c, "conv": t * c, "fc": 1, "mlp": t if isinstance(gate, SE) else 1}
+    return sum(p.numel() * often[name.split(".")[0]] for name, p in gate.named_parameters())
+
+
+def _neurons(row: Row, _, __, spikes: Tensor) -> None:
+    """spikes (T, N, ...)."""
+    row.see(spikes, spikes.shape[0] * spikes.shape[1])
+    row.mac += spikes.numel()
+
+
+def _readout(row: Row, _, x: Tensor, __) -> None:
+    """x (T, N, C, H, W)."""
+    row.book(int(x.count_nonzero()), row.see(x, x.shape[0] * x.shape[1]))
+    row.dense += x.numel()

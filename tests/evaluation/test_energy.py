@@ -1,0 +1,213 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
+from torch import nn
+
+from tcja_gen.evaluation.energy import AC_PJ, MAC_PJ, ann_twin, count, operations, table, totals
+from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.nn import ATTENTION, TCJA, ImageDraws, NormLIF
+
+SEEDS = range(64)
+
+
+class Spike(nn.Module):
+    def forward(self, x):
+        return (x > 0).float()
+
+
+def spikes(*shape, rate=0.3, seed=0):
+    return (torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) < rate).float()
+
+
+def two_layers():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(2, 3, 3, stride=2, padding=1)  # 5 x 5 -> 3 x 3
+    return nn.Sequential(conv, Spike(), nn.Flatten(), nn.Linear(27, 4))
+
+
+@pytest.fixture
+def model(tiny):
+    """A generator whose statistics have settled, so that it fires when it samples."""
+    torch.manual_seed(0)
+    model = SpikingVAE(**tiny)
+    for layer in model.modules():
+        if isinstance(layer, NormLIF):
+            nn.init.constant_(layer.bias, 0.5)
+    with torch.no_grad():
+        for seed in range(30):
+            model(spikes(32, 1, 8, 8, seed=seed) * 2 - 1, ImageDraws(range(32)))
+    return model
+
+
+def by_layer(rows, kind=None):
+    return {row.layer: row for row in rows if kind in (None, row.kind)}
+
+
+def by_hand(conv, x):
+    """Every input that is not zero, every tap, and whether what it adds to lies in the output."""
+    (kh, kw), (sh, sw), (ph, pw) = conv.kernel_size, conv.stride, conv.padding
+    height, width = conv(x).shape[-2:]
+    transposed, found = isinstance(conv, nn.ConvTranspose2d), 0
+    for _, _, i, j in x.nonzero().tolist():
+        for a in range(kh):
+            for b in range(kw):
+                if transposed:
+                    y, z = i * sh - ph + a, j * sw - pw + b
+                elif (i + ph - a) % sh or (j + pw - b) % sw:
+                    continue
+                else:
+                    y, z = (i + ph - a) // sh, (j + pw - b) // sw
+                found += 0 <= y < height and 0 <= z < width
+    return found * conv.out_channels // conv.groups
+
+
+def test_a_two_layer_net_costs_what_a_hand_count_says_borders_included():
+    net, x = two_layers(), torch.zeros(1, 2, 5, 5)
+    x[0, 0, 0, 0] = 1  # a corner: meets 1 output, (0, 0)
+    x[0, 1, 0, 1] = 1  # on the upper border between two outputs: 2
+    x[0, 1, 1, 1] = 1  # between four outputs: 4
+    x[0, 0, 4, 4] = 1  # the other corner: 1
+    rows = by_layer(operations(net, lambda: net(x), 1))
+    assert (rows["0"].ac, rows["0"].mac, rows["0"].nonzero, rows["0"].inputs) == (3 * 8, 0, 4, 50)
+    fired = int((net[0](x) > 0).sum())
+    assert (rows["3"].ac, rows["3"].mac, rows["3"].dense) == (4 * fired, 0, 4 * 27)
+    assert rows["0"].dense == 2 * 3 * 49  # of 3 x 3 outputs 4 see 4 pixels, 4 see 6, 1 sees 9
+    assert rows["0"].energy == pytest.approx(AC_PJ * 24)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
+        nn.Conv2d(4, 2, (2, 5), stride=(1, 3), padding=(1, 2)),
+        nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1),
+        nn.ConvTranspose2d(4, 2, 3, stride=2, padding=1),
+        nn.ConvTranspose2d(4, 6, 4, stride=3, padding=2, output_padding=2, groups=2),
+    ],
+)
+def test_every_product_of_a_spike_is_counted_once_whatever_stride_and_padding(layer):
+    for x in (spikes(2, 4, 6, 7), torch.ones(2, 4, 6, 7)):
+        (row,) = operations(layer, lambda x=x: layer(x), 1)
+        assert (row.ac, row.mac) == (by_hand(layer, x), 0) and row.dense == by_hand(layer, torch.ones_like(x))
+
+
+def test_synaptic_operations_are_those_of_spikingjelly():
+    net, x, counter = two_layers(), spikes(3, 2, 5, 5), SynOpCounter()
+    with torch.no_grad(), DispatchCounterMode([counter]):
+        net(x)
+    assert totals(operations(net, lambda: net(x), 1))["ac"] == counter.get_total() > 0
+
+
+def test_what_is_not_a_spike_is_paid_as_multiplication():
+    conv, x = nn.Conv2d(3, 5, 3, padding=1), spikes(2, 3, 4, 4)
+    (plain,) = operations(conv, lambda: conv(x), 2)
+    (scaled,) = operations(conv, lambda: conv(x * 0.7), 2)
+    assert plain.binary and not scaled.binary
+    assert plain.ac == scaled.mac > 0 and plain.mac == scaled.ac == 0
+    assert scaled.energy == pytest.approx(scaled.mac * MAC_PJ)
+
+
+def test_gates_make_the_next_layer_multiply_and_their_own_cost_is_listed():
+    with_gate = SpikingClassifier(8, time_steps=3, encoder="4C3-TCJA(2,3)-6C3", head="10L")
+    without = SpikingClassifier(8, time_steps=3, encoder="4C3-6C3", head="10L")
+    x = torch.rand(5, 1, 8, 8)
+    gated, plain = by_layer(count(with_gate, x)), by_layer(count(without, x), "convolution")
+    attention, second = gated["encoder.stages.1"], by_layer(count(with_gate, x), "convolution")["encoder.stages.2"]
+    stream = 3 * 4 * 8 * 8
+    assert attention.mac == stream + 3 * 4 * (4 * 2 + 3 * 3) + 2 * 3 * 4 and attention.ac == stream
+    assert second.ac == 0 < second.mac and not second.binary
+    assert plain["encoder.stages.1"].mac == 0 < plain["encoder.stages.1"].ac
+
+
+@pytest.mark.parametrize("word", ATTENTION)
+def test_every_attention_has_a_cost_and_its_inner_layers_are_not_counted_twice(word):
+    model = SpikingClassifier(8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L")
+    rows = count(model, torch.rand(2, 1, 8, 8))
+    (gate,) = by_layer(rows, "attention").values()
+    assert gate.mac > 3 * 8 * 64 and not [row for row in rows if row.layer.startswith("encoder.stages.1.")]
+
+
+def test_a_static_image_meets_the_first_convolution_once_and_neurons_leak_at_every_step():
+    model = SpikingClassifier(8, time_steps=3, encoder="4C3-MP2-6C3", head="10L")
+    rows = count(model, torch.rand(5, 1, 8, 8) + 0.6)  # never 0.5, the grey that becomes 0
+    weights, neurons = by_layer(rows, "convolution"), by_layer(rows, "neurons")
+    first, second = weights["encoder.stages.0"], weights["encoder.stages.2"]
+    assert (first.frames, second.frames) == (1, 3) and first.mac == first.dense == 4 * 22 * 22 and first.ac == 0
+    assert neurons["encoder.stages.0"].mac == neurons["encoder.stages.0"].inputs == 3 * 4 * 8 * 8
+    logits = by_layer(rows, "linear")["head.stages.1"]
+    assert logits.frames == 3 and logits.dense == 3 * 6 * 16 * 10 and logits.ac == pytest.approx(logits.nonzero * 10)
+
+
+def test_sampling_counts_the_prior_at_every_step_and_the_last_convolution_once(model):
+    rows = count(model, SEEDS)
+    linear, neurons = by_layer(rows, "linear"), by_layer(rows, "neurons")
+    assert linear["latent.prior.blocks.2"].dense == 3 * 32 * 32 and linear["latent.prior.blocks.2"].frames == 3
+    assert neurons["latent.prior.blocks.2"].inputs == 3 * 32
+    assert by_layer(rows)["decoder.last"].frames == 1 and not by_layer(rows)["decoder.last"].binary
+    assert not [layer for layer in linear if layer.startswith(("encoder", "latent.posterior"))]
+    before, after = linear["latent.prior.blocks.1"], neurons["latent.prior.blocks.0"]
+    assert before.rate == after.rate  # spikes that go out come in
+
+
+def test_a_layer_costs_a_sample_the_same_however_many_are_counted(model):
+    x = torch.rand(64, 1, 8, 8)
+    one, two = count(model, list(SEEDS)), count(model, [*SEEDS, *SEEDS])
+    assert one == two and totals(one)["ac"] > 0
+    one, two = count(model, x, "reconstruct"), count(model, torch.cat([x, x]), "reconstruct")
+    assert [(row.layer, row.kind, row.dense) for row in one] == [(row.layer, row.kind, row.dense) for row in two]
+    assert by_layer(one, "linear")["latent.posterior.blocks.0"].frames == 3 + 2  # T to draw, T - 1 to feed
+
+
+def test_counting_leaves_the_model_as_it_was(model):
+    images = model.sample(SEEDS)
+    count(model, SEEDS)
+    assert torch.equal(model.sample(SEEDS), images) and model.training
+    for layer in model.modules():
+        assert not layer._forward_hooks and "step" not in vars(layer)
+
+
+def test_the_twin_runs_the_same_layers_once_and_dense(model):
+    rows = count(model, SEEDS)
+    twin, seen = by_layer(ann_twin(rows)), by_layer(rows, "linear")
+    for layer, row in seen.items():
+        assert twin[layer].mac == row.dense / row.frames and twin[layer].ac == 0
+    assert {row.kind for row in twin.values()} == {"linear", "transposed", "attention"}
+    assert twin["decoder.last"].mac == by_layer(rows)["decoder.last"].dense
+
+
+def test_the_table_adds_up_and_shows_its_formula(model):
+    rows = count(model, SEEDS)
+    text, sums = table(rows), totals(rows)
+    assert sums["energy"] == pytest.approx(MAC_PJ * sums["mac"] + AC_PJ * sums["ac"])
+    total = next(line for line in text.splitlines() if line.startswith("total"))
+    assert total.split()[-1] == f"{sums['energy']:,.0f}" and "4.6 pJ x MAC + 0.9 pJ x AC" in text
+    assert 0 < sums["rate"] < 1 and all(row.layer in text for row in rows)
+
+
+def test_mistakes_are_told_in_one_line(model):
+    classifier = SpikingClassifier(8, encoder="4C3", head="10L")
+    with pytest.raises(ValueError, match="63 samples; a generator runs 64 at a time"):
+        count(model, range(63))
+    with pytest.raises(ValueError, match="no energy of 'sample'"):
+        count(classifier, SEEDS, "sample")
+    with pytest.raises(ValueError, match="'sample' is that of seeds"):
+        count(model, torch.rand(64, 1, 8, 8))
+    with pytest.raises(ValueError, match="'reconstruct' is that of images"):
+        count(model, SEEDS, "reconstruct")
+    with pytest.raises(ValueError, match="padded by 'circular'"):
+        conv = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
+        operations(conv, lambda: conv(torch.ones(1, 1, 4, 4)), 1)
+
+
+def test_a_gate_of_a_linear_stream_squeezes_nothing():
+    gate, x = TCJA(3, 8), spikes(3, 2, 8)
+    (row,) = operations(gate, lambda: gate(x), 2)
+    assert row.ac == 0 and row.mac == 24 + 3 * 8 * (8 * 2 + 3 * 2) + 2 * 24
+
+
+def test_the_experiment_tells_its_usage():
+    done = subprocess.run([sys.executable, "experiments/energy.py", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0 and "RUN [RUN ...]" in done.stdout
