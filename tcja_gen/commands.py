@@ -525,10 +525,8 @@ class Check:
     """1 or 3; 0: any, but all the same."""
 
     def run(self) -> None:
-        from .data import check_data, is_events
+        from .data import check_data
 
-        if is_events(self.data) and (self.size or self.channels):
-            raise ValueError(f"{self.data}: recordings; --size and --channels are for images, leave them out")
         problems = check_data(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
         for problem in problems:
             print(f"{problem.file}: {problem.reason}")

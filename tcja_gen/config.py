@@ -160,13 +160,6 @@ class Config:
             if f.name in names and getattr(self.model, f.name) != f.default:
                 raise ValueError(f"config: model.{f.name} has no meaning {why}")
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of event augmentation asked for."""
-        if self.augment == "nda":
-            return ("flip", "roll", "rotation", "shear", "cutout")
-        return tuple(kind.strip() for kind in self.augment.split(",") if kind.strip())
-
 
 OF_GENERATORS = (
     "decoder",

@@ -7,6 +7,7 @@ loop of one or many processes.
 
 from .batches import Batches
 from .check import Problem, check_data, check_events, check_images
+from .event_augmentation import parse_kinds
 from .event_sets import KNOWN, EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
@@ -29,6 +30,7 @@ __all__ = [
     "load_images",
     "load_recording",
     "moving",
+    "parse_kinds",
     "read_events",
     "record",
     "write_events",

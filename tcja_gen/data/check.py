@@ -56,12 +56,19 @@ def check_images(
     return [Problem(str(found / file), reason) for file, reason in problems]
 
 
-def check_data(source: str | os.PathLike, **options) -> list[Problem]:
-    """`check_images` or, for event recordings, `check_events`; `options` as they take them."""
-    if is_events(source):
-        options = {name: value for name, value in options.items() if name == "root"}
-        return check_events(source, **options)
-    return check_images(source, **options)
+def check_data(
+    source: str | os.PathLike,
+    *,
+    root: str | os.PathLike = "data",
+    size: int | None = None,
+    channels: int | None = None,
+) -> list[Problem]:
+    """`check_images` or, for event recordings, `check_events`, which take neither size nor channels (ValueError)."""
+    if not is_events(source):
+        return check_images(source, root=root, size=size, channels=channels)
+    if size or channels:
+        raise ValueError(f"{source}: recordings; --size and --channels are for images, leave them out")
+    return check_events(source, root=root)
 
 
 def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:

@@ -28,6 +28,13 @@ SHEAR = math.radians(8.6)  # of the columns against the rows
 CUTOUT = 8 / 48  # longest side of the square, as part of the shorter side of the frame
 
 
+def parse_kinds(text: str) -> tuple[str, ...]:
+    """Kinds of "flip,roll", of "nda" (all) or of "" (none); ValueError for an unknown one."""
+    kinds = KINDS if text == "nda" else tuple(kind.strip() for kind in text.split(",") if kind.strip())
+    _check_kinds(kinds)
+    return kinds
+
+
 def augment(
     frames: Tensor, generator: torch.Generator, kinds: Sequence[str] = KINDS, *, rank: int = 0, world: int = 1
 ) -> Tensor:
@@ -39,8 +46,7 @@ def augment(
 
     ValueError for an unknown kind, or frames that are not float `(N, T, 2, H, W)`.
     """
-    if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise ValueError(f"unknown augmentation {unknown[0]!r}: take some of {', '.join(KINDS)}")
+    _check_kinds(kinds)
     _check(frames)
     u = torch.rand(len(frames) * world, 5, generator=generator)[rank::world].to(frames.device)  # (N, 5) in [0, 1)
     if "flip" in kinds:
@@ -130,6 +136,11 @@ _MOVE = {"roll": _roll, "rotation": _rotate, "shear": _shear, "cutout": _cut_out
 
 def _wide(chosen: Tensor) -> Tensor:
     return chosen[:, None, None, None, None]
+
+
+def _check_kinds(kinds: Sequence[str]) -> None:
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise ValueError(f"unknown augmentation {unknown[0]!r}: take some of {', '.join(KINDS)}")
 
 
 def _check(frames: Tensor) -> None:

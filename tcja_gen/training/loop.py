@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet
+from ..data import Batches, EventSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse
@@ -104,7 +104,7 @@ class Trainer:
             seed=config.seed,
             flip=config.flip,
             shift=config.shift,
-            augment=config.kinds,
+            augment=parse_kinds(config.augment),
             mixup=config.mixup,
             classes=config.model.classes,
             rank=self.process.rank,

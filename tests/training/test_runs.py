@@ -217,6 +217,8 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
         ({"task": "generate", "model": {"objective": "tet"}}, "model.objective has no meaning in a generator without"),
         ({"task": "generate", "mixup": 0.5, "model": {}}, "mixup blends samples of classes"),
         ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
+        ({"augment": "flip,spin", "model": {}}, "unknown augmentation 'spin': take some of flip, roll"),
+        ({"augment": "nda", "model": {}}, "augment is for event frames"),
     ],
 )
 def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, named):
