@@ -6,6 +6,7 @@
 import difflib
 import json
 import tomllib
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -51,18 +52,20 @@ class Model:
     """Generator whose prior is told the class."""
     head_weight: float = 1.0
     """Weight of the classification in the loss of a generator with a head."""
+    latent_kind: Literal["bernoulli", "poisson", "gaussian"] = "bernoulli"
+    """Latent of a generator: FSVAE's autoregressive bits, ESVAE's rates, or the ANN's Gaussian."""
     latent: int = 128
     """Channels of the latent spikes."""
     k: int = 20
-    """Bits per latent channel, of which one is drawn."""
+    """Bits per channel of a bernoulli latent, of which one is drawn."""
     divergence: Literal["mmd", "mmd-sum", "kl"] = "mmd"
-    """Distance of posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or Bernoulli KL."""
+    """Distance of a bernoulli latent's posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or KL."""
     divergence_weight: float = 1.0
-    """Its weight in the loss."""
+    """Weight of the divergence in the loss."""
     readout: Literal["membrane", "mean"] = "membrane"
     """Time weights of the output: a decaying membrane (FSVAE) or the mean (as TCJA's generator is described)."""
     passes: Literal["steps", "prefixes"] = "steps"
-    """How the posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
+    """How a bernoulli latent's posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
     scheduled_start: float = 0.1
     """Probability, at the start, that the prior sees its own z."""
     scheduled_end: float = 0.3
@@ -149,32 +152,43 @@ class Config:
             self._refuse(OF_GENERATORS, "with task = 'classify'")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
+            kind = self.model.latent_kind
+            others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
+            self._refuse(others, f"with latent_kind = {kind!r}")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
         if self.model.objective != "tet":
             self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
 
-    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+    def _refuse(self, names: Container[str], why: str) -> None:
         """ValueError if a setting of the model is changed that nothing would look at."""
         for f in fields(Model):
             if f.name in names and getattr(self.model, f.name) != f.default:
                 raise ValueError(f"config: model.{f.name} has no meaning {why}")
 
 
+OF_LATENTS = {  # what some kinds look at and others do not
+    "bernoulli": (
+        "k",
+        "divergence",
+        "passes",
+        "scheduled_start",
+        "scheduled_end",
+        "scheduled_first",
+        "scheduled_replace",
+        "conditional",
+    ),
+    "poisson": (),
+    "gaussian": (),
+}
 OF_GENERATORS = (
     "decoder",
+    "latent_kind",
     "latent",
-    "k",
-    "divergence",
     "divergence_weight",
     "readout",
-    "passes",
-    "scheduled_start",
-    "scheduled_end",
-    "scheduled_first",
-    "scheduled_replace",
-    "conditional",
     "head_weight",
+    *OF_LATENTS["bernoulli"],
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")

@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import (
-    BernoulliLatent,
     ImageDraws,
     Neuron,
     ScheduledSampling,
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
+    make_latent,
     mirror,
 )
 from ..nn.draws import Draws
-from ..nn.layers import Build, Flatten, linear_block
+from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
@@ -40,8 +40,9 @@ class SpikingVAE(nn.Module):
     """Spiking VAE of `image_size` pixels a side.
 
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
-    `surrogate` (None: the preset's). latent: channels L of the latent, k bits each. divergence: mmd, mmd-sum or kl,
-    and its weight in the loss. readout: membrane or mean. passes, scheduled_*: see `nn.latents`.
+    `surrogate` (None: the preset's). latent_kind: of `nn.LATENTS`; latent: its channels L. divergence_weight: of the
+    divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of a bernoulli latent, see
+    `nn.latents.bernoulli`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
     encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
@@ -58,6 +59,7 @@ class SpikingVAE(nn.Module):
         decoder: str = "mirror",
         neuron: str = "tcja",
         surrogate: str | None = None,
+        latent_kind: str = "bernoulli",
         latent: int = 128,
         k: int = 20,
         divergence: str = "mmd",
@@ -87,13 +89,21 @@ class SpikingVAE(nn.Module):
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
         settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
-        scheduled = ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace)
-
-        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes, self.classes)
+        self.latent = make_latent(
+            latent_kind,
+            latent,
+            time_steps,
+            neuron=settings,
+            k=k,
+            divergence=divergence,
+            passes=passes,
+            scheduled=ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace),
+            classes=self.classes,
+        )
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.flatten = Flatten()
-        self.to_latent = linear_block(math.prod(shape), latent, Build(settings))
+        self.to_latent = self.latent.entry(math.prod(shape), Build(settings))
         decoder = mirror(encoder) if decoder == "mirror" else decoder
         self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
         self.head = SpikingHead(head, shape, time_steps, Build(settings)) if head else None
@@ -163,15 +173,10 @@ class SpikingVAE(nn.Module):
         )
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
-        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1].
-
-        Spikes have no halfway. At fraction a every bit (t, l) of the latent is the end's with probability a, decided by
-        one uniform number a bit that is the same for all fractions: bits change over one by one and never back.
-        """
+        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], as the latent has it (`Latent.between`)."""
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
-        u = ImageDraws([seed], z0.device).uniform(*z0.shape)[0]
-        fractions = torch.linspace(0, 1, steps, device=z0.device).view(-1, 1, 1)
-        return self.decode(torch.where(u < fractions, z1, z0))
+        fractions = torch.linspace(0, 1, steps, device=z0.device)
+        return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
         """One-hot (N, K) of the classes asked for, None if the model knows none."""

@@ -3,7 +3,7 @@
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead
 from .draws import Draws, ImageDraws, StepDraws
-from .latents import BernoulliLatent, ScheduledSampling
+from .latents import LATENTS, BernoulliLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock
 from .neurons import Neuron, lif, lif_step
 from .normalisation import LIF, NormLIF, TDBatchNorm, fuse
@@ -14,6 +14,7 @@ __all__ = [
     "ATTENTION",
     "CLA",
     "FC",
+    "LATENTS",
     "LIF",
     "SE",
     "TA",
@@ -39,6 +40,7 @@ __all__ = [
     "fuse",
     "lif",
     "lif_step",
+    "make_latent",
     "mirror",
     "parse",
 ]

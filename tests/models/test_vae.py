@@ -112,7 +112,8 @@ def test_half_precision_trains(tiny):
         ({"encoder": "8C3s2-TCJA(4,2)"}, "k_time = 4 does not fit T = 3"),
         ({"encoder": "8C3s2-MP2"}, "'MP2' has no mirror image"),
         ({"decoder": "8T3s2"}, "cannot make 8 pixels a side of 2"),
-        ({"latent": 0}, "0 channels of 4 bits"),
+        ({"latent": 0}, "0 channels; at least 1"),
+        ({"latent_kind": "spline"}, "unknown kind of latent 'spline'; known: bernoulli"),
         ({"k": 0}, "8 channels of 0 bits"),
     ],
 )

@@ -215,6 +215,7 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
         ({"model": {"head": "3L"}}, "names 3 classes, the data have 10"),
         ({"model": {"classes": 5}}, "10 classes in the data, model.classes is 5"),
         ({"task": "generate", "model": {"objective": "tet"}}, "model.objective has no meaning in a generator without"),
+        ({"task": "generate", "model": {"latent_kind": "poisson", "k": 3}}, "model.k has no meaning with latent_kind"),
         ({"task": "generate", "mixup": 0.5, "model": {}}, "mixup blends samples of classes"),
         ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
         ({"augment": "flip,spin", "model": {}}, "unknown augmentation 'spin': take some of flip, roll"),

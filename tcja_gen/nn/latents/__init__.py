@@ -1,0 +1,41 @@
+"""Latents z (T, N, L): a posterior to train with, a prior to sample from.
+
+A latent is a protocol (`Latent`), so that a new one is one file with one class, and one line of `LATENTS`:
+
+    entry(features, build) -> layer                  from the encoder's output to h (T, N, ...)
+    encode(h, draws) -> z                            drawn from the posterior of h
+    infer(h, draws, progress, y) -> z, divergence    the same, and its distance from the prior, a scalar
+    sample(draws, y) -> z                            drawn from the prior
+    between(z0, z1, a, draws) -> z                   of the way from one image to another, at fractions a
+
+z are spikes, the same for an image whatever stands beside it: a row of draws is an image's own. y (N, K) names the
+class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, y). The posterior sees the image and
+needs no class, so reconstruction never asks for one.
+
+    bernoulli   FSVAE's autoregressive bits
+"""
+
+import inspect
+
+from .bernoulli import BernoulliLatent, ScheduledSampling
+from .protocol import Latent
+
+LATENTS: dict[str, type[Latent]] = {"bernoulli": BernoulliLatent}
+
+
+def make_latent(kind: str, latent: int, time_steps: int, *, classes: int = 0, **settings) -> Latent:
+    """The latent of a kind, with those of the settings that it looks at. ValueError if it knows no classes, but should.
+
+    classes: that the prior is told; 0: none.
+    """
+    if kind not in LATENTS:
+        raise ValueError(f"unknown kind of latent {kind!r}; known: {', '.join(LATENTS)}")
+    own = inspect.signature(LATENTS[kind]).parameters
+    if classes:
+        if "classes" not in own:
+            raise ValueError(f"the prior of a {kind} latent knows no classes, so it cannot be conditional")
+        settings["classes"] = classes
+    return LATENTS[kind](latent, time_steps, **{name: value for name, value in settings.items() if name in own})
+
+
+__all__ = ["LATENTS", "BernoulliLatent", "Latent", "ScheduledSampling", "make_latent"]
