@@ -52,8 +52,8 @@ class Model:
     """Generator whose prior is told the class."""
     head_weight: float = 1.0
     """Weight of the classification in the loss of a generator with a head."""
-    latent_kind: Literal["bernoulli", "poisson", "gaussian"] = "bernoulli"
-    """Latent of a generator: FSVAE's autoregressive bits, ESVAE's rates, or the ANN's Gaussian."""
+    latent_kind: Literal["bernoulli", "poisson", "gaussian", "codes"] = "bernoulli"
+    """Latent of a generator: FSVAE's autoregressive bits, ESVAE's rates, the ANN's Gaussian, or spatial spike codes."""
     latent: int = 128
     """Channels of the latent spikes."""
     k: int = 20
@@ -74,6 +74,10 @@ class Model:
     """First time step at which it may."""
     scheduled_replace: Literal["draw", "vote"] = "draw"
     """Its own z: one of k bits for each image, or FSVAE's code (majority vote, one decision a batch)."""
+    prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]"
+    """Notation of the masked prior over spatial codes; its layers keep the size of their grid."""
+    rounds: int = 16
+    """Passes of the masked prior that a sample takes."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,10 @@ class Config:
     events_by: Literal["number", "time"] = "number"
     """Event frames hold equally many events, or equally long times."""
     init_from: str = ""
-    """Run or checkpoint, of either task, whose encoder is the start."""
+    """Run or checkpoint, of either task, whose encoder is the start; with fit = prior, all of it but the prior."""
+    fit: Literal["all", "autoencoder", "prior"] = "all"
+    """What of a generator is trained: all, reconstruction without the prior, or, with init_from, the prior of a trained
+    autoencoder, whose weights stay."""
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
     encoder still learns its running statistics."""
@@ -150,11 +157,15 @@ class Config:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
+            if self.fit != "all":
+                raise ValueError("config: fit has no meaning with task = 'classify'")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
             kind = self.model.latent_kind
             others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
             self._refuse(others, f"with latent_kind = {kind!r}")
+            if self.fit == "prior" and not self.init_from:
+                raise ValueError("config: fit = 'prior' needs init_from, the run whose codes it is fitted to")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
         if self.model.objective != "tet":
@@ -178,6 +189,7 @@ OF_LATENTS = {  # what some kinds look at and others do not
         "scheduled_replace",
         "conditional",
     ),
+    "codes": ("prior", "rounds", "conditional"),
     "poisson": (),
     "gaussian": (),
 }
@@ -189,6 +201,8 @@ OF_GENERATORS = (
     "readout",
     "head_weight",
     *OF_LATENTS["bernoulli"],
+    "prior",
+    "rounds",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")

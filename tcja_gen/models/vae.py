@@ -33,6 +33,7 @@ from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 
+FITS = ("all", "autoencoder", "prior")  # all; reconstruction without the prior; the prior of frozen codes
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
 
@@ -42,7 +43,7 @@ class SpikingVAE(nn.Module):
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
     `surrogate` (None: the preset's). latent_kind: of `nn.LATENTS`; latent: its channels L. divergence_weight: of the
     divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of a bernoulli latent, see
-    `nn.latents.bernoulli`.
+    `nn.latents.bernoulli`; prior, rounds: of codes, see `nn.latents.codes`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
     encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
@@ -70,6 +71,8 @@ class SpikingVAE(nn.Module):
         scheduled_end: float = 0.3,
         scheduled_first: int = 5,
         scheduled_replace: str = "draw",
+        prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]",
+        rounds: int = 16,
         classes: int = 0,
         conditional: bool = False,
         head: str = "",
@@ -89,46 +92,71 @@ class SpikingVAE(nn.Module):
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
         settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
+        self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
+        shape = self.encoder.shape
         self.latent = make_latent(
             latent_kind,
             latent,
             time_steps,
             neuron=settings,
+            sides=shape[1:],
+            prior=prior,
+            rounds=rounds,
             k=k,
             divergence=divergence,
             passes=passes,
             scheduled=ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace),
             classes=self.classes,
         )
-        self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
-        shape = self.encoder.shape
-        self.flatten = Flatten()
-        self.to_latent = self.latent.entry(math.prod(shape), Build(settings))
+        spatial = self.latent.spatial
+        self.flatten = nn.Identity() if spatial else Flatten()
+        self.to_latent = self.latent.entry(shape[0] if spatial else math.prod(shape), Build(settings))
         decoder = mirror(encoder) if decoder == "mirror" else decoder
-        self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
+        self.decoder = SpikingDecoder(
+            decoder, latent, shape, image_channels, time_steps, settings, image_size, readout, spatial
+        )
         self.head = SpikingHead(head, shape, time_steps, Build(settings)) if head else None
         self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best
 
     # training
 
     def forward(
-        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None
+        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None, fit: str = "all"
     ) -> dict[str, Tensor]:
         """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
 
         targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
+        fit: of `FITS`; the part of the loss that has no say in what is trained is not computed.
         """
         spikes = self.encoder(x)
         h = self.to_latent(self.flatten(spikes))
-        z, divergence = self.latent.infer(h, draws, progress, targets if self.classes else None)
+        y = targets if self.classes else None
+        losses, loss = {}, 0.0
+        if fit == "autoencoder":
+            z = self.latent.encode(h, draws)
+        else:
+            z, divergence = self.latent.infer(h, draws, progress, y)
+            losses["divergence"] = divergence.detach()
+            loss = loss + self.divergence_weight * divergence
+        if fit == "prior":
+            return {"loss": loss, **losses}
         reconstruction = (self.decoder(z) - x).square().mean()
-        loss = reconstruction + self.divergence_weight * divergence
-        losses = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
+        loss = loss + reconstruction
+        losses = {"reconstruction": reconstruction.detach(), **losses}
         if self.head is not None:
             o = self.head(spikes)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
             losses["accuracy"] = accuracy(o, targets)
         return {"loss": loss, **losses}
+
+    def frozen(self, fit: str) -> list[nn.Module]:
+        """The modules that stay as they are, by what is to be fitted (of `FITS`)."""
+        prior = getattr(self.latent, "prior", None)
+        if prior is None and fit != "all":
+            raise ValueError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
+        rest = [part for part in (self.encoder, self.to_latent, self.decoder, self.head) if part is not None]
+        rest += [part for part in self.latent.children() if part is not prior]
+        return {"all": [], "autoencoder": [prior], "prior": rest}[fit]
 
     def infer(self, x: Tensor, draws: Draws) -> Tensor:
         """Latent spikes (T, N, L) of images x in [-1, 1]."""

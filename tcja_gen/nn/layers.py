@@ -66,7 +66,7 @@ def transposed_block(
     in_channels: int, channels: int, kernel: int, stride: int, in_size: int, out_size: int, build: Build
 ) -> SpikingBlock:
     """Transposed convolution from `in_size` to `out_size` pixels a side, which its stride must be able to reach."""
-    padding = kernel // 2
+    padding = (kernel - 1) // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
         raise ValueError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
@@ -131,6 +131,18 @@ class Pool(nn.Module):
         planes = x.flatten(0, -4)
         y = pool(planes, self.size)
         return y.view(*x.shape[:-3], *y.shape[-3:])
+
+
+class Upsample(nn.Module):
+    """Every pixel of (T, N, C, H, W) `factor` times in each direction, nearest neighbour: spikes stay spikes."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.interpolate(x.flatten(0, 1), scale_factor=self.factor)
+        return y.view(*x.shape[:2], *y.shape[1:])
 
 
 class TemporalDropout(nn.Module):

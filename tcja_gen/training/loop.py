@@ -94,8 +94,11 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
         if config.init_from and not state:
-            task.adopt_encoder(self.model, config.init_from)
-        self.model.encoder.requires_grad_(not config.freeze)
+            task.adopt(self.model, config)
+        self.fit = {"fit": config.fit} if config.task == "generate" else {}
+        self.frozen = self._frozen()
+        for part in self.frozen:
+            part.requires_grad_(False)
         if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
             fuse(self.model)
         self.batches = Batches(
@@ -172,8 +175,14 @@ class Trainer:
 
     def _to_training(self, model: nn.Module) -> None:
         model.train()
-        if self.config.freeze and self.config.init_from:
-            model.encoder.eval()  # its running statistics, too, stay; a random encoder has none yet and learns them
+        for part in self.frozen:
+            if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
+                part.eval()
+
+    def _frozen(self) -> list[nn.Module]:
+        """Parts of the model whose weights stay as they are."""
+        frozen = self.model.frozen(**self.fit) if self.fit else []
+        return [self.model.encoder, *frozen] if self.config.freeze else frozen
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
@@ -185,7 +194,7 @@ class Trainer:
         x, targets = self.batches.at(self.step)
         draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = model(x, draws, self.step / config.steps, targets=targets)
+            losses = model(x, draws, self.step / config.steps, targets=targets, **self.fit)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
@@ -284,7 +293,7 @@ class Trainer:
             chosen = slice(first, min(first + VALIDATION, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
-            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets)
+            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets, **self.fit)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)
@@ -370,7 +379,8 @@ def moving_average(decay: float):
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+        if averaged[0].is_floating_point():  # tensors come by device and type; whole numbers never change
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
 
     return update
 

@@ -9,9 +9,13 @@ from ..layers import Build, linear_block
 
 
 class Latent(nn.Module, ABC):
-    """A latent of `latent` channels over `time_steps` steps, whose z are spikes if it is `spiking`."""
+    """A latent of `latent` channels over `time_steps` steps, whose z are spikes if it is `spiking`.
+
+    The encoder's output is flattened for it, and z is (T, N, L); if it is `spatial`, the grid stays, z (T, N, L, h, w).
+    """
 
     spiking = True
+    spatial = False
 
     def __init__(self, latent: int, time_steps: int):
         super().__init__()
@@ -36,9 +40,9 @@ class Latent(nn.Module, ABC):
         """z (T, N, L) from the prior, one row of draws an image."""
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
-        """z at fractions a (A,) of the way from z0 to z1, (T, L) each, -> (A, T, L); one row of draws.
+        """z at fractions a (A,) of the way from z0 to z1, (T, L, ...) each, -> (A, T, L, ...); one row of draws.
 
         Spikes have no halfway. At fraction a every bit (t, l) is the end's with probability a, decided by one uniform
         number a bit that is the same for all fractions: bits change over one by one and never back.
         """
-        return z1.where(draws.uniform(*z0.shape) < a.view(-1, 1, 1), z0)
+        return z1.where(draws.uniform(*z0.shape) < a.view(-1, *[1] * z0.dim()), z0)
