@@ -99,6 +99,8 @@ class Config:
     """Images a step, over all processes."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
+    prior_lr: float = 1.0
+    """Learning rate of the latent's prior, as a multiple of lr (ESVAE: 10)."""
     warmup: int = 100
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -148,6 +150,10 @@ class Config:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
+        if self.prior_lr <= 0:
+            raise ValueError(f"config: prior_lr is {self.prior_lr}, it must be positive")
+        if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
+            raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
         else:

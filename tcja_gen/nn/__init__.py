@@ -3,7 +3,7 @@
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead
 from .draws import Draws, ImageDraws, StepDraws
-from .latents import LATENTS, BernoulliLatent, ScheduledSampling, make_latent
+from .latents import LATENTS, BernoulliLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock
 from .neurons import Neuron, lif, lif_step
 from .normalisation import LIF, NormLIF, TDBatchNorm, fuse
@@ -28,6 +28,7 @@ __all__ = [
     "ImageDraws",
     "Neuron",
     "NormLIF",
+    "PoissonLatent",
     "Readout",
     "ScheduledSampling",
     "SpikingBlock",

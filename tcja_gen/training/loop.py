@@ -112,7 +112,7 @@ class Trainer:
             device=self.device,
         )
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
+            task.parameter_groups(self.model, config),
             config.lr,
             weight_decay=config.weight_decay,
             fused=True,

@@ -30,6 +30,12 @@ SETTINGS = {
     "model": {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8, "k": 4, "time_steps": 8, "scheduled_first": 2},
 }
 
+BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8}
+LATENT_KINDS = {
+    "bernoulli": SETTINGS["model"],
+    "poisson": {**BACKBONE, "time_steps": 8, "latent_kind": "poisson"},
+}
+
 
 def train(out, **changes):
     return tg.train(out=str(out), quiet=True, **{**SETTINGS, **changes})
@@ -153,8 +159,9 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
     assert not torch.equal(images[0], images[1])
 
 
-def test_two_processes_follow_the_course_of_one(tmp_path):
-    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0}
+@pytest.mark.parametrize("kind", LATENT_KINDS)
+def test_two_processes_follow_the_course_of_one(tmp_path, kind):
+    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind]}
     train(tmp_path / "one", **settings)
     code = tmp_path / "go.py"
     code.write_text(f"import tcja_gen as tg; tg.train(**{settings | {'out': str(tmp_path / 'two')}!r})\n")

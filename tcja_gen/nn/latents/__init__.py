@@ -13,14 +13,16 @@ class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, 
 needs no class, so reconstruction never asks for one.
 
     bernoulli   FSVAE's autoregressive bits
+    poisson     ESVAE's firing rates
 """
 
 import inspect
 
 from .bernoulli import BernoulliLatent, ScheduledSampling
+from .poisson import PoissonLatent
 from .protocol import Latent
 
-LATENTS: dict[str, type[Latent]] = {"bernoulli": BernoulliLatent}
+LATENTS: dict[str, type[Latent]] = {"bernoulli": BernoulliLatent, "poisson": PoissonLatent}
 
 
 def make_latent(kind: str, latent: int, time_steps: int, *, classes: int = 0, **settings) -> Latent:
@@ -38,4 +40,4 @@ def make_latent(kind: str, latent: int, time_steps: int, *, classes: int = 0, **
     return LATENTS[kind](latent, time_steps, **{name: value for name, value in settings.items() if name in own})
 
 
-__all__ = ["LATENTS", "BernoulliLatent", "Latent", "ScheduledSampling", "make_latent"]
+__all__ = ["LATENTS", "BernoulliLatent", "Latent", "PoissonLatent", "ScheduledSampling", "make_latent"]
