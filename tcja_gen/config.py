@@ -32,8 +32,8 @@ class Model:
     generator, which with one is trained on both tasks."""
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
-    neuron: Literal["tcja", "tet", "fsvae"] = "tcja"
-    """Preset of the LIF neuron."""
+    neuron: Literal["tcja", "tet", "fsvae", "relu"] = "tcja"
+    """Preset of the LIF neuron; relu: none of them, an ANN with T = 1 (its generator has a gaussian latent)."""
     surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
     """Surrogate gradient in place of the preset's."""
     classes: int = 0

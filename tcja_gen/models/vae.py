@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from ..nn import (
     ImageDraws,
-    Neuron,
     ScheduledSampling,
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
     make_latent,
     mirror,
+    neuron_or_relu,
 )
 from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
@@ -88,7 +88,7 @@ class SpikingVAE(nn.Module):
         self.classes = classes if conditional else 0
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
-        settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
+        settings = neuron_or_relu(neuron, surrogate)
         self.latent = make_latent(
             latent_kind,
             latent,

@@ -24,10 +24,10 @@ from .layers import (
     transposed_block,
 )
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, NormLIF
+from .normalisation import LIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-NEURONS = (SpikingBlock, Residual, LIF)  # layers that give a static frame its time
+NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame its time
 
 
 class Stages(nn.Module):
@@ -39,6 +39,8 @@ class Stages(nn.Module):
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
+        if build.neuron is None and time_steps != 1:
+            raise ValueError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
@@ -92,7 +94,7 @@ class Stages(nn.Module):
     def _fire(self) -> None:
         """Neurons behind the last residual block, whatever follows."""
         if self.stages and isinstance(self.stages[-1], Residual):
-            self.stages.append(LIF(self.build.neuron))
+            self.stages.append(self.build.fire())
 
     def _flatten(self) -> None:
         if len(self.shape) > 1:
@@ -113,7 +115,7 @@ class Stages(nn.Module):
         for stage in self.stages:
             if static and isinstance(stage, NEURONS):
                 x = stage(x, steps=self.time_steps)
-                static = isinstance(stage, SpikingBlock) and not isinstance(stage.neurons, (NormLIF, LIF))
+                static = isinstance(stage, SpikingBlock) and type(stage.neurons) is TDBatchNorm
             else:
                 x = stage(x)
         return x
@@ -131,7 +133,7 @@ class SpikingEncoder(Stages):
         notation: str,
         in_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int | tuple[int, int] = 32,
         normalisation: str = "tdbn",
         bias: bool = True,
@@ -196,7 +198,7 @@ class SpikingDecoder(nn.Module):
         start: tuple[int, int, int],
         out_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int = 32,
         readout: str = "membrane",
     ):

@@ -14,30 +14,47 @@ needs no class, so reconstruction never asks for one.
 
     bernoulli   FSVAE's autoregressive bits
     poisson     ESVAE's firing rates
+    gaussian    an ANN's: real numbers, with ReLU in place of neurons
 """
 
 import inspect
 
+from ..neurons import Neuron
 from .bernoulli import BernoulliLatent, ScheduledSampling
+from .gaussian import GaussianLatent
 from .poisson import PoissonLatent
 from .protocol import Latent
 
-LATENTS: dict[str, type[Latent]] = {"bernoulli": BernoulliLatent, "poisson": PoissonLatent}
+LATENTS: dict[str, type[Latent]] = {"bernoulli": BernoulliLatent, "poisson": PoissonLatent, "gaussian": GaussianLatent}
 
 
-def make_latent(kind: str, latent: int, time_steps: int, *, classes: int = 0, **settings) -> Latent:
-    """The latent of a kind, with those of the settings that it looks at. ValueError if it knows no classes, but should.
+def make_latent(
+    kind: str, latent: int, time_steps: int, *, neuron: Neuron | None, classes: int = 0, **settings
+) -> Latent:
+    """The latent of a kind, with those of the settings that it looks at.
 
-    classes: that the prior is told; 0: none.
+    neuron: None in an ANN. classes: that the prior is told; 0: none. ValueError where they do not go with the kind.
     """
     if kind not in LATENTS:
         raise ValueError(f"unknown kind of latent {kind!r}; known: {', '.join(LATENTS)}")
+    if LATENTS[kind].spiking != (neuron is not None):
+        wants = "spiking neurons" if LATENTS[kind].spiking else "neuron = 'relu'"
+        raise ValueError(f"latent_kind = {kind!r} goes with {wants}")
     own = inspect.signature(LATENTS[kind]).parameters
     if classes:
         if "classes" not in own:
             raise ValueError(f"the prior of a {kind} latent knows no classes, so it cannot be conditional")
         settings["classes"] = classes
+    settings["neuron"] = neuron
     return LATENTS[kind](latent, time_steps, **{name: value for name, value in settings.items() if name in own})
 
 
-__all__ = ["LATENTS", "BernoulliLatent", "Latent", "PoissonLatent", "ScheduledSampling", "make_latent"]
+__all__ = [
+    "LATENTS",
+    "BernoulliLatent",
+    "GaussianLatent",
+    "Latent",
+    "PoissonLatent",
+    "ScheduledSampling",
+    "make_latent",
+]
