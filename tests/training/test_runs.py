@@ -34,6 +34,7 @@ BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8}
 LATENT_KINDS = {
     "bernoulli": SETTINGS["model"],
     "poisson": {**BACKBONE, "time_steps": 8, "latent_kind": "poisson"},
+    "gaussian": {**BACKBONE, "time_steps": 1, "latent_kind": "gaussian", "neuron": "relu"},
 }
 
 
@@ -197,6 +198,31 @@ def test_a_resumed_classifier_is_the_one_that_was_not_stopped(tmp_path):
     tg.resume(half.folder, quiet=True)
     one, two = (load_file(run.folder / "checkpoints/step-000012/model.safetensors") for run in (whole, half))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_a_resumed_generator_of_another_latent_is_the_one_that_was_not_stopped(tmp_path, kind):
+    settings = {"model": LATENT_KINDS[kind], "prior_lr": 10.0 if kind == "poisson" else 1.0}
+    whole = train(tmp_path / "whole", **settings)
+    half = train(tmp_path / "half", **settings)
+    for name in ("step-000012", "last"):  # as if it had been killed after step 6
+        path = half.folder / "checkpoints" / name
+        shutil.rmtree(path) if path.is_dir() else path.write_text("step-000006\n")
+    tg.resume(half.folder, quiet=True)
+    assert_same(whole.folder, half.folder, "step-000012")
+
+
+def test_the_prior_learns_by_a_learning_rate_of_its_own(tmp_path):
+    settings = {"steps": 1, "warmup": 0, "ema": 0.0, "weight_decay": 0.0, "model": LATENT_KINDS["poisson"]}
+    states = []
+    for name, factor in (("start", 1e-6), ("one", 1.0), ("ten", 10.0)):
+        start = {"lr": 1e-9} if name == "start" else {"lr": 1e-3}
+        run = train(tmp_path / name, **settings, **start, prior_lr=factor)
+        states.append(load_file(run.folder / "checkpoints/step-000001/model.safetensors"))
+    start, one, ten = states
+    moved = [state["latent.prior.weight"] - start["latent.prior.weight"] for state in (one, ten)]
+    torch.testing.assert_close(moved[1], 10 * moved[0], rtol=1e-2, atol=1e-6)
+    assert torch.equal(one["decoder.last.weight"], ten["decoder.last.weight"])
 
 
 def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp_path):
