@@ -109,7 +109,7 @@ def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(tiny, laten
         losses[-1].backward()
     torch.testing.assert_close(*losses)
     for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)  # noise, of a bias before a norm
 
 
 def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny, latent_kind):
