@@ -32,8 +32,8 @@ class Model:
     generator, which with one is trained on both tasks."""
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
-    neuron: Literal["tcja", "tet", "fsvae"] = "tcja"
-    """Preset of the LIF neuron."""
+    neuron: Literal["tcja", "tet", "fsvae", "relu"] = "tcja"
+    """Preset of the LIF neuron; relu: none of them, an ANN with T = 1 (its generator has a gaussian latent)."""
     surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
     """Surrogate gradient in place of the preset's."""
     classes: int = 0
@@ -103,6 +103,8 @@ class Config:
     """Images a step, over all processes."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
+    prior_lr: float = 1.0
+    """Learning rate of the latent's prior, as a multiple of lr (ESVAE: 10)."""
     warmup: int = 100
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -155,6 +157,10 @@ class Config:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
+        if self.prior_lr <= 0:
+            raise ValueError(f"config: prior_lr is {self.prior_lr}, it must be positive")
+        if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
+            raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
             if self.fit != "all":

@@ -1,8 +1,8 @@
 """The fully spiking variational autoencoder with temporal-channel joint attention.
 
-The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, autoregressive Bernoulli latent, spiking
-decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where; here it
-stands behind every convolution of the encoder and of the decoder, which is our choice.
+The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, latent (`nn.latents`: FSVAE's own, ESVAE's),
+spiking decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where;
+here it stands behind every convolution of the encoder and of the decoder, which is our choice.
 
     x (N, C, H, W) in [-1, 1]
     h = encoder(x)                     (T, N, L)    stages of the notation, then a linear block
@@ -10,6 +10,7 @@ stands behind every convolution of the encoder and of the decoder, which is our 
     y = decoder(z)                     (N, C, H, W) in (-1, 1)
     loss = mean (y - x)^2 + weight * divergence
 
+With neuron "relu", T = 1 and a gaussian latent the same layers are an ANN, the VAE that those papers compare with.
 Images outside of a model are floats in [0, 1].
 """
 
@@ -21,13 +22,13 @@ from torch import Tensor, nn
 
 from ..nn import (
     ImageDraws,
-    Neuron,
     ScheduledSampling,
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
     make_latent,
     mirror,
+    neuron_or_relu,
 )
 from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
@@ -41,9 +42,9 @@ class SpikingVAE(nn.Module):
     """Spiking VAE of `image_size` pixels a side.
 
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
-    `surrogate` (None: the preset's). latent_kind: of `nn.LATENTS`; latent: its channels L. divergence_weight: of the
-    divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of a bernoulli latent, see
-    `nn.latents.bernoulli`; prior, rounds: of codes, see `nn.latents.codes`.
+    `surrogate` (None: the preset's), or "relu". latent_kind: of `nn.LATENTS`; latent: its channels L.
+    divergence_weight: of the divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of
+    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds: of codes, see `nn.latents.codes`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
     encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
@@ -91,7 +92,7 @@ class SpikingVAE(nn.Module):
         self.classes = classes if conditional else 0
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
-        settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
+        settings = neuron_or_relu(neuron, surrogate)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.latent = make_latent(

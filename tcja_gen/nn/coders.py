@@ -25,10 +25,10 @@ from .layers import (
     transposed_block,
 )
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, NormLIF
+from .normalisation import LIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-NEURONS = (SpikingBlock, Residual, LIF)  # layers that give a static frame its time
+NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame its time
 
 
 class Stages(nn.Module):
@@ -42,6 +42,8 @@ class Stages(nn.Module):
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
+        if build.neuron is None and time_steps != 1:
+            raise ValueError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
@@ -103,7 +105,7 @@ class Stages(nn.Module):
     def _fire(self) -> None:
         """Neurons behind the last residual block, whatever follows."""
         if self.stages and isinstance(self.stages[-1], Residual):
-            self.stages.append(LIF(self.build.neuron))
+            self.stages.append(self.build.fire())
 
     def _flatten(self) -> None:
         if len(self.shape) > 1:
@@ -124,7 +126,7 @@ class Stages(nn.Module):
         for stage in self.stages:
             if static and isinstance(stage, NEURONS):
                 x = stage(x, steps=self.time_steps)
-                static = isinstance(stage, SpikingBlock) and not isinstance(stage.neurons, (NormLIF, LIF))
+                static = isinstance(stage, SpikingBlock) and type(stage.neurons) is TDBatchNorm
             else:
                 x = stage(x)
         return x
@@ -142,7 +144,7 @@ class SpikingEncoder(Stages):
         notation: str,
         in_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int | tuple[int, int] = 32,
         normalisation: str = "tdbn",
         bias: bool = True,
@@ -195,10 +197,10 @@ class SpikingHead(Stages):
 class SpikingDecoder(Stages):
     """Latent spikes (T, N, L), or (T, N, L, h, w) of a spatial latent, -> images (N, C, H, W) in (-1, 1).
 
-    A linear block makes (T, N, *start) of the latent, or a 3 x 3 convolution block where it is `spatial`; the notation's
-    words (convolutions, transposed or not, residual blocks, upsampling, attention) bring it to `image_size`. The last
-    transposed convolution (3 x 3, no neurons behind it) is linear, like the readout over time: it runs once, on the
-    readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
+    A linear block makes (T, N, *start) of the latent, or a 3 x 3 convolution block where it is `spatial`; the words of
+    the notation (convolutions, transposed or not, residual blocks, upsampling, attention) bring it to `image_size`. The
+    last transposed convolution (3 x 3, no neurons behind it) is linear, like the readout over time: it runs once, on
+    the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
     """
 
     spikes_in = True
@@ -210,7 +212,7 @@ class SpikingDecoder(Stages):
         start: tuple[int, int, int],
         out_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int = 32,
         readout: str = "membrane",
         spatial: bool = False,

@@ -115,7 +115,7 @@ class Trainer:
             device=self.device,
         )
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
+            task.parameter_groups(self.model, config),
             config.lr,
             weight_decay=config.weight_decay,
             fused=True,
@@ -210,9 +210,10 @@ class Trainer:
     def _report(self, window: list[dict[str, Tensor]], seen: dict, seconds: float) -> None:
         """Means over the steps since the last report; stops the run if one was not finite."""
         means = self._check(window)
-        rates = activity.summary(seen)
         if not self.log:
             return
+        rates = activity.summary(seen)
+        firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
         speed = len(window) * self.config.batch / seconds
         left = (self.config.steps - self.step) * seconds / len(window)
         self.log.record(
@@ -222,16 +223,12 @@ class Trainer:
                 "lr": self.schedule.get_last_lr()[0],
                 "images_per_second": speed,
                 "peak_memory_mb": peak_memory(self.device),
-                "firing_rate": rates["rate"],
-                "dead": rates["dead"],
-                "layers": rates["layers"],
+                **firing,  # an ANN has none
             },
         )
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
-        self.log.say(
-            f"step {self.step}/{self.config.steps}  {losses}  "
-            f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  {speed:.0f} images/s  {clock(left)} left"
-        )
+        told = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if seen else ""
+        self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {told}{speed:.0f} images/s  {clock(left)} left")
 
     def _check(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
         """Means of the losses of some steps over all processes. Diverged, naming the step, if one is not finite."""

@@ -71,6 +71,15 @@ def new_model(config: Config) -> nn.Module:
     return model
 
 
+def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
+    """What the optimiser trains; the latent's prior apart where it has a learning rate of its own."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if config.prior_lr == 1:
+        return [{"params": [*trained.values()]}]
+    prior = [trained.pop(name) for name in [*trained] if name.startswith("latent.prior.")]
+    return [{"params": [*trained.values()]}, {"params": prior, "lr": config.lr * config.prior_lr}]
+
+
 def adopt(model: nn.Module, config: Config) -> None:
     """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
     fit a prior, everything but that prior. ValueError if they do not fit."""
