@@ -78,6 +78,8 @@ class Model:
     """Notation of the masked prior over spatial codes; its layers keep the size of their grid."""
     rounds: int = 16
     """Passes of the masked prior that a sample takes."""
+    temperature: float = 1.0
+    """Divides the masked prior's logits when it samples; below 1: likelier tokens, less variety."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +128,13 @@ class Config:
     events_by: Literal["number", "time"] = "number"
     """Event frames hold equally many events, or equally long times."""
     init_from: str = ""
-    """Run or checkpoint, of either task, whose encoder is the start; with fit = prior, all of it but the prior."""
-    fit: Literal["all", "autoencoder", "prior"] = "all"
-    """What of a generator is trained: all, reconstruction without the prior, or, with init_from, the prior of a trained
-    autoencoder, whose weights stay."""
+    """Run or checkpoint, of either task, whose encoder is the start; with fit = decoder, all of it, with prior,
+    all but the prior."""
+    fit: Literal["all", "autoencoder", "decoder", "prior"] = "all"
+    """What of a generator is trained: all; all but the prior; or, with init_from, the decoder or the prior of a trained
+    autoencoder, whose other weights stay."""
+    perceptual: float = 0.0
+    """Weight, in a generator's loss, of a distance of images by the features of a classifier of the training set."""
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
     encoder still learns its running statistics."""
@@ -163,15 +168,18 @@ class Config:
             raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
-            if self.fit != "all":
-                raise ValueError("config: fit has no meaning with task = 'classify'")
+            for name in ("fit", "perceptual"):
+                if getattr(self, name) not in ("all", 0.0):
+                    raise ValueError(f"config: {name} has no meaning with task = 'classify'")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
             kind = self.model.latent_kind
             others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
             self._refuse(others, f"with latent_kind = {kind!r}")
-            if self.fit == "prior" and not self.init_from:
-                raise ValueError("config: fit = 'prior' needs init_from, the run whose codes it is fitted to")
+            if self.fit in ("decoder", "prior") and not self.init_from:
+                raise ValueError(f"config: fit = {self.fit!r} needs init_from, the run whose codes it is fitted to")
+            if self.fit == "prior" and self.perceptual:
+                raise ValueError("config: perceptual has no meaning with fit = 'prior', which compares no images")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
         if self.model.objective != "tet":
@@ -195,7 +203,7 @@ OF_LATENTS = {  # what some kinds look at and others do not
         "scheduled_replace",
         "conditional",
     ),
-    "codes": ("prior", "rounds", "conditional"),
+    "codes": ("prior", "rounds", "temperature", "conditional"),
     "poisson": (),
     "gaussian": (),
 }
@@ -209,6 +217,7 @@ OF_GENERATORS = (
     *OF_LATENTS["bernoulli"],
     "prior",
     "rounds",
+    "temperature",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")

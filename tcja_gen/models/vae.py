@@ -15,7 +15,7 @@ Images outside of a model are floats in [0, 1].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 
-FITS = ("all", "autoencoder", "prior")  # all; reconstruction without the prior; the prior of frozen codes
+FITS = ("all", "autoencoder", "decoder", "prior")  # all; all but the prior; the others with the codes frozen
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
 
@@ -44,7 +44,8 @@ class SpikingVAE(nn.Module):
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
     `surrogate` (None: the preset's), or "relu". latent_kind: of `nn.LATENTS`; latent: its channels L.
     divergence_weight: of the divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of
-    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds: of codes, see `nn.latents.codes`.
+    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds, temperature: of codes, see
+    `nn.latents.codes`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
     encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
@@ -74,6 +75,7 @@ class SpikingVAE(nn.Module):
         scheduled_replace: str = "draw",
         prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]",
         rounds: int = 16,
+        temperature: float = 1.0,
         classes: int = 0,
         conditional: bool = False,
         head: str = "",
@@ -103,6 +105,7 @@ class SpikingVAE(nn.Module):
             sides=shape[1:],
             prior=prior,
             rounds=rounds,
+            temperature=temperature,
             k=k,
             divergence=divergence,
             passes=passes,
@@ -122,28 +125,39 @@ class SpikingVAE(nn.Module):
     # training
 
     def forward(
-        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None, fit: str = "all"
+        self,
+        x: Tensor,
+        draws: Draws,
+        progress: float = 1.0,
+        targets: Tensor | None = None,
+        fit: str = "all",
+        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
 
         targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
-        fit: of `FITS`; the part of the loss that has no say in what is trained is not computed.
+        fit: of `FITS`; the part of the loss that has no say in what is trained is not computed. perceptual: a distance
+        of reconstruction and image that is added to the loss.
         """
         spikes = self.encoder(x)
         h = self.to_latent(self.flatten(spikes))
-        y = targets if self.classes else None
         losses, loss = {}, 0.0
-        if fit == "autoencoder":
+        if fit in ("autoencoder", "decoder"):
             z = self.latent.encode(h, draws)
         else:
-            z, divergence = self.latent.infer(h, draws, progress, y)
+            z, divergence = self.latent.infer(h, draws, progress, targets if self.classes else None)
             losses["divergence"] = divergence.detach()
             loss = loss + self.divergence_weight * divergence
         if fit == "prior":
             return {"loss": loss, **losses}
-        reconstruction = (self.decoder(z) - x).square().mean()
+        y = self.decoder(z)
+        reconstruction = (y - x).square().mean()
         loss = loss + reconstruction
         losses = {"reconstruction": reconstruction.detach(), **losses}
+        if perceptual is not None:
+            d = perceptual(y, x)
+            loss = loss + d
+            losses["perceptual"] = d.detach()
         if self.head is not None:
             o = self.head(spikes)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
@@ -155,9 +169,14 @@ class SpikingVAE(nn.Module):
         prior = getattr(self.latent, "prior", None)
         if prior is None and fit != "all":
             raise ValueError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
-        rest = [part for part in (self.encoder, self.to_latent, self.decoder, self.head) if part is not None]
-        rest += [part for part in self.latent.children() if part is not prior]
-        return {"all": [], "autoencoder": [prior], "prior": rest}[fit]
+        coders = [part for part in (self.encoder, self.to_latent, self.head) if part is not None]
+        coders += [part for part in self.latent.children() if part is not prior]
+        return {
+            "all": [],
+            "autoencoder": [prior],
+            "decoder": [*coders, prior],
+            "prior": [*coders, self.decoder],
+        }[fit]
 
     def infer(self, x: Tensor, draws: Draws) -> Tensor:
         """Latent spikes (T, N, L) of images x in [-1, 1]."""

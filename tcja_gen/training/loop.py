@@ -20,12 +20,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet, parse_kinds
+from ..data import Batches, EventSet, ImageSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse
 from ..process import can_compile, first_ahead, start
 from . import activity, checkpoints, runs, task
+from .perceptual import perceptual
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
@@ -93,9 +94,9 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
+        self.options = self._options(data)
         if config.init_from and not state:
             task.adopt(self.model, config)
-        self.fit = {"fit": config.fit} if config.task == "generate" else {}
         self.frozen = self._frozen()
         for part in self.frozen:
             part.requires_grad_(False)
@@ -179,9 +180,18 @@ class Trainer:
             if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
                 part.eval()
 
+    def _options(self, data: ImageSet | EventSet) -> dict:
+        """What a generator's `forward` is told beside its data."""
+        config = self.config
+        if config.task == "classify":
+            return {}
+        with first_ahead(self.process):
+            distance = perceptual(data, config.perceptual, self.device) if config.perceptual else None
+        return {"fit": config.fit, "perceptual": distance}
+
     def _frozen(self) -> list[nn.Module]:
         """Parts of the model whose weights stay as they are."""
-        frozen = self.model.frozen(**self.fit) if self.fit else []
+        frozen = self.model.frozen(self.config.fit) if self.config.task == "generate" else []
         return [self.model.encoder, *frozen] if self.config.freeze else frozen
 
     def _due(self, every: int) -> bool:
@@ -194,7 +204,7 @@ class Trainer:
         x, targets = self.batches.at(self.step)
         draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = model(x, draws, self.step / config.steps, targets=targets, **self.fit)
+            losses = model(x, draws, self.step / config.steps, targets=targets, **self.options)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
@@ -290,7 +300,7 @@ class Trainer:
             chosen = slice(first, min(first + VALIDATION, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
-            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets, **self.fit)
+            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets, **self.options)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)

@@ -82,7 +82,7 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
 
 def adopt(model: nn.Module, config: Config) -> None:
     """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
-    fit a prior, everything but that prior. ValueError if they do not fit."""
+    fit a decoder, all weights; to fit a prior, all but that prior's. ValueError if they do not fit."""
     other, own = store.load(config.init_from).state_dict(), model.state_dict()
     adopted = [name for name in sorted({*own, *other}) if _is_adopted(name, config.fit)]
     for name in adopted:
@@ -93,4 +93,6 @@ def adopt(model: nn.Module, config: Config) -> None:
 
 
 def _is_adopted(name: str, fit: str) -> bool:
-    return not name.startswith("latent.prior.") if fit == "prior" else name.startswith("encoder.")
+    if fit == "prior":
+        return not name.startswith("latent.prior.")
+    return fit == "decoder" or name.startswith("encoder.")

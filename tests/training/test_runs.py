@@ -311,3 +311,28 @@ def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
         train(tmp_path / "a", model=CODES, fit="prior")
     with pytest.raises(ValueError, match="no two stages"):
         train(tmp_path / "b", model={"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1}, fit="autoencoder")
+
+
+def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = train(tmp_path / "first", model=CODES, fit="autoencoder")
+    second = train(tmp_path / "second", model=CODES, fit="decoder", init_from=str(first.folder), perceptual=0.5)
+    before, after = (load_file(r.folder / "checkpoints" / "step-000012" / "model.safetensors") for r in (first, second))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if not name.startswith("decoder.")} <= same
+    assert "decoder.last.weight" not in same
+    lines = [json.loads(line) for line in (second.folder / "stats.jsonl").read_text().splitlines()]
+    assert lines[0]["perceptual"] > 0
+    assert lines[0]["loss"] == pytest.approx(lines[0]["perceptual"] + lines[0]["reconstruction"])
+
+
+def test_a_perceptual_loss_needs_labels_and_images_to_compare(tmp_path):
+    from PIL import Image
+
+    for i in range(20):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 10 * i).save(tmp_path / "flat" / f"{i}.png")
+    with pytest.raises(ValueError, match="no labels"):
+        train(tmp_path / "a", data=str(tmp_path / "flat"), model=CODES, perceptual=1.0)
+    with pytest.raises(ValueError, match="perceptual has no meaning with fit = 'prior'"):
+        train(tmp_path / "b", model=CODES, fit="prior", init_from="x", perceptual=1.0)

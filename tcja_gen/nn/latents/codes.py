@@ -34,7 +34,8 @@ LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
 
 class CodeLatent(Latent):
     """Latent of `latent` channels on a grid of `sides` (h, w). prior: notation of the prior's network, of convolutions
-    and residual blocks that keep the size; rounds: passes of it that a sample takes."""
+    and residual blocks that keep the size; rounds: passes of it that a sample takes; temperature: divides its logits
+    when it samples."""
 
     spatial = True
 
@@ -45,6 +46,7 @@ class CodeLatent(Latent):
         sides: tuple[int, int],
         prior: str,
         rounds: int = 16,
+        temperature: float = 1.0,
         neuron: Neuron = PRESETS["tcja"],
         classes: int = 0,
     ):
@@ -56,7 +58,9 @@ class CodeLatent(Latent):
             raise ValueError(
                 f"{rounds} rounds for {places} places of the codes ({sides[0]} x {sides[1]}); 1 to {places}"
             )
-        self.sides, self.rounds = sides, rounds
+        if temperature <= 0:
+            raise ValueError(f"the prior's temperature is {temperature}, it must be positive")
+        self.sides, self.rounds, self.temperature = sides, rounds, temperature
         self.prior = MaskedPrior(prior, bits, sides, time_steps, neuron, classes)
         self.register_buffer("rank", coarse_to_fine(*sides).flatten(), persistent=False)
         self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
@@ -83,7 +87,8 @@ class CodeLatent(Latent):
         for last in self._ends():
             known = (self.rank < first).expand_as(tokens)
             wanted = ((self.rank >= first) & (self.rank < last)).expand_as(tokens)
-            p = self.prior(self.bits(tokens), known, wanted, y).float().softmax(1)
+            logits = self.prior(self.bits(tokens), known, wanted, y).float()
+            p = (logits / self.temperature).softmax(1)
             drawn = (p.cumsum(1) < u[wanted][:, None]).sum(1).clamp(max=p.shape[1] - 1)
             tokens = tokens.masked_scatter(wanted, drawn)
             first = last
