@@ -101,7 +101,7 @@ def _spread(score: dict, factor: float) -> str:
     mean, sd = score["mean"] * factor, score["sd"].get("training", score["sd"].get("sampling"))
     if not sd:
         return number(mean)
-    digits = decimals(sd * factor, 2)
+    digits = min(decimals(sd * factor, 1), decimals(mean, 4))  # as many as the spread leaves any meaning
     return f"{number(mean, digits)} ± {number(sd * factor, digits)}"
 
 

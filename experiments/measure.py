@@ -82,10 +82,8 @@ def settings(plan: Plan, experiment: Experiment, seed: int, place: Place) -> con
 
 def finished(folder: Path) -> bool:
     last = folder / "checkpoints" / "last"
-    return (
-        last.exists()
-        and int(last.read_text().strip().removeprefix("step-")) >= configs.load(folder / "config.toml").steps
-    )
+    step = int(last.read_text().strip().removeprefix("step-")) if last.exists() else 0
+    return step >= configs.load(folder / "config.toml").steps
 
 
 def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
@@ -93,9 +91,7 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
     found = {name: getattr(saved.model, name) for name in FROM_DATA if not getattr(config.model, name)}
     config = replace(config, model=replace(config.model, **found))
     if unlike := configs.differences(saved, config, (*configs.FREE_ON_RESUME, *free)):
-        raise ValueError(
-            f"{folder}: a run with other settings, {'; '.join(unlike)}; move it away, or give another --out"
-        )
+        raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
 
 def _call(*arguments) -> None:
@@ -127,12 +123,20 @@ def _score(asked: dict, i: int, weights: Path, place: Place, kept: Path | None) 
     file = kept / f"book-{i}.json" if kept else None
     if file and file.exists() and (record := read_record(file))["asked"] == asked:
         return record
-    named = {name: place.files / asked[name] for name in FILES if name in asked}
+    named = files(asked, place)
     model = load(weights, device())
     record = evaluate(model, **asked | named, root=place.data_root, device=device()) | {"asked": asked}
     if file:
         write_record(file, record)
     return record
+
+
+def files(asked: dict, place: Place) -> dict[str, Path]:
+    """The files that a protocol names. FileNotFoundError if one is not there."""
+    found = {name: place.files / asked[name] for name in FILES if name in asked}
+    if missing := [file for file in found.values() if not file.is_file()]:
+        raise FileNotFoundError(f"{missing[0]}: no such file; --autoencoder-dir names the folder that has it")
+    return found
 
 
 def device() -> str:
@@ -146,6 +150,7 @@ def device() -> str:
 
 def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) -> dict:
     """Trains and scores the runs of some seeds, as far as that has not been done; their result."""
+    files(plan.asked(experiment), place)  # before an hour of training, not after
     runs = [train(plan, experiment, seed, place) for seed in seeds]
     records = [scores(plan, experiment, run, place, run / "scores") for run in runs]
     return result(plan, experiment, seeds, runs, records, place)
@@ -259,7 +264,14 @@ def picture(experiment: Experiment, run: Path, file: Path) -> None:
 
 
 def check(plan: Plan, experiment: Experiment, recorded: dict, weights: Path, place: Place) -> Iterable[tuple]:
-    """(name, set, recorded, found anew) of every score of the first training seed."""
+    """(name, set, recorded, found anew) of every score of the first training seed. What was found is None if the score
+    is not asked for any more, "another network" if it is by one that was trained anew and came out unlike."""
     for i, record in enumerate(scores(plan, experiment, weights, place)):
         for name, told in recorded["scores"].items():
-            yield name, i, told["values"][0][i], record["scores"].get(name)
+            anew = record["scores"].get(name)
+            unlike = anew is not None and _network(record["protocol"], name) != _network(recorded["protocol"], name)
+            yield name, i, told["values"][0][i], "another network" if unlike else anew
+
+
+def _network(protocol: dict, name: str) -> str | None:
+    return (protocol.get("all", {}) | protocol.get(name, {})).get("extractor_hash")

@@ -24,13 +24,15 @@ import difflib
 import itertools
 import re
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from functools import reduce
 from pathlib import Path
 
 from tcja_gen import config as configs
 
 SCALES = ("cpu", "gpu", "smoke")
-SMOKE = {"steps": 2, "warmup": 0, "log_every": 1}
+SMOKE = {"steps": 2, "batch": 16, "warmup": 0, "log_every": 1}
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,13 @@ def read(file: Path, scale: str = "cpu") -> Plan:
         _known(book, ("protocol", "experiment", "study", "table"), "table")
         entries, studies = dict(book.get("experiment", {})), book.get("study", {})
         for name, study in studies.items():
-            entries |= {f"{name}/{label}": cell for label, cell in cells(study).items() if isinstance(cell, dict)}
+            found = cells(study).items()
+            entries |= {f"{name}/{label}": cell for label, cell in found if isinstance(cell, dict)}
+            _known([cell for _, cell in found if isinstance(cell, str)], entries, name)
         scales = {name: tuple(s for s in SCALES[:2] if s in entry) for name, entry in entries.items()}
         built = {name: _experiment(name, entry, scale) for name, entry in entries.items()}
+        for name, told in book.get("table", {}).items():
+            _known(told["experiments"], entries, f"table {name}")
     except ValueError as error:  # of TOML, too
         raise ValueError(f"{file}: {error}") from None
     experiments = {name: experiment for name, experiment in built.items() if experiment}
@@ -132,41 +138,40 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
     _known(entry[own], known, f"{name}.{own}")
     if missing := [key for key in ("about", "recipe", "protocol") if key not in entry]:
         raise ValueError(f"{name}: {', '.join(missing)} is missing")
-    base = {key: value for key, value in entry.items() if key not in SCALES}
-    both = merged(base, entry[own])
+    both = merged({key: value for key, value in entry.items() if key not in SCALES}, entry[own])
+    for f in fields(Experiment):
+        wanted = getattr(f.type, "__origin__", f.type)
+        if f.name in both and not isinstance(both[f.name], wanted):
+            raise ValueError(f"{name}: {f.name} is {both[f.name]!r}; {wanted.__name__} is wanted")
     found = Experiment(name=name, scale=scale, **both)
     return replace(found, seeds=found.seeds[:1], sampling=1, checkpoint="") if scale == "smoke" else found
 
 
-def _known(given: dict, known, where: str) -> None:
-    if unknown := [key for key in given if key not in known]:
-        raise ValueError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+def _known(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
 
 
 def cells(study: dict) -> dict[str, dict | str]:
     """Entries of cells, or names of experiments, by label: those written out, then the grid's, in its order."""
     base = {key: value for key, value in study.items() if key not in ("cells", "grid", "columns")}
     given = study.get("cells", {}).items()
-    written = {label: c if isinstance(c, str) else merged(base, {"set": c}) for label, c in given}
+    found = {label: c if isinstance(c, str) else merged(base, {"set": c}) for label, c in given}
     axes = [_axis(name, values, str(study)) for name, values in study.get("grid", {}).items()]
-    combined = {", ".join(labels): changes for labels, changes in map(_joined, itertools.product(*axes)) if labels}
-    return written | {label: _filled(merged(base, {"set": c}), words) for label, (c, words) in combined.items()}
+    for combination in itertools.product(*axes) if axes else ():
+        labels, changes, words = zip(*combination, strict=True)
+        cell = merged(base, {"set": reduce(merged, changes)})
+        found[", ".join(labels)] = _filled(cell, reduce(merged, words))
+    return found
 
 
-def _axis(name: str, values, text: str) -> list[tuple[str, dict, dict]]:
-    """(label, changes, words) of each value of an axis."""
+def _axis(name: str, values: dict | list, text: str) -> list[tuple[str, dict, dict]]:
+    """Label, changes and words to fill in, of each value of an axis."""
     if isinstance(values, dict):
         return [(label, changes, {}) for label, changes in values.items()]
     if f"{{{name}}}" in text:
         return [(str(value), {}, {name: str(value)}) for value in values]
     return [(str(value), _nested(name, value), {}) for value in values]
-
-
-def _joined(parts: tuple) -> tuple[list[str], tuple[dict, dict]]:
-    changes: dict = {}
-    for _, more, _ in parts:
-        changes = merged(changes, more)
-    return [label for label, _, _ in parts], (changes, {k: v for _, _, words in parts for k, v in words.items()})
 
 
 def _nested(key: str, value) -> dict:
