@@ -111,6 +111,24 @@ class LIF(nn.Module):
         return str(self.neuron)
 
 
+class NormReLU(TDBatchNorm):
+    """Plain batch norm and ReLU, what an ANN has in the place of `NormLIF`; its output has a time axis of 1, too."""
+
+    def __init__(self, channels: int, **options):
+        super().__init__(channels, 1.0, **options)
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        currents = super().forward(x, steps)
+        return torch.relu(currents[None] if steps else currents)
+
+
+class ReLU(nn.Module):
+    """What an ANN has in the place of `LIF`."""
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        return torch.relu(x[None] if steps else x)
+
+
 class _Norm(torch.autograd.Function):
     """The normalised current alone."""
 

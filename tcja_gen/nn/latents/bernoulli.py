@@ -1,17 +1,7 @@
-"""Latent spikes z (T, N, L): a posterior to train with, a prior to sample from.
+"""FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022).
 
-A latent is a protocol of two methods, so that a new one is one class:
-
-    encode(h, draws) -> z                            h (T, N, L) the encoder's spikes
-    infer(h, draws, progress, y) -> z, divergence    the same, and a scalar
-    sample(draws, y) -> z
-
-y (N, K) names the class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, y). The posterior
-sees the image and needs no class, so reconstruction never asks for one.
-
-`BernoulliLatent` is FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022). Both nets see the
-latent of the previous step; each gives k bits for every latent channel at every step, and z is one of the k, drawn
-uniformly: a Bernoulli variable whose probability is the mean of its k bits.
+Both nets see the latent of the previous step; each gives k bits for every latent channel at every step, and z is one
+of the k, drawn uniformly: a Bernoulli variable whose probability is the mean of its k bits.
 
     posterior  q(z_t | x_<=t, z_<t)    input: encoder spikes and z_{t-1} side by side
     prior      p(z_t | z_<t)           input: z_{t-1}                          z_0 = 0
@@ -28,9 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .draws import Draws
-from .layers import Build, linear_block
-from .neurons import PRESETS, Neuron
+from ..draws import Draws
+from ..layers import Build, linear_block
+from ..neurons import PRESETS, Neuron
+from .protocol import Latent
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
 
@@ -120,7 +111,7 @@ def choose(bits: Tensor, j: Tensor) -> Tensor:
     return bits.gather(-1, j[..., None])[..., 0]
 
 
-class BernoulliLatent(nn.Module):
+class BernoulliLatent(Latent):
     """FSVAE's latent of `latent` channels with `k` bits each. See the module's text."""
 
     def __init__(
@@ -134,14 +125,14 @@ class BernoulliLatent(nn.Module):
         passes: str = "steps",
         classes: int = 0,
     ):
-        super().__init__()
-        if latent < 1 or k < 1:
-            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 of 1 is wanted")
+        super().__init__(latent, time_steps)
+        if k < 1:
+            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 bit is wanted")
         if divergence not in DIVERGENCES:
             raise ValueError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
         if passes not in ("steps", "prefixes"):
             raise ValueError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
-        self.latent, self.time_steps, self.k = latent, time_steps, k
+        self.k = k
         self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
         self.posterior = BitNet(2 * latent, latent, k, neuron)
         self.classes = classes  # that the prior is told; 0: none
