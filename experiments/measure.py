@@ -181,7 +181,7 @@ def asked(plan: Plan, experiment: Experiment) -> dict:
     changed = {key: value for key, value in settings.items() if key != "model" and value != default[key]}
     model, default = vars(settings["model"]), vars(configs.Model())
     changed["model"] = {key: value for key, value in model.items() if value != default[key]}
-    found = {"recipe": experiment.recipe, "settings": changed | experiment.after}
+    found = {"recipe": experiment.recipe, "settings": changed}
     return found | {"protocol": plan.asked(experiment), "sampling": experiment.sampling}
 
 

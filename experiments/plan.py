@@ -90,12 +90,14 @@ class Plan:
         raise ValueError(f"unknown experiment {name!r}; {hint}--list tells them all")
 
     def config(self, experiment: Experiment, seed: int) -> configs.Config:
-        """Settings of a run, apart from where things are. ValueError for one that is unknown."""
-        changes = merged(experiment.set, {"seed": seed})
+        """Settings of a run, apart from where things are: what it comes after is there by its name. ValueError for
+        one that is unknown."""
+        changes = merged(experiment.set, {**experiment.after, "seed": seed})
         if experiment.scale == "smoke":
             changes = merged(changes, SMOKE)
         try:
-            return configs.update(configs.load(self.folder / experiment.recipe), changes)
+            recipe = tomllib.loads((self.folder / experiment.recipe).read_text())
+            return configs.update(configs.Config(), merged(recipe, changes))
         except ValueError as error:
             raise ValueError(f"{experiment.name}: {error}") from None
 
