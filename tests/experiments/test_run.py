@@ -201,6 +201,14 @@ def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
     assert "| TCJA(2,1), 3, encoder |" in text and "none" not in text
 
 
+def test_one_experiment_that_fails_does_not_stop_the_others(copy):
+    nowhere = '[experiment.nowhere]\nabout = "no such data"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (copy / "book.toml").write_text(nowhere + 'set = { data = "mnist" }\n' + BOOK)
+    (copy / "results" / "tiny.json").unlink()
+    answer = run(copy, "nowhere", "tiny", "--data-root", copy / "empty")
+    assert answer.returncode == 2 and result(copy)["seeds"] == [0, 1]
+
+
 def test_smoke_runs_what_is_only_for_a_gpu_and_leaves_the_results_alone(book):
     (book / "book.toml").write_text(BOOK.replace("cpu = {}\ngpu", "gpu"))
     assert run(book, "tiny").returncode == 2
