@@ -12,8 +12,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from measure import slug
-from plan import Plan
+from .measure import slug
+from .plan import Plan
 
 MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FACTOR = {"reconstruction": 4, "accuracy": 100, "energy": 1e-3}  # from a recorded value to what a table tells

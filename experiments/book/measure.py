@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plan import Experiment, Plan
-
 from tcja_gen import config as configs
+
+from .plan import Experiment, Plan
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
 PLACES = ("seed", *configs.FREE_ON_RESUME)  # settings that are no part of what is asked
