@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tcja_gen.data import ImageSet, load_images
 from tcja_gen.evaluation import evaluate
-from tcja_gen.metrics import find_inception
+from tcja_gen.metrics import INCEPTION
 
 LOWER, HIGHER = ("fad", "fad-official", "fid", "kid"), ("is", "precision", "recall", "density", "coverage")
 
@@ -64,7 +64,7 @@ def main() -> None:
     asked.add_argument("--inception")
     asked = asked.parse_args()
     try:
-        inception = bool(find_inception(asked.inception))
+        inception = bool(INCEPTION.find(asked.inception))
     except FileNotFoundError:
         inception = False
     metrics = columns(inception)

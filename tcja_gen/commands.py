@@ -264,9 +264,10 @@ class Evaluate:
 
     Metrics of images: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE
     papers compute it); fid, kid, is, precision, recall, density, coverage, memorisation by Inception, whose weights
-    (--inception) are not part of this package; the same with -classifier behind, by a classifier of the data's own
-    classes. Of reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr,
-    ssim. Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
+    (--inception, --download) are not part of this package; the same with -classifier behind, by a classifier of the
+    data's own classes; is-fsvae, IS by torchvision's Inception as FSVAE's code has it, which is not standard. Of
+    reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr, ssim.
+    Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
     other, not with published ones. --metrics all computes whatever can be, and says what cannot. The table tells the
     spread (±) of scores that are means over parts, and the floor that tcja-gen reference has found. See the README.
 
@@ -277,6 +278,8 @@ class Evaluate:
       tcja-gen evaluate runs/00000-digits
       tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
       tcja-gen evaluate my_images/ --reference mnist --metrics all
+      tcja-gen evaluate my_images/ --reference mnist.npz --metrics fad,kid-classifier
+      tcja-gen evaluate runs/mnist --metrics fad-official --repeats 3
       tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
     """
 
@@ -285,13 +288,14 @@ class Evaluate:
     metrics: str = ""
     """Names with commas between them, or all; default: fad of what makes images, accuracy of what names classes."""
     reference: str = ""
-    """Data set to score against, or statistics (.npz); default: the data that the run was trained on."""
+    """Data set to score against, or an .npz of tcja-gen reference --out or of published mu and sigma; default: the
+    data that the run was trained on."""
     data: str = ""
-    """Data set, where --reference is a file of statistics."""
+    """Data set, where --reference is a file and its images are wanted."""
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch a named data set that is not there."""
+    """Fetch what is wanted and not there: a named data set, the weights of Inception."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     autoencoder: str = ""
@@ -300,6 +304,8 @@ class Evaluate:
     """Classifier for the scores called -classifier; default: trained on the training images."""
     inception: str = ""
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    torchvision: str = ""
+    """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
@@ -310,6 +316,8 @@ class Evaluate:
     """1 or 3, that a folder or zip of images is brought to; 0: its own."""
     n: Number = 0
     """Images to score; 0: 5120, of accuracy the whole split."""
+    repeats: int = 0
+    """Sets of n seeds, one after another, to score a run by: the table has the mean and ± the standard deviation."""
     seed: int = 0
     """First of the seeds; of accuracy with --n, draws the samples."""
     json: FlagCreatePairsOff[bool] = False
@@ -334,19 +342,21 @@ class Evaluate:
             raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
         data = self.data or ("" if statistics else self.reference)
         data = data or (_own_data(target) if folder else "")
-        if not data:
+        if not data and not statistics:
             raise ValueError(f"{self.target}: images are scored against something: --reference DATA is missing")
         names = [name.strip() for name in self.metrics.split(",") if name.strip()]
         record = evaluation.evaluate(
             target,
-            data,
+            data or None,
             names,
             n=self.n or None,
+            repeats=self.repeats or None,
             split=self.split,
             reference=statistics,
             autoencoder=self.autoencoder or None,
             classifier=self.classifier or None,
             inception=self.inception or None,
+            torchvision=self.torchvision or None,
             resize=self.resize or None,
             is_splits=self.is_splits or None,
             size=self.size or None,
@@ -390,9 +400,10 @@ class Evaluate:
     def _name(self, record: dict) -> str:
         """File for the record: what differs in these makes another file, not an overwritten one."""
         by = [Path(self.autoencoder).stem] if self.autoencoder else []
-        n = max(facts["n"] for facts in record["protocol"].values())
+        n = str(max(facts["n"] for facts in record["protocol"].values()))
+        n += f"x{self.repeats}" if self.repeats else ""
         names = ["all"] if self.metrics.strip() == "all" else record["scores"]
-        return "-".join([*names, self.split, str(n), *by]) + ".json"
+        return "-".join([*names, self.split, n, *by]) + ".json"
 
     def _target(self, device):
         """The model and the folder for its scores, or the path of images and None."""
@@ -452,11 +463,14 @@ class Reference:
     """Prepare what scores need for a data set: autoencoder, classifier, features and statistics, and every floor.
 
     All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of as many real
-    training images: no generator can be expected to be better. Inception takes part if its weights are there.
+    training images: no generator can be expected to be better. Inception takes part if its weights are there, or
+    --download. --out writes all that scores of images compare with, but for Inception's weights, as one file: evaluate
+    --reference FILE.npz then needs no data.
 
     examples:
       tcja-gen reference digits
       tcja-gen reference mnist --data-root data --size 32 --autoencoder mnist_64.pth
+      tcja-gen reference mnist --data-root data --size 32 --out mnist.npz
     """
 
     data: Data
@@ -464,7 +478,7 @@ class Reference:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch a named data set that is not there."""
+    """Fetch what is not there: a named data set, the weights of Inception (200 MB for the two of them)."""
     size: int = 0
     """Pixels a side; 0: the data's own."""
     channels: int = 0
@@ -479,8 +493,12 @@ class Reference:
     """Classifier for the scores called -classifier; default: trained on the training images."""
     inception: str = ""
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    torchvision: str = ""
+    """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    out: str = ""
+    """File (.npz) for all of it."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
@@ -499,7 +517,9 @@ class Reference:
             autoencoder=self.autoencoder or None,
             classifier=self.classifier or None,
             inception=self.inception or None,
+            torchvision=self.torchvision or None,
             resize=self.resize or None,
+            out=self.out or None,
             device=place.device,
             progress=place.first,
         )

@@ -41,9 +41,14 @@ def start(device: str = "auto") -> Process:
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    return here(chosen)
+
+
+def here(device: torch.device) -> Process:
+    """Place of this process in the group that it has joined, if any."""
     if dist.is_initialized():
-        return Process(dist.get_rank(), dist.get_world_size(), chosen)
-    return Process(0, 1, chosen)
+        return Process(dist.get_rank(), dist.get_world_size(), device)
+    return Process(0, 1, device)
 
 
 @contextmanager
@@ -51,9 +56,20 @@ def first_ahead(process: Process):
     """The body runs on the first process, then on the others: for downloads and caches that are there afterwards."""
     if process.world > 1 and not process.first:
         dist.barrier()
-    yield
-    if process.world > 1 and process.first:
-        dist.barrier()
+    try:
+        yield
+    finally:
+        if process.world > 1 and process.first:
+            dist.barrier()
+
+
+def everywhere(fact: bool) -> bool:
+    """Whether it is so in every process; all must ask."""
+    if not dist.is_initialized():
+        return fact
+    count = torch.tensor(int(fact), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(count)
+    return int(count) == dist.get_world_size()
 
 
 def keep_memory() -> None:

@@ -52,3 +52,16 @@ def inception_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("inception") / "random.pth"
     torch.save(network.state_dict(), file)
     return file
+
+
+@pytest.fixture(scope="session")
+def torchvision_file(tmp_path_factory):
+    """Weights of the layout of torchvision's Inception v3, of random numbers."""
+    from torchvision.models import inception_v3
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = inception_v3(init_weights=False)
+    file = tmp_path_factory.mktemp("torchvision") / "random.pth"
+    torch.save(network.state_dict(), file)
+    return file

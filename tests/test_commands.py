@@ -284,6 +284,36 @@ def test_images_are_scored_by_all_that_is_there_and_inception_by_name_is_asked_f
     assert "fad takes no resize" in mistake(*ask, "--metrics", "fad", "--resize", "tf1")
 
 
+def test_a_reference_file_scores_images_where_the_data_are_not(folder, mistake, tmp_path, capsys):
+    file = tmp_path / "digits.npz"
+    assert main(["reference", "digits", "--n", "40", "--device", "cpu", "--out", str(file)]) == 0
+    capsys.readouterr()
+    ask = ["evaluate", str(folder), "--reference", str(file), "--device", "cpu", "--n", "12"]
+    assert main([*ask, "--metrics", "fad,kid-classifier", "--data-root", str(tmp_path / "nowhere")]) == 0
+    assert "kid-classifier" in capsys.readouterr().out
+    assert "digits.npz has nothing of the inception" in mistake(*ask, "--metrics", "fid")
+    assert "digits.npz: of the test split; train was asked for" in mistake(*ask, "--split", "train")
+    assert "digits.json: a reference is an .npz" in mistake("reference", "digits", "--out", "digits.json")
+
+
+def test_sets_of_seeds_have_a_spread(mistake, run, folder, capsys):
+    ask = ["--metrics", "fad", "--n", "64", "--device", "cpu", "--repeats", "2"]
+    assert main(["evaluate", str(run), *ask]) == 0
+    told = capsys.readouterr()
+    assert "±" in told.out and "fad-test-64x2.json" in told.err
+    assert "images are one set" in mistake("evaluate", folder, "--reference", "digits", *ask)
+
+
+def test_weights_that_cannot_be_fetched_are_one_line(folder, mistake, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
+    ask = ["evaluate", folder, "--reference", "digits", "--device", "cpu", "--n", "12", "--download", "--metrics"]
+    for metric, place in (("fid", "https://github.com/toshas"), ("is-fsvae", "https://download.pytorch.org")):
+        line = mistake(*ask, metric, *(["--n", "256"] if metric == "is-fsvae" else []))
+        assert place in line and "failed (" in line and str(tmp_path / "torch") in line
+
+
 def test_the_demo_ends_with_pictures_and_scores(tmp_path):
     done = tcja("demo", "--steps", "5", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr

@@ -11,15 +11,17 @@ from . import classification, scores
 
 def evaluate(
     model_or_images,
-    data: str | Path,
+    data: str | Path | None,
     metrics: Sequence[str] = (),
     *,
     n: int | None = None,
+    repeats: int | None = None,
     split: str = "test",
     reference: str | Path | None = None,
     autoencoder: str | Path | None = None,
     classifier: str | Path | None = None,
     inception: str | Path | None = None,
+    torchvision: str | Path | None = None,
     resize: str | None = None,
     is_splits: int | None = None,
     size: int | None = None,
@@ -33,6 +35,8 @@ def evaluate(
 ) -> dict:
     """Score a model or images against `data`; a JSON-ready record of scores, protocols, source and notes.
 
+    data: a set, or None where `reference` is a file that has all that the metrics want
+
     model_or_images: a classifier; a generator, with `sample` and `reconstruct`; images `(N, C, H, W)`, uint8 or float
         in [0, 1]; or the path of a folder or zip of images
     metrics: some of `scores.METRICS` for images and what makes them, of `classification.METRICS` for what names
@@ -44,13 +48,15 @@ def evaluate(
 
     For images alone, and refused where none are scored:
 
-    reference: an .npz of mu and sigma; None takes those of the split, computed once and cached
-    autoencoder, classifier: a file, FSVAE's or ours; None takes one trained on the training split, once and cached
-    inception: a file of weights; None looks where `metrics.find_inception` does
+    repeats: sets of n seeds one after another, by each of which a model is scored: mean and standard deviation
+    reference: an .npz that `reference` wrote, or of mu and sigma; None: of the split, computed once and cached
+    autoencoder, classifier: a file, FSVAE's or ours; None takes that in the reference, or trains one, once and cached
+    inception, torchvision: a file of weights; None looks where `metrics.Published.find` does
     resize: to Inception's size, clean (None), tf1 or torch, as `metrics.inception` explains
     is_splits: parts whose mean IS is; None: 10
     size, channels: of the data's images; None takes those of the model or of the images
 
+    download: fetch a named data set, and the weights of Inception, that are wanted and not there
     batch, progress: images made by a call of the model; bars on stderr. Neither changes a score
     device: where an autoencoder is trained; a model stays where it is, and scores are computed on the CPU
 
@@ -64,7 +70,8 @@ def evaluate(
     _check(metrics, takes, model_or_images)
     wanted = {room: [metric for metric in metrics if metric in room.METRICS] for room in takes}
     of_images = dict(reference=reference, autoencoder=autoencoder, classifier=classifier, inception=inception)
-    of_images |= dict(resize=resize, is_splits=is_splits, size=size, channels=channels)
+    of_images |= dict(torchvision=torchvision, resize=resize, is_splits=is_splits, size=size, channels=channels)
+    of_images |= dict(repeats=repeats)
     if n is not None and n < 1:
         raise ValueError(f"n is {n}; at least one sample is to be scored")
     if not wanted[scores]:

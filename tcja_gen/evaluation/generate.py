@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ..metrics import Extractor
+
 IMAGES, RECORDINGS = 64, 16  # that are classified together, whatever the number of processes
 
 
@@ -48,19 +50,41 @@ def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress
 def classify(model, samples: Tensor, chosen: Tensor | None = None, progress: bool = False) -> Tensor:
     """Outputs at every step, float `(n, T, K)` on the CPU, of samples (all, or the `chosen` indices).
 
-    samples: images uint8 `(N, C, H, W)`, or event counts `(N, T, 2, H, W)`. They are dealt out by whole chunks, so
-    that rounding, too, is the same for any number of processes.
+    samples: images uint8 `(N, C, H, W)`, or event counts `(N, T, 2, H, W)`.
     """
     size = RECORDINGS if samples.dim() == 5 else IMAGES
-    chunks = (torch.arange(len(samples)) if chosen is None else chosen).split(size)
-    n = sum(map(len, chunks))
+    chosen = torch.arange(len(samples)) if chosen is None else chosen
 
-    def make(numbers: Tensor) -> Tensor:
-        found = samples[chunks[int(numbers[0])]].float()
-        outputs = model.classify(found / 255 if found.dim() == 4 else found).cpu()
-        return torch.nn.functional.pad(outputs, (0, 0, 0, 0, 0, size - len(outputs)))[None]  # as many for each
+    def make(i: Tensor) -> Tensor:
+        found = samples[chosen[i]].float()
+        return model.classify(found / 255 if found.dim() == 4 else found).cpu()
 
-    return _dealt(make, len(chunks), 1, "classifying" if progress else None).flatten(0, 1)[:n]
+    return _by_chunks(make, len(chosen), size, "classifying" if progress else None)
+
+
+class Dealt:
+    """An extractor whose batches are dealt out to all processes; each gets all features, the same as one alone."""
+
+    def __init__(self, extractor: Extractor, progress: bool = False):
+        self._extractor, self._progress = extractor, progress
+
+    def __getattr__(self, name: str):
+        return getattr(self._extractor, name)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        title = f"features by {self.name}" if self._progress else None
+        return _by_chunks(lambda i: self._extractor(images[i]), len(images), self.batch, title)
+
+
+def _by_chunks(make: Callable[[Tensor], Tensor], n: int, size: int, title: str | None) -> Tensor:
+    """`make(indices)` of 0 .. n - 1, dealt out by whole chunks: so rounding, too, is the same for any processes."""
+    chunks = torch.arange(n).split(size)
+
+    def whole(numbers: Tensor) -> Tensor:
+        found = make(chunks[int(numbers[0])])  # (size, ...), of the last chunk fewer
+        return torch.nn.functional.pad(found, (0, 0) * (found.dim() - 1) + (0, size - len(found)))[None]
+
+    return _dealt(whole, len(chunks), 1, title).flatten(0, 1)[:n]
 
 
 def _dealt(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:

@@ -2,8 +2,9 @@
 
 A record is `{"scores": {metric: value}, "protocol": {metric: {field: ...}}, "source": {}, "notes": []}`; a value is a
 number, or a list of them, one a time step. "spread" has, by metric, the standard deviation over the parts that a score
-is a mean of (the subsets of KID, the splits of IS), "floor" what real images score, where `reference` has told it. A
-field that does not apply (the weights of a folder of images) is None and is not compared.
+is a mean of (the subsets of KID, the splits of IS; or sets of seeds, whose scores are in "repeats"), "floor" what real
+images score, where `reference` has told it. A field that does not apply (the weights of a folder of images) is None and
+is not compared.
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from ..cache import replacing
 
-MAY_DIFFER = {"step", "seeds", "time_steps", "command"}  # what is compared, not how it is measured
+MAY_DIFFER = {"step", "seeds", "repeats", "time_steps", "command"}  # what is compared, not how it is measured
 
 
 def circumstances() -> dict:
@@ -56,7 +57,7 @@ def compare(records: Mapping[str, dict]) -> list[dict]:
 
     A score that is a list gives a row for each of its numbers, called "name 1" and so on.
     ValueError that names the fields, and their values, in which two protocols of one metric differ; only the
-    step, the seeds, T and the command may.
+    step, the seeds and the number of sets of them, T and the command may.
     """
     metrics = list(dict.fromkeys(metric for record in records.values() for metric in record["scores"]))
     for metric in metrics:

@@ -6,6 +6,7 @@
     fid, kid, is, precision, recall,                 on Inception's features of generated images
     density, coverage, memorisation
     fid-classifier, kid-classifier, ...              the same on those of a classifier of the data's own classes
+    is-fsvae                                         IS as FSVAE's code has it, which is not the standard one
 
 FAD's two modes are explained in `metrics.extractors`, the measures in `metrics.measures`. One set of images feeds every
 metric, one pass every metric of a network. Scores by a network of our own compare only with scores by the same one;
@@ -16,18 +17,19 @@ computes the same record, so none waits while another one works.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean, stdev
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from ..data import ImageSet, load_images
-from ..metrics import psnr, ssim, ssim_window
+from ..metrics import Part, ReferenceFile, identity, psnr, ssim, ssim_window, write_reference
 from .generate import quantise, reconstruct, sample
 from .protocol import circumstances
-from .yardsticks import FEATURE_METRICS, MEASURES, NETWORKS, SPLITS, Found, Options, Scale, Yardsticks
+from .yardsticks import FAD, FEATURE_METRICS, MEASURES, SPLITS, WEIGHTS, Found, Options, Scale, Yardsticks
 
 PIXEL_METRICS = ("reconstruction", "psnr", "ssim")
 METRICS = (*[name for name in FEATURE_METRICS if name.startswith("fad")], *PIXEL_METRICS)
@@ -37,16 +39,18 @@ NUMBER = 5120  # images scored, unless another number is asked for
 
 def score(
     model_or_images,
-    data: str | Path,
+    data: str | Path | None,
     metrics: Sequence[str] = ("fad",),
     *,
     optional: bool = False,
     n: int = NUMBER,
+    repeats: int | None = None,
     split: str = "test",
     reference: str | Path | None = None,
     autoencoder: str | Path | None = None,
     classifier: str | Path | None = None,
     inception: str | Path | None = None,
+    torchvision: str | Path | None = None,
     resize: str | None = None,
     is_splits: int | None = None,
     size: int | None = None,
@@ -62,31 +66,34 @@ def score(
 
     optional: leave out, with a note, the metrics whose weights, labels or number of images are not there
     """
-    options, notes = Options(autoencoder, classifier, inception, resize, is_splits), []
+    options, notes = Options(autoencoder, classifier, inception, torchvision, resize, is_splits), []
     model = model_or_images if hasattr(model_or_images, "sample") else None
+    _check_repeats(repeats, model)
     if not optional:
-        _check(metrics, model, n, options, reference)
+        _check(metrics, model, n, options)
     progress = progress and not (dist.is_initialized() and dist.get_rank())
     subject = Subject.of(model_or_images, n, seed, size, channels, batch, progress, notes)
     where = dict(size=size or subject.size, channels=channels or subject.channels, root=root, download=download)
-    yardsticks = Yardsticks(data, split, where, options, device, progress)
+    file = None if reference is None else _reference_file(reference, split, where)
+    yardsticks = Yardsticks(data, split, where, options, device, progress, file)
     if optional:
-        metrics = _possible(metrics, model, min(subject.n, len(yardsticks.real)), options, notes)
-        _check(metrics, model, n, options, reference)
-    scales = _scales(yardsticks, metrics, reference, optional, notes)  # before the images: a mistake shows at once
+        most = min(subject.n, yardsticks.n)
+        metrics = _possible(_offered(metrics, yardsticks, notes), model, most, options, notes)
+        _check(metrics, model, n, options)
+    scales = _scales(yardsticks, metrics, optional, notes)  # before the images: a mistake shows at once
     metrics = [metric for metric in metrics if metric in PIXEL_METRICS or FEATURE_METRICS[metric][0] in scales]
-    found = _measured(subject, yardsticks, scales, metrics, notes)
-    of_images = reference is None or any(_rebuilt(metric) for metric in metrics)
-    about = dict(data=yardsticks.real.name if of_images else str(data), split=split)
-    about |= dict(size=where["size"], channels=where["channels"]) | circumstances()
+    sets = [replace(subject, seed=seed + i * n) for i in range(repeats or 1)]
+    found = _joint([_measured(one, yardsticks, scales, metrics, notes) for one in sets])
+    about = _about(yardsticks, metrics) | {"repeats": len(sets) if model else None} | circumstances()
     protocol = {}
     for metric in metrics:
-        made = min(subject.n, len(yardsticks.real)) if _rebuilt(metric) else subject.n
-        protocol[metric] = subject.facts(made) | found[metric].facts | about
+        made = min(n, len(yardsticks.real)) if _rebuilt(metric) else subject.n
+        protocol[metric] = subject.facts(made, len(sets)) | found[metric].facts | about
     return dict(
         scores={metric: found[metric].value for metric in metrics},
         floor=_floors(scales, found),
         spread={metric: found[metric].spread for metric in metrics if found[metric].spread is not None},
+        repeats={metric: found[metric].sets for metric in metrics if found[metric].sets},
         protocol=protocol,
         source=subject.source,
         notes=list(dict.fromkeys(notes)),
@@ -105,7 +112,9 @@ def reference(
     autoencoder: str | Path | None = None,
     classifier: str | Path | None = None,
     inception: str | Path | None = None,
+    torchvision: str | Path | None = None,
     resize: str | None = None,
+    out: str | Path | None = None,
     device: str | torch.device = "cpu",
     progress: bool = False,
 ) -> dict:
@@ -114,9 +123,14 @@ def reference(
     The floor is the score of n real training images, drawn at random, against the reference: what a perfect
     generator would score at this n, since two finite samples never agree. (Of memorisation it is 1: real images that
     were not trained on.) What cannot be built, Inception without its weights or a classifier without classes, is noted.
+
+    out: an .npz for all of it but Inception's weights; `evaluate(..., reference=out)` then scores without the data
     """
+    if out is not None and Path(out).suffix != ".npz":
+        raise ValueError(f"{out}: a reference is an .npz; give it that ending")
     where = dict(size=size, channels=channels, root=root, download=download)
-    yardsticks = Yardsticks(data, split, where, Options(autoencoder, classifier, inception, resize), device, progress)
+    options = Options(autoencoder, classifier, inception, torchvision, resize)
+    yardsticks = Yardsticks(data, split, where, options, device, progress)
     real, train = yardsticks.real, yardsticks.train
     notes: list[str] = []
     images = _given(train.images, n, 0, None, None, notes)
@@ -124,24 +138,46 @@ def reference(
     record = dict(data=real.name, split=split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= dict(autoencoder=str(file), autoencoder_hash=network.hash, statistics={}, floor={})
     built = [name for name in FEATURE_METRICS if not _rebuilt(name) and not name.startswith("memorisation")]
-    scales = _scales(yardsticks, built, None, True, notes)
+    scales = _scales(yardsticks, built, True, notes)
     if "classifier" in scales:
         network, file = yardsticks.classifier
         record |= dict(classifier=str(file), classifier_hash=network.hash)
-    possible = _possible(built, None, min(len(images), len(real)), yardsticks.options, notes)
+    possible = _possible(built, None, min(len(images), len(real)), options, notes)
+    floors: dict[str, float] = {}
     for network, scale in scales.items():
         names = {FEATURE_METRICS[name][1]: name for name in built if FEATURE_METRICS[name][0] == network}
-        record["statistics"][names["fid"]] = str(scale.statistics_file[1])
+        if "fid" in names:
+            record["statistics"][names["fid"]] = str(scale.statistics_file[1])
         wanted = {measure: name for measure, name in names.items() if name in possible}
-        record["floor"] |= _floor(scale, images, wanted, notes)
+        record["floor"] |= _floor(scale, images, wanted, floors, notes)
+    if out is not None:
+        _write(out, yardsticks, scales, floors)
+        record["file"] = str(out)
     return record | dict(notes=list(dict.fromkeys(notes)))
 
 
-def _floor(scale: Scale, images: Tensor, names: dict[str, str], notes: list[str]) -> dict[str, dict]:
-    """Score, n and spread of real training images by the names of the metrics; kept for the scores to come."""
+def _write(out: str | Path, yardsticks: Yardsticks, scales: dict[str, Scale], floors: dict[str, float]) -> None:
+    """All that the scales compare with as one file, with the weights of our own networks; by the first process."""
+    if dist.is_initialized() and dist.get_rank():
+        return
+    real, parts, weights = yardsticks.real, {}, {}
+    for network, scale in scales.items():
+        if network != "torchvision":  # IS compares with nothing
+            features = None if network in FAD.values() else scale.features
+            parts[network] = Part(identity(scale.extractor), scale.statistics, features)
+        if network in ("autoencoder", "classifier"):
+            weights[network] = getattr(yardsticks, network)[0].state_dict()
+    facts = dict(data=real.name, split=real.split, n=len(real), fingerprint=real.fingerprint, floors=floors)
+    facts |= dict(size=real.images.shape[-1], channels=real.images.shape[1])
+    write_reference(out, facts, parts, weights)
+
+
+def _floor(scale: Scale, images: Tensor, names: dict[str, str], floors: dict, notes: list[str]) -> dict[str, dict]:
+    """Score, n and spread of real training images by the names of the metrics; kept in the cache, and in `floors`."""
     floor = {}
     for measure, found in (scale.measure(images, list(names), notes) if names else {}).items():
         scale.keep_floor(measure, found)
+        floors[scale.floor_file(measure, found).stem] = found.value
         spread = {} if found.spread is None else {"spread": found.spread}
         floor[names[measure]] = dict(score=found.value, n=found.facts["n"]) | spread
     return floor
@@ -159,7 +195,7 @@ def _fewest(metric: str, options: Options) -> int:
     network, measure = FEATURE_METRICS.get(metric, ("", "fid"))
     if measure == "is":
         return 2 * (options.is_splits or SPLITS)
-    return 256 if network.endswith("official") else FEWEST[measure]
+    return 256 if network.endswith("official") or measure == "is-fsvae" else FEWEST[measure]
 
 
 def _possible(metrics: Sequence[str], model, n: int, options: Options, notes: list[str]) -> list[str]:
@@ -170,8 +206,26 @@ def _possible(metrics: Sequence[str], model, n: int, options: Options, notes: li
     return [metric for metric in kept if metric not in short]
 
 
-def _check(metrics: Sequence[str], model, n: int, options: Options, reference) -> None:
-    """ValueError for metrics, options and a reference that do not go together."""
+def _offered(metrics: Sequence[str], yardsticks: Yardsticks, notes: list[str]) -> list[str]:
+    """The metrics that the reference has everything for; a note names what the others lack."""
+    kept = []
+    for metric in metrics:
+        network, measure = FEATURE_METRICS.get(metric, ("", "is"))
+        try:
+            lack = yardsticks.lacks(network, measure)
+            if _rebuilt(metric) and yardsticks.file:
+                yardsticks.real  # noqa: B018
+        except (ValueError, FileNotFoundError) as error:
+            lack = str(error)
+        if lack:
+            notes.append(f"{metric} is left out: {lack}")
+        else:
+            kept.append(metric)
+    return kept
+
+
+def _check(metrics: Sequence[str], model, n: int, options: Options) -> None:
+    """ValueError for metrics and options that do not go together."""
     if model is None and (rebuilt := [metric for metric in metrics if _rebuilt(metric)]):
         raise ValueError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
     if options.is_splits is not None and options.is_splits < 1:
@@ -181,9 +235,39 @@ def _check(metrics: Sequence[str], model, n: int, options: Options, reference) -
         raise ValueError(f"n is {n}; {', '.join(short)} needs at least {max(fewest.values())} images")
     if unused := options.unused(metrics):
         raise ValueError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
-    needs = [metric for metric in metrics if FEATURE_METRICS.get(metric, ("", "is"))[1] not in ("fid", "is")]
-    if reference is not None and needs:
-        raise ValueError(f"{', '.join(needs)}: compares with images, and {reference} has statistics; leave one out")
+
+
+def _check_repeats(repeats: int | None, model) -> None:
+    if repeats is None:
+        return
+    if model is None:
+        raise ValueError(f"repeats {repeats}: images are one set; only a model makes others by other seeds")
+    if repeats < 2:
+        raise ValueError(f"repeats is {repeats}; a spread over sets of seeds wants at least 2")
+
+
+def _reference_file(file: str | Path, split: str, where: dict) -> ReferenceFile:
+    """A reference that goes with the images to score and with the split that was asked for."""
+    read = ReferenceFile(file)
+    if not read.published:
+        made, wanted = ((x["size"], x["channels"]) for x in (read.facts, where))
+        if made != wanted:
+            told = f"made of images {made[0]} pixels a side with {made[1]} channels, those to score have"
+            raise ValueError(f"{file}: {told} {wanted[0]} and {wanted[1]}; tcja-gen reference --size --channels")
+        if read.facts["split"] != split:
+            raise ValueError(f"{file}: of the {read.facts['split']} split; {split} was asked for")
+    return read
+
+
+def _about(yardsticks: Yardsticks, metrics: Sequence[str]) -> dict:
+    """Fields of the protocol that tell what the images were compared with."""
+    shape = {name: yardsticks.where[name] for name in ("size", "channels")}
+    file = yardsticks.file
+    if file and not file.published:
+        return dict(data=file.facts["data"], split=yardsticks.split) | shape
+    of_images = file is None or any(_rebuilt(metric) for metric in metrics)
+    name = yardsticks.real.name if of_images else str(yardsticks.data or file)
+    return dict(data=name, split=yardsticks.split) | shape
 
 
 @dataclass
@@ -227,12 +311,12 @@ class Subject:
         """Float `(n, C, H, W)` in [0, 1] of the first n images of a set."""
         return reconstruct(self.model, real.images[: self.n], self.seed, self.batch, self.progress)
 
-    def facts(self, made: int) -> dict:
-        """Fields of the protocol that tell how so many images were made."""
+    def facts(self, made: int, sets: int) -> dict:
+        """Fields of the protocol that tell how so many images were made, in so many sets."""
         facts = {} if self.model is None else self.model.provenance | {"time_steps": self.model.time_steps}
         facts = {name: facts.get(name) for name in ("time_steps", "weights", "step")}
         facts["classes"] = "seed mod classes" if getattr(self.model, "classes", 0) else None
-        facts["seeds"] = [self.seed, self.seed + made - 1] if self.model else None
+        facts["seeds"] = [self.seed, self.seed + (sets - 1) * self.n + made - 1] if self.model else None
         return {"quantised": self.rounded} | facts
 
 
@@ -248,32 +332,33 @@ def _given(images, n: int, seed: int, size: int | None, channels: int | None, no
     return images[order.sort().values]
 
 
-def _scales(
-    yardsticks: Yardsticks, metrics: Sequence[str], reference, optional: bool, notes: list[str]
-) -> dict[str, Scale]:
+def _scales(yardsticks: Yardsticks, metrics: Sequence[str], optional: bool, notes: list[str]) -> dict[str, Scale]:
     """The scale of every network that the metrics want, ready to measure.
 
     optional: a network whose weights or labels are not there is left out with a note, unless its file was named.
     """
-    scales, options = {}, yardsticks.options
+    scales = {}
     for network in dict.fromkeys(FEATURE_METRICS[metric][0] for metric in metrics if metric in FEATURE_METRICS):
-        measures = [
-            FEATURE_METRICS[metric][1] for metric in metrics if FEATURE_METRICS.get(metric, "")[:1] == (network,)
-        ]
+        names = [metric for metric in metrics if FEATURE_METRICS.get(metric, "")[:1] == (network,)]
+        measures = [FEATURE_METRICS[metric][1] for metric in names]
         try:
-            if reference is None or measures == ["is"]:
-                scale = yardsticks.scale(network)
-            else:
-                scale = yardsticks.scale_of(network, reference, notes)
+            scale = yardsticks.scale(network, measures, notes)
         except (ValueError, FileNotFoundError) as error:
-            if not optional or network not in NETWORKS or getattr(options, network) is not None:
+            if not optional or network not in WEIGHTS or getattr(yardsticks.options, network) is not None:
                 raise
-            left = [metric for metric in metrics if FEATURE_METRICS.get(metric, "")[:1] == (network,)]
-            notes.append(f"{', '.join(left)} left out: {error}")
+            notes.append(f"{', '.join(names)} left out: {error}")
             continue
         scale.prepare(measures)
         scales[network] = scale
     return scales
+
+
+def _joint(sets: list[dict[str, Found]]) -> dict[str, Found]:
+    """One of each metric: of the only set, or the mean over several, its standard deviation (n - 1), and theirs."""
+    if len(sets) == 1:
+        return sets[0]
+    values = {metric: [found[metric].value for found in sets] for metric in sets[0]}
+    return {m: Found(mean(x), stdev(x), sets[0][m].facts, x) for m, x in values.items()}
 
 
 def _measured(

@@ -6,13 +6,14 @@ A metric is a measure of the features of one network:
     autoencoder  FSVAE's, or trained on the data, in two modes               fad, fad-official
     inception    Inception-2015 (`metrics.inception`)                        fid, kid, is, precision, ...
     classifier   trained on the data's labels (`metrics.classifier`)         fid-classifier, kid-classifier, ...
+    torchvision  torchvision's Inception v3 (`metrics.inception`)            is-fsvae
 
-One pass over the images feeds all measures of a network. A reference's statistics are kept where FID alone wants them,
-its features where another measure does.
+One pass over the images feeds all measures of a network, dealt out to all processes. A reference is a split's images,
+whose statistics are kept where FID alone wants them and whose features where another measure does; or a file of these.
 """
 
-import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,18 +25,23 @@ from torch import Tensor
 from ..cache import cache_file, replacing
 from ..data import ImageSet, load_images
 from ..metrics import (
+    INCEPTION,
+    TORCHVISION,
     AutoencoderFeatures,
     ClassifierFeatures,
     Extractor,
     InceptionFeatures,
+    Published,
+    ReferenceFile,
     Spread,
     Statistics,
+    TorchvisionFeatures,
     cached_autoencoder,
     cached_classifier,
     cached_features,
     cached_statistics,
     density_coverage,
-    find_inception,
+    identity,
     inception_score,
     kid,
     load_autoencoder,
@@ -44,15 +50,20 @@ from ..metrics import (
     official_order,
     precision_recall,
 )
+from ..process import first_ahead, here
+from .generate import Dealt
 
 MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
 SPLITS = 10  # of IS
+FSVAE_SPLIT, FSVAE_SPLITS = 256, 10  # images a split of FSVAE's IS, and how many at most
 FAD = {"fad": "autoencoder", "fad-official": "autoencoder-official"}
 FAD |= {f"{name}-reconstruction": network for name, network in FAD.items()}
 NETWORKS = {"inception": "", "classifier": "-classifier"}  # and how their metrics' names end
+WEIGHTS = (*NETWORKS, "torchvision")  # that may not be to be had
 FEATURE_METRICS = {name: (network, "fid") for name, network in FAD.items()} | {
     measure + ending: (network, measure) for network, ending in NETWORKS.items() for measure in MEASURES
 }  # name: (network, measure)
+FEATURE_METRICS["is-fsvae"] = ("torchvision", "is-fsvae")
 
 
 @dataclass(frozen=True)
@@ -62,69 +73,126 @@ class Options:
     autoencoder: str | Path | None = None  # file of weights
     classifier: str | Path | None = None
     inception: str | Path | None = None
+    torchvision: str | Path | None = None
     resize: str | None = None  # clean, tf1 or torch
     is_splits: int | None = None
 
     def unused(self, metrics: Sequence[str]) -> list[str]:
         """Names of the options that none of these metrics looks at."""
         pairs = [FEATURE_METRICS[metric] for metric in metrics if metric in FEATURE_METRICS]
-        networks, measures = {network.split("-")[0] for network, _ in pairs}, {measure for _, measure in pairs}
-        used = {"autoencoder": "autoencoder" in networks, "classifier": "classifier" in networks}
-        used |= {"inception": "inception" in networks, "resize": "inception" in networks, "is_splits": "is" in measures}
+        networks, measures = {_own(network) for network, _ in pairs}, {measure for _, measure in pairs}
+        used = {name: name in networks for name in ("autoencoder", "classifier", "inception", "torchvision")}
+        used |= {"resize": "inception" in networks, "is_splits": "is" in measures}
         return [name for name, taken in used.items() if getattr(self, name) is not None and not taken]
 
 
-class Yardsticks:
-    """The networks and references of one data set and split; each is loaded or trained when it is first asked for."""
+def _own(network: str) -> str:
+    """What has the weights of a network: its name without the mode."""
+    return network.split("-")[0]
 
-    def __init__(self, data: str | Path, split: str, where: dict, options: Options, device="cpu", progress=False):
+
+class Yardsticks:
+    """The networks and references of one data set and split; each is loaded or trained when it is first asked for.
+
+    file: a reference that takes the place of the split's images; then the data may be None.
+    """
+
+    def __init__(
+        self,
+        data: str | Path | None,
+        split: str,
+        where: dict,
+        options: Options,
+        device="cpu",
+        progress=False,
+        file: ReferenceFile | None = None,
+    ):
         self.data, self.split, self.where, self.options = data, split, where, options
-        self.device, self.progress = device, progress
+        self.device, self.progress, self.file = device, progress, file
 
     @cached_property
     def real(self) -> ImageSet:
-        return load_images(self.data, self.split, **self.where)
+        return self._images(self.split)
 
     @cached_property
     def train(self) -> ImageSet:
-        return load_images(self.data, "train", **self.where)
+        return self._images("train")
 
-    def scale(self, network: str) -> "Scale":
-        """The scale against the split's own images."""
-        return Scale(self.extractor(network), self.real.fingerprint, self, splits=self.options.is_splits or SPLITS)
+    @property
+    def n(self) -> float:
+        """Images of the reference, as far as it says."""
+        return len(self.real) if self.file is None else self.file.facts.get("n", math.inf)
 
-    def scale_of(self, network: str, file: str | Path, notes: list[str]) -> "Scale":
-        """The scale of a statistics file. One that says how it was made must agree with the extractor."""
-        statistics, own = Statistics.load(file), network.split("-")[0]
-        if "extractor" not in statistics.metadata and own != "inception" and getattr(self.options, own) is None:
-            raise ValueError(f"{file}: does not say which {own} made it; give that {own}'s file too")
+    def _images(self, split: str) -> ImageSet:
+        if not self.data:
+            held = f"{self.file}: has no images of the {split} split" if self.file else "nothing to compare with"
+            raise ValueError(f"{held}; name the data set, too")
+        return load_images(self.data, split, **self.where)
+
+    def scale(self, network: str, measures: Sequence[str], notes: list[str]) -> "Scale":
+        """The scale of a network, whose reference is the split's own images, or the file if it fits the network."""
+        splits = self.options.is_splits or SPLITS
+        if self.file is None:
+            return Scale(self.extractor(network), self, splits)
+        if reasons := list(filter(None, (self.lacks(network, measure) for measure in measures))):
+            raise ValueError(reasons[0])
         extractor = self.extractor(network)
-        identity = statistics.metadata.get("fingerprint") or _digest(statistics)
-        _check_made(file, statistics, extractor, notes)
-        return Scale(extractor, identity, None, statistics, splits=self.options.is_splits or SPLITS)
+        if not ALONE.issuperset(measures):
+            _check_made(self.file, network, extractor, notes)
+        return FileScale(extractor, self, splits, network)
+
+    def lacks(self, network: str, measure: str) -> str | None:
+        """What the reference lacks for a measure of a network, in a line; None if nothing."""
+        file, own = self.file, _own(network)
+        if file is None or measure in ALONE:
+            return None
+        if measure == "memorisation":
+            return f"{file} has no training images, which {measure} compares with"
+        if not file.holds(network):
+            return f"{file} has nothing of the {network}"
+        if measure in NEED_FEATURES and not file.holds(network, "features"):
+            return f"{file} has no features of the {network}, which {measure} compares with"
+        if file.extractor(network) is None and own != "inception" and getattr(self.options, own) is None:
+            return f"{file} does not say which {own} made it; give that {own}'s file too"
+        return None
 
     def extractor(self, network: str) -> Extractor:
         """ValueError or FileNotFoundError, one line, if its weights are not to be had."""
+        return Dealt(self._extractor(network), self.progress)
+
+    def _extractor(self, network: str) -> Extractor:
         if network == "inception":
-            file, resize = find_inception(self.options.inception), self.options.resize or "clean"
-            return InceptionFeatures(file, resize, self.device, self.progress)
+            file = self._found(INCEPTION, self.options.inception)
+            return InceptionFeatures(file, self.options.resize or "clean", self.device)
+        if network == "torchvision":
+            return TorchvisionFeatures(self._found(TORCHVISION, self.options.torchvision), self.device)
         if network == "classifier":
             return ClassifierFeatures(self.classifier[0])
         return AutoencoderFeatures(self.autoencoder[0], "official" if network.endswith("official") else "eval")
 
+    def _found(self, weights: Published, given: str | Path | None) -> Path:
+        """The file of weights; the first process fetches it for all."""
+        with first_ahead(here(self.device)):
+            return weights.find(given, self.where["download"])
+
+    def _weights(self, network: str) -> str | Path | None:
+        """File with the weights of a network of our own: named, or the reference."""
+        named = getattr(self.options, network)
+        return named or (self.file.file if self.file and self.file.holds(network, "weights") else None)
+
     @cached_property
     def autoencoder(self) -> tuple:
         """The autoencoder in a file, or the cached one of the training split; and its file."""
-        if self.options.autoencoder is not None:
-            return load_autoencoder(self.options.autoencoder), Path(self.options.autoencoder)
+        if file := self._weights("autoencoder"):
+            return load_autoencoder(file), Path(file)
         how = dict(device=self.device, progress=self.progress)
         return cached_autoencoder(self.train.images, self.train.fingerprint, **how)
 
     @cached_property
     def classifier(self) -> tuple:
         """The classifier in a file, or the cached one of the training split; and its file."""
-        if self.options.classifier is not None:
-            return load_classifier(self.options.classifier), Path(self.options.classifier)
+        if file := self._weights("classifier"):
+            return load_classifier(file), Path(file)
         if self.train.labels is None or len(self.train.labels.unique()) < 2:
             wanted = "wanted a named set with classes, a folder for each class, or --classifier FILE"
             raise ValueError(f"{self.data}: no classes to train the scoring classifier on; {wanted}")
@@ -132,53 +200,41 @@ class Yardsticks:
         return cached_classifier(self.train.images, self.train.labels, self.train.fingerprint, **how)
 
 
-def _check_made(file: str | Path, statistics: Statistics, extractor: Extractor, notes: list[str]) -> None:
+def _check_made(file: ReferenceFile, network: str, extractor: Extractor, notes: list[str]) -> None:
     """ValueError if statistics were made by another extractor than this; a note if they do not say by which."""
+    statistics = file.statistics(network)
     if statistics.mu.size != extractor.width:
         raise ValueError(f"{file}: {statistics.mu.size} features, {extractor.name} has {extractor.width}")
-    made = statistics.metadata.get("extractor")
+    made = file.extractor(network)
     if made is None:
         notes.append(f"{file} does not say how it was made; taken for the mode and the {extractor.name} asked for")
         return
-    found, wanted = ((x["mode"], x["hash"], x["resize"]) for x in (made, _identity(extractor)))
+    found, wanted = ((x["mode"], x["hash"], x["resize"]) for x in (made, identity(extractor)))
     if found != wanted:
         told = [f"{mode} mode by {by[:12]}, {resize}" for mode, by, resize in (found, wanted)]
         raise ValueError(f"{file}: {told[0]}; wanted {told[1]}")
 
 
-def _identity(extractor: Extractor) -> dict:
-    return {name: getattr(extractor, name) for name in ("name", "hash", "mode", "resize")}
-
-
-def _digest(statistics: Statistics) -> str:
-    return hashlib.sha256(statistics.mu.tobytes() + statistics.sigma.tobytes()).hexdigest()
-
-
 class Found(NamedTuple):
-    """A score, its spread where it is a mean over parts, and the fields of its protocol."""
+    """A score, its spread where it is a mean over parts, the fields of its protocol, and the parts if they are sets."""
 
     value: float
     spread: float | None
     facts: dict
+    sets: list[float] | None = None
 
 
 @dataclass
 class Scale:
-    """An extractor, what identifies the reference, and the reference: a split's images, or statistics alone."""
+    """An extractor, and the split's images that its features are compared with."""
 
     extractor: Extractor
-    identity: str
-    source: Yardsticks | None
-    given: Statistics | None = None
+    source: Yardsticks
     splits: int = SPLITS
 
     def measure(self, images: Tensor, measures: Sequence[str], notes: list[str]) -> dict[str, Found]:
         """What was found, by measure, of uint8 images, which pass the network once."""
-        extractor = self.extractor
-        if extractor.mode == "official":
-            images, before = official_order(images), len(images)
-            if len(images) < before:
-                notes.append(f"official mode takes whole batches of 256: {len(images)} of {before} images scored")
+        extractor, images = self.extractor, self._taken(images, notes)
         if "fid" in measures and len(images) <= extractor.width:
             short = "FAD" if extractor.name.endswith("autoencoder") else "FID"
             notes.append(f"{len(images)} images for {extractor.width} features: {short} is biased upwards, take more")
@@ -194,6 +250,16 @@ class Scale:
                     found[name] = _found(values[names.index(name)], facts | more)
         return found
 
+    def _taken(self, images: Tensor, notes: list[str]) -> Tensor:
+        """The images that the network is shown: all, or whole batches where the score is defined by batches."""
+        name, most = ROUNDS.get(self.extractor.mode, (None, None))
+        if name is None:
+            return images
+        taken = official_order(images)[:most]
+        if len(taken) < len(images):
+            notes.append(f"{name} takes whole batches of 256: {len(taken)} of {len(images)} images scored")
+        return taken
+
     def prepare(self, measures: Sequence[str]) -> None:
         """Build what the measures compare with, so that statistics follow from features that are kept anyway."""
         if NEED_FEATURES & set(measures):
@@ -201,9 +267,13 @@ class Scale:
         if "fid" in measures:
             self.statistics  # noqa: B018
 
+    @property
+    def identity(self) -> str:
+        return self.source.real.fingerprint
+
     @cached_property
     def statistics(self) -> Statistics:
-        return self.given or self.statistics_file[0]
+        return self.statistics_file[0]
 
     @cached_property
     def statistics_file(self) -> tuple[Statistics, Path]:
@@ -222,19 +292,43 @@ class Scale:
 
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor that `reference` has left for a protocol and n; None if it has not been asked."""
-        file = self._floor_file(measure, found)
+        file = self.floor_file(measure, found)
         return json.loads(file.read_text()) if file.is_file() else None
 
     def keep_floor(self, measure: str, found: Found) -> None:
         """Keep what real training images score as the floor of scores by the same protocol."""
-        with replacing(self._floor_file(measure, found)) as temporary:
+        with replacing(self.floor_file(measure, found)) as temporary:
             temporary.write_text(json.dumps(found.value))
 
-    def _floor_file(self, measure: str, found: Found) -> Path:
+    def floor_file(self, measure: str, found: Found) -> Path:
         return cache_file("floor", ".json", measure=measure, against=self.identity, facts=found.facts)
 
     def against(self, n: int | None) -> dict:
         return dict(n_reference=n, reference=self.identity)
+
+
+@dataclass
+class FileScale(Scale):
+    """An extractor, and the statistics and features in a file that its own are compared with."""
+
+    network: str = ""
+
+    @property
+    def identity(self) -> str:
+        return self.source.file.fingerprint
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        return self.source.file.statistics(self.network)
+
+    @cached_property
+    def features(self) -> Tensor:
+        return self.source.file.features(self.network)
+
+    def floor(self, measure: str, found: Found) -> float | None:
+        """The floor in the file, or else one of this machine."""
+        floors = self.source.file.facts.get("floors", {})
+        return floors.get(self.floor_file(measure, found).stem, super().floor(measure, found))
 
 
 def _shape(images: ImageSet) -> dict:
@@ -264,6 +358,13 @@ def _is(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
     return (value,), {"is_splits": scale.splits, "n_reference": None, "reference": None}
 
 
+def _is_fsvae(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
+    splits = len(features) // FSVAE_SPLIT
+    value = inception_score(scale.extractor.logits(features), splits)
+    about = {"is_splits": splits, "n_reference": None, "reference": None}
+    return (value,), about | {"standard": "no: FSVAE's, not to be compared with any other IS"}
+
+
 def _precision_recall(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
     return precision_recall(features, scale.features, k=3), scale.against(len(scale.features)) | {"neighbours": 3}
 
@@ -282,8 +383,11 @@ GROUPS: dict[tuple[str, ...], Callable[[Scale, Tensor], tuple[tuple, dict]]] = {
     ("fid",): _fid,
     ("kid",): _kid,
     ("is",): _is,
+    ("is-fsvae",): _is_fsvae,
     ("precision", "recall"): _precision_recall,
     ("density", "coverage"): _density_coverage,
     ("memorisation",): _memorisation,
 }
 NEED_FEATURES = {"kid", "precision", "recall", "density", "coverage", "memorisation"}
+ALONE = {"is", "is-fsvae"}  # compare with nothing
+ROUNDS = {"official": ("official mode", None), TorchvisionFeatures.mode: ("is-fsvae", FSVAE_SPLIT * FSVAE_SPLITS)}

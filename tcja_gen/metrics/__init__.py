@@ -5,9 +5,17 @@ Images are uint8 `(N, C, H, W)` tensors on the CPU; the room knows no model, no 
 
 from .autoencoder import Autoencoder, cached_autoencoder, load_autoencoder, train_autoencoder
 from .classifier import Classifier, ClassifierFeatures, cached_classifier, load_classifier, train_classifier
-from .extractors import AutoencoderFeatures, Extractor, cached_features, cached_statistics, fad, official_order
+from .extractors import (
+    AutoencoderFeatures,
+    Extractor,
+    cached_features,
+    cached_statistics,
+    fad,
+    identity,
+    official_order,
+)
 from .frechet import Statistics, frechet_distance
-from .inception import InceptionFeatures, find_inception, to_inception
+from .inception import INCEPTION, TORCHVISION, InceptionFeatures, TorchvisionFeatures, to_inception
 from .measures import (
     Spread,
     density_coverage,
@@ -20,24 +28,32 @@ from .measures import (
     ssim,
     ssim_window,
 )
+from .references import Part, ReferenceFile, write_reference
+from .weights import Published
 
 __all__ = [
+    "INCEPTION",
+    "TORCHVISION",
     "Autoencoder",
     "AutoencoderFeatures",
     "Classifier",
     "ClassifierFeatures",
     "Extractor",
     "InceptionFeatures",
+    "Part",
+    "Published",
+    "ReferenceFile",
     "Spread",
     "Statistics",
+    "TorchvisionFeatures",
     "cached_autoencoder",
     "cached_classifier",
     "cached_features",
     "cached_statistics",
     "density_coverage",
     "fad",
-    "find_inception",
     "frechet_distance",
+    "identity",
     "inception_score",
     "kid",
     "load_autoencoder",
@@ -52,4 +68,5 @@ __all__ = [
     "to_inception",
     "train_autoencoder",
     "train_classifier",
+    "write_reference",
 ]

@@ -6,15 +6,16 @@ its published weights for MNIST and Fashion-MNIST load as they are. The stages f
 `train_autoencoder` makes one.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..cache import cache_file
+from .fit import fit, kept, seeded
 from .pixels import resize, to_network
-from .weights import read_tensors, save_tensors, weights_hash
+from .weights import load_network, save_tensors, weights_hash
 
 
 class Autoencoder(nn.Module):
@@ -61,23 +62,20 @@ def _up(a: int, b: int) -> nn.Sequential:
 
 
 def load_autoencoder(file: str | Path) -> Autoencoder:
-    """An autoencoder in eval mode from FSVAE's published `.pth` or our `.safetensors`; runs no code in it.
+    """An autoencoder in eval mode from FSVAE's published `.pth`, our `.safetensors` or a reference (`.npz`).
 
-    Image channels, width and size follow from the weights. FileNotFoundError, or ValueError naming the file
-    if it is anything else.
+    Image channels, width and size follow from the weights. FileNotFoundError, or ValueError naming the file if it is
+    anything else; runs no code in it.
     """
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: no such file; wanted an autoencoder's weights (.pth or .safetensors)")
-    try:
-        state = read_tensors(Path(file))
-        stages = sum(name.startswith("encoder.") and name.endswith(".0.weight") for name in state)
-        channels, width = state["encoder.0.0.weight"].shape[1], state["latent_layer.weight"].shape[0]
-        autoencoder = Autoencoder(channels, width, size=2 ** (stages + 1))
-        autoencoder.load_state_dict(state)
-    except Exception:  # an unpickler meets a strange file with any error it likes
-        wanted = "wanted a state dict of tensors in FSVAE's layout (.pth) or .safetensors; code is never run"
-        raise ValueError(f"{file}: not the weights of a FAD autoencoder; {wanted}") from None
-    return autoencoder.eval()
+    return load_network(file, "autoencoder", _built, "FSVAE's .pth, or .safetensors of the same layout")
+
+
+def _built(state: Mapping[str, Tensor]) -> Autoencoder:
+    stages = sum(name.startswith("encoder.") and name.endswith(".0.weight") for name in state)
+    channels, width = state["encoder.0.0.weight"].shape[1], state["latent_layer.weight"].shape[0]
+    autoencoder = Autoencoder(channels, width, size=2 ** (stages + 1))
+    autoencoder.load_state_dict(state)
+    return autoencoder
 
 
 def default_steps(n: int) -> int:
@@ -97,35 +95,21 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train an autoencoder on uint8 `(N, C, H, W)`: squared error, AdamW at 2e-3 falling to 0, batches of 32.
 
-    `steps` None is `default_steps(N)`. Deterministic by `seed` on one kind of machine (the last bits of a
-    convolution, hence the hash, may differ on another); the global random state is left alone. Returned in
-    eval mode on the CPU.
+    `steps` None is `default_steps(N)`. Returned in eval mode on the CPU; the same for the same seed, see `fit`.
     """
     steps = default_steps(len(images)) if steps is None else steps
     images = resize(images, images.shape[1], size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        autoencoder = Autoencoder(images.shape[1], width, size).to(device).train()
+    autoencoder = seeded(lambda: Autoencoder(images.shape[1], width, size), seed, device)
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / steps, steps)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in _bar(steps, progress):
-        batch = images[torch.randint(len(images), (32,), generator=generator)]
-        x = to_network(batch).to(device)  # (32, C, size, size) in [-1, 1]
-        loss = F.mse_loss(autoencoder(x), x)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return autoencoder.eval().cpu()
 
+    def loss(chosen: Tensor) -> Tensor:
+        x = to_network(images[chosen]).to(device)  # (32, C, size, size) in [-1, 1]
+        return F.mse_loss(autoencoder(x), x)
 
-def _bar(steps: int, progress: bool):
-    from tqdm import trange
-
-    return trange(
-        steps, desc="training the autoencoder of FAD", unit="step", leave=False, disable=None if progress else True
-    )
+    title = "training the autoencoder of FAD" if progress else None
+    how = dict(n=len(images), batch=32, steps=steps, seed=seed, title=title)
+    return fit(autoencoder, loss, optimiser, schedule, **how)
 
 
 def cached_autoencoder(
@@ -138,14 +122,10 @@ def cached_autoencoder(
     device="cpu",
     progress=False,
 ) -> tuple[Autoencoder, Path]:
-    """`train_autoencoder` on a training set with this fingerprint, or the one trained before; and its file.
-
-    Processes that train it at the same time all end with the file of the first to finish.
-    """
+    """`train_autoencoder` on a training set with this fingerprint, or the one trained before; and its file."""
     settings = dict(size=size, width=64, steps=steps or default_steps(len(images)), seed=seed)
-    file = cache_file("autoencoder", ".safetensors", fingerprint=fingerprint, **settings)
-    if not file.exists():
-        autoencoder = train_autoencoder(images, **settings, device=device, progress=progress)
-        if not file.exists():
-            autoencoder.save(file)
-    return load_autoencoder(file), file
+
+    def make() -> Autoencoder:
+        return train_autoencoder(images, **settings, device=device, progress=progress)
+
+    return kept("autoencoder", make, load_autoencoder, fingerprint=fingerprint, **settings)

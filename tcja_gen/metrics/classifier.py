@@ -5,6 +5,7 @@ gives FID, KID and precision/recall features that mean something there, and IS i
 "...-classifier": they compare only with scores by the same weights, and never with published FID or IS.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..cache import cache_file
+from .fit import fit, kept, seeded
 from .pixels import RESIZE, resize, to_network
-from .weights import read_tensors, save_tensors, weights_hash
+from .weights import load_network, save_tensors, weights_hash
 
 BATCH = 256
 
@@ -58,7 +59,7 @@ def _block(a: int, b: int) -> tuple[nn.Module, ...]:
 class ClassifierFeatures:
     """A classifier as an `Extractor`, with logits; works on a copy on the CPU, a feature depends on its image alone."""
 
-    name, mode = "classifier", "eval"
+    name, mode, batch = "classifier", "eval", BATCH
 
     def __init__(self, classifier: Classifier):
         self.width, self.hash, self.size = classifier.width, classifier.hash, classifier.size
@@ -79,18 +80,18 @@ class ClassifierFeatures:
 
 
 def load_classifier(file: str | Path) -> Classifier:
-    """A classifier in eval mode from a file of `Classifier.save`; FileNotFoundError, or ValueError naming the file."""
-    if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: no such file; wanted the weights of a classifier (.safetensors)")
-    try:
-        state = read_tensors(Path(file))
-        channels, (classes, width) = state["body.0.weight"].shape[1], state["head.weight"].shape
-        classifier = Classifier(channels, classes, width, int(state["side"]))
-        classifier.load_state_dict(state)
-    except Exception:  # a reader meets a strange file with any error it likes
-        wanted = "wanted the .safetensors that tcja-gen reference makes"
-        raise ValueError(f"{file}: not the weights of a scoring classifier; {wanted}") from None
-    return classifier.eval()
+    """A classifier in eval mode from a file of `Classifier.save`, or a reference (`.npz`).
+
+    FileNotFoundError, or ValueError naming the file if it is anything else; runs no code in it.
+    """
+    return load_network(file, "classifier", _built, "the .safetensors that tcja-gen reference makes")
+
+
+def _built(state: Mapping[str, Tensor]) -> Classifier:
+    channels, (classes, width) = state["body.0.weight"].shape[1], state["head.weight"].shape
+    classifier = Classifier(channels, classes, width, int(state["side"]))
+    classifier.load_state_dict(state)
+    return classifier
 
 
 def classifier_steps(n: int) -> int:
@@ -110,35 +111,24 @@ def train_classifier(
 ) -> Classifier:
     """Train on uint8 `(N, C, H, W)` and labels `(N,)` of 0 .. K-1: cross-entropy, AdamW, one cycle up to 5e-3.
 
-    `steps` None is `classifier_steps(N)`. Deterministic by `seed` on one kind of machine; the global random state
-    is left alone. Returned in eval mode on the CPU. ValueError for labels of fewer than two classes.
+    `steps` None is `classifier_steps(N)`. Returned in eval mode on the CPU; the same for the same seed, see `fit`.
+    ValueError for labels of fewer than two classes.
     """
     classes = int(labels.max()) + 1
     if len(labels.unique()) < 2:
         raise ValueError("a classifier needs labels of at least 2 classes; found one")
     steps = classifier_steps(len(images)) if steps is None else steps
     images = resize(images, images.shape[1], size)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        classifier = Classifier(images.shape[1], classes, size=size).to(device).train()
+    classifier = seeded(lambda: Classifier(images.shape[1], classes, size=size), seed, device)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in _bar(steps, progress):
-        chosen = torch.randint(len(images), (64,), generator=generator)
-        loss = F.cross_entropy(classifier(to_network(images[chosen]).to(device)), labels[chosen].to(device))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return classifier.eval().cpu()
 
+    def loss(chosen: Tensor) -> Tensor:
+        return F.cross_entropy(classifier(to_network(images[chosen]).to(device)), labels[chosen].to(device))
 
-def _bar(steps: int, progress: bool):
-    from tqdm import trange
-
-    title = "training the classifier that scores"
-    return trange(steps, desc=title, unit="step", leave=False, disable=None if progress else True)
+    title = "training the classifier that scores" if progress else None
+    how = dict(n=len(images), batch=64, steps=steps, seed=seed, title=title)
+    return fit(classifier, loss, optimiser, schedule, **how)
 
 
 def cached_classifier(
@@ -152,14 +142,10 @@ def cached_classifier(
     device="cpu",
     progress=False,
 ) -> tuple[Classifier, Path]:
-    """`train_classifier` on a training set with this fingerprint, or the one trained before; and its file.
-
-    Processes that train it at the same time all end with the file of the first to finish.
-    """
+    """`train_classifier` on a training set with this fingerprint, or the one trained before; and its file."""
     settings = dict(size=size, steps=steps or classifier_steps(len(images)), seed=seed)
-    file = cache_file("classifier", ".safetensors", fingerprint=fingerprint, width=128, **settings)
-    if not file.exists():
-        classifier = train_classifier(images, labels, **settings, device=device, progress=progress)
-        if not file.exists():
-            classifier.save(file)
-    return load_classifier(file), file
+
+    def make() -> Classifier:
+        return train_classifier(images, labels, **settings, device=device, progress=progress)
+
+    return kept("classifier", make, load_classifier, fingerprint=fingerprint, width=128, **settings)

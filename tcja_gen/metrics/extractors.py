@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..cache import cache_file, replacing
+from ..process import everywhere
 from .autoencoder import Autoencoder
 from .frechet import Statistics
 from .pixels import RESIZE, resize, to_network
@@ -33,13 +34,15 @@ class Extractor(Protocol):
     The whole set goes in at once: how it is cut into batches is the extractor's affair and never the
     caller's, so the features do not depend on how the images were made or loaded. `name`, `mode`, `resize`
     and `hash` go into every record and into the key of cached statistics; the hash is that of the weights.
-    One that names classes also has `logits(features)`, `(N, width)` to `(N, K)`, which IS asks for.
+    One that names classes also has `logits(features)`, `(N, width)` to `(N, K)`, which IS asks for. A set may be cut
+    after any number of whole batches, whose features are the same by themselves: so processes share the work.
     """
 
     name: str
     mode: str
     resize: str
     width: int
+    batch: int
     hash: str
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -56,7 +59,7 @@ class AutoencoderFeatures:
     `official_order` avoids it.
     """
 
-    name = "fsvae-autoencoder"
+    name, batch = "fsvae-autoencoder", BATCH
 
     def __init__(self, autoencoder: Autoencoder, mode: str = "eval"):
         if mode not in MODES:
@@ -105,11 +108,12 @@ def cached_statistics(
     """Statistics of a whole reference set in its own order, or those computed before; and their file.
 
     The key is the images' fingerprint, the extractor (name, hash, mode, resize) and the facts (split, size,
-    ...). Features of the same images, where they are known, save a pass.
+    ...). Features of the same images, where they are known, save a pass. Under `torch.distributed` all processes ask
+    together, for an extractor may share the work out.
     """
     facts = _facts(extractor, fingerprint, facts)
     file = cache_file("statistics", ".npz", **facts)
-    if not file.exists():
+    if not everywhere(file.exists()):
         Statistics.of(extractor(images) if features is None else features, **facts).save(file)
     return Statistics.load(file), file
 
@@ -117,12 +121,16 @@ def cached_statistics(
 def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Tensor, Path]:
     """Features `(N, width)` of a whole reference set, or those computed before; and their file, with the same key."""
     file = cache_file("features", ".npy", **_facts(extractor, fingerprint, facts))
-    if not file.exists():
+    if not everywhere(file.exists()):
         with replacing(file) as temporary, open(temporary, "wb") as f:
             np.save(f, extractor(images).numpy())
     return torch.from_numpy(np.load(file, allow_pickle=False)), file
 
 
 def _facts(extractor: Extractor, fingerprint: str, facts: dict) -> dict:
-    names = ("name", "hash", "mode", "resize")
-    return dict(facts, fingerprint=fingerprint, extractor={name: getattr(extractor, name) for name in names})
+    return dict(facts, fingerprint=fingerprint, extractor=identity(extractor))
+
+
+def identity(extractor: Extractor) -> dict:
+    """What tells the features of an extractor from those of another."""
+    return {name: getattr(extractor, name) for name in ("name", "hash", "mode", "resize")}

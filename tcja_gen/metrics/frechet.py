@@ -88,8 +88,9 @@ class Statistics:
             np.savez(f, **arrays)
 
     @classmethod
-    def load(cls, file: str | Path) -> "Statistics":
-        """Read an `.npz` with at least `mu` and `sigma`, ours or FSVAE's. Never unpickles.
+    def load(cls, file: str | Path, within: str = "") -> "Statistics":
+        """Read an `.npz` with at least `mu` and `sigma`, ours or FSVAE's; within: what stands before these names in a
+        file that holds more. Never unpickles.
 
         FileNotFoundError, or ValueError naming the file if it is something else.
         """
@@ -97,8 +98,8 @@ class Statistics:
             raise FileNotFoundError(f"{file}: no such file; wanted an .npz with mu and sigma")
         try:
             with np.load(file, allow_pickle=False) as arrays:
-                mu, sigma = _float64(arrays["mu"]), _float64(arrays["sigma"])
-                n = int(arrays["n"]) if "n" in arrays else None
+                mu, sigma = _float64(arrays[f"{within}mu"]), _float64(arrays[f"{within}sigma"])
+                n = int(arrays[f"{within}n"]) if f"{within}n" in arrays else None
                 metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
         except Exception as error:  # zip, header, missing key, pickle: many types
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

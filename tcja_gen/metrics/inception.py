@@ -1,56 +1,50 @@
-"""Inception-2015-12-05, the network behind published FID, IS and KID: torch-fidelity's module, weights from a file.
+"""The two networks called Inception that score: of 2015-12-05, and torchvision's.
 
-The weights are the ones that torch-fidelity and pytorch-fid converted from TensorFlow's. They are not part of this
-package and nothing is downloaded: `find_inception` looks for them and says what is missing. A file that carries the
-official name must have the official SHA-256 before it is read; whatever is read is read without running code in it.
-
-The same weights give three different FIDs by the way in which images are brought to 299 x 299:
+**Inception-2015-12-05** is behind published FID, IS and KID: torch-fidelity's module, with the weights that
+torch-fidelity and pytorch-fid converted from TensorFlow's. The same weights give three different FIDs by the way in
+which images are brought to 299 x 299:
 
 clean   PIL's bicubic in float, antialiased, not rounded to bytes (Parmar et al. 2022, clean-fid)
 tf1     TensorFlow 1's bilinear (torch-fidelity, TTUR, EDM)
 torch   torch's bilinear, align_corners=False (pytorch-fid)
+
+**torchvision's Inception v3**, trained on ImageNet anew, is behind the IS of FSVAE and ESVAE (`TorchvisionFeatures`).
+
+No weights are part of this package: `INCEPTION.find` and `TORCHVISION.find` look for them, fetch them if they may, and
+say what is missing. A file that carries a published name must have its SHA-256 before it is read; whatever is read is
+read without running code in it.
 """
 
-import hashlib
 import io
-import os
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .weights import read_tensors
+from .pixels import check
+from .weights import Published, read_tensors
 
-OFFICIAL = "weights-inception-2015-12-05-6726825d.pth"
-PREFIX = "6726825d"  # of the SHA-256 of the official file, by whichever name
-SOURCE = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{OFFICIAL}"
-VARIABLE = "TCJA_GEN_INCEPTION"
-SIDE, BATCH = 299, 32
-
-
-def find_inception(file: str | Path | None = None) -> Path:
-    """The weights' file: the one given, else that of $TCJA_GEN_INCEPTION, else in torch hub's folder of checkpoints.
-
-    FileNotFoundError, one line that says which file, from where and to where.
-    """
-    if given := file or os.environ.get(VARIABLE):
-        if not Path(given).is_file():
-            raise FileNotFoundError(f"{given}: no such file; wanted the weights of Inception ({SOURCE})")
-        return Path(given)
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    for name in (OFFICIAL, f"pt_{OFFICIAL.removeprefix('weights-')}"):
-        if (folder / name).is_file():
-            return folder / name
-    told = f"--inception FILE or ${VARIABLE} names another place"
-    raise FileNotFoundError(f"Inception's weights are missing: fetch {SOURCE} (95 MB) to {folder / OFFICIAL}; {told}")
+INCEPTION = Published(
+    "Inception",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    95,
+    "--inception",
+    "TCJA_GEN_INCEPTION",
+    also="pt_inception-2015-12-05-6726825d.pth",
+)
+TORCHVISION = Published(
+    "torchvision's Inception v3",
+    "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+    104,
+    "--torchvision",
+)
+SIDE = 299
 
 
 def to_inception(images: Tensor, resize: str = "clean") -> Tensor:
     """uint8 `(N, 1 or 3, H, W)` to float32 `(N, 3, 299, 299)` in 0 .. 255 by a protocol of this module's docstring."""
-    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
-        found = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
+    check(images)
     if resize not in RESIZES:
         raise ValueError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
     return RESIZES[resize](images.float()).expand(-1, 3, -1, -1)
@@ -74,30 +68,26 @@ RESIZES = {"clean": _clean, "tf1": _tf1, "torch": _torch}
 
 
 class InceptionFeatures:
-    """Inception as an `Extractor`: 2048 features, and logits without the bias, as IS is always computed.
+    """Inception-2015 as an `Extractor`: 2048 features, and logits without the bias, as IS is always computed.
 
     `name` is "inception-2015" for the official weights and "inception-other" for any others, which never compare.
     """
 
-    mode, width = "eval", 2048
+    mode, width, batch = "eval", 2048, 32
 
-    def __init__(self, file: str | Path, resize: str = "clean", device: str | torch.device = "cpu", progress=False):
+    def __init__(self, file: str | Path, resize: str = "clean", device: str | torch.device = "cpu"):
         """ValueError naming the file if it is something else or damaged."""
         if resize not in RESIZES:
             raise ValueError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
-        self.hash = _checked(Path(file))
-        self.name = "inception-2015" if self.hash.startswith(PREFIX) else "inception-other"
+        self.hash = INCEPTION.check(Path(file))
+        self.name = "inception-2015" if self.hash.startswith(INCEPTION.prefix) else "inception-other"
         self.protocol, self.resize = resize, f"{resize} to {SIDE}x{SIDE}"
-        self._network, self._device, self._progress = _network(Path(file)).to(device), device, progress
+        self._network, self._device = _network(Path(file)).to(device), device
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """uint8 `(N, C, H, W)` to float32 `(N, 2048)` on the CPU."""
-        from tqdm import tqdm
-
-        batches = images.split(BATCH)
-        bar = tqdm(batches, "Inception", unit="batch", leave=False, disable=None if self._progress else True)
-        return torch.cat([self._features(x.to(self._device)).cpu() for x in bar])
+        return torch.cat([self._features(x.to(self._device)).cpu() for x in images.split(self.batch)])
 
     def _features(self, images: Tensor) -> Tensor:
         x = (to_inception(images, self.protocol) - 128) / 128
@@ -111,14 +101,33 @@ class InceptionFeatures:
         return features @ self._network.fc.weight.T.to(features.device)
 
 
-def _checked(file: Path) -> str:
-    """SHA-256 of a weights file; ValueError if its name says that it is the official one and it is not."""
-    with open(file, "rb") as f:
-        found = hashlib.file_digest(f, "sha256").hexdigest()
-    if PREFIX in file.name and not found.startswith(PREFIX):
-        reason = f"SHA-256 begins with {found[:8]}, wanted {PREFIX}"
-        raise ValueError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {SOURCE}")
-    return found
+class TorchvisionFeatures:
+    """torchvision's Inception v3 as an `Extractor`, fed as FSVAE and ESVAE feed it for their IS, which is not standard.
+
+    The network meets floats of 0 to 255 where it was trained on normalised images of about -2 to 2; bilinear to 299 x
+    299, grey as three channels. Logits have their bias, and 1,000 classes. FSVAE's code hands over what the generator
+    puts out; here images are rounded to bytes first, as for every other score.
+    """
+
+    mode, width, batch, resize = "fsvae: floats of 0 to 255, not normalised", 2048, 32, f"torch to {SIDE}x{SIDE}"
+
+    def __init__(self, file: str | Path, device: str | torch.device = "cpu"):
+        """ValueError naming the file if it is something else or damaged."""
+        self.hash = TORCHVISION.check(Path(file))
+        self.name = "torchvision-inception" + ("" if self.hash.startswith(TORCHVISION.prefix) else "-other")
+        self._head, self._body = _torchvision(Path(file), device)
+        self._device = device
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 `(N, C, H, W)` to float32 `(N, 2048)` on the CPU."""
+        batches = images.split(self.batch)
+        return torch.cat([self._body(to_inception(x.to(self._device), "torch")).cpu() for x in batches])
+
+    @torch.inference_mode()
+    def logits(self, features: Tensor) -> Tensor:
+        """`(N, 2048)` to `(N, 1000)`."""
+        return self._head(features)
 
 
 def _network(file: Path) -> torch.nn.Module:
@@ -136,4 +145,20 @@ def _network(file: Path) -> torch.nn.Module:
         safe.seek(0)
         return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
     except Exception:  # a reader meets a strange file with any error it likes
-        raise ValueError(f"{file}: not the weights of Inception; wanted a state dict such as {SOURCE}") from None
+        wanted = f"wanted a state dict such as {INCEPTION.url}"
+        raise ValueError(f"{file}: not the weights of Inception; {wanted}") from None
+
+
+def _torchvision(file: Path, device) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The linear layer, on the CPU, and all before it; in eval mode."""
+    from torchvision.models import inception_v3
+
+    try:
+        state = {name: x for name, x in read_tensors(file).items() if not name.startswith("AuxLogits.")}
+        body = inception_v3(aux_logits=False, transform_input=False, init_weights=False).eval()
+        body.load_state_dict(state)
+    except Exception:  # a reader meets a strange file with any error it likes
+        wanted = f"wanted a state dict such as {TORCHVISION.url}"
+        raise ValueError(f"{file}: not the weights of torchvision's Inception v3; {wanted}") from None
+    head, body.fc = body.fc, torch.nn.Identity()
+    return head, body.to(device)

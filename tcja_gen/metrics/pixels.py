@@ -12,11 +12,16 @@ from torch import Tensor
 RESIZE = "PIL bilinear on uint8"
 
 
-def resize(images: Tensor, channels: int, size: int) -> Tensor:
-    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; grey from RGB is PIL's ITU-R 601."""
+def check(images: Tensor) -> None:
+    """ValueError for anything but uint8 `(N, 1 or 3, H, W)`."""
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
         found = f"{images.dtype} {tuple(images.shape)}"
         raise ValueError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
+
+
+def resize(images: Tensor, channels: int, size: int) -> Tensor:
+    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; grey from RGB is PIL's ITU-R 601."""
+    check(images)
     if images.shape[1:] == (channels, size, size):
         return images
     from PIL import Image

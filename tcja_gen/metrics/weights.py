@@ -1,22 +1,33 @@
-"""Weights on disk: read without running code in them, written whole, named by a hash of their numbers."""
+"""Weights on disk: read without running code in them, written whole, named by a hash of their numbers; fetched, where
+others publish them.
+"""
 
 import hashlib
+import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cache import replacing
 
 
-def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, or of a state dict that `torch.save` wrote; code in it is never run."""
+def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
+    """The tensors of a `.safetensors`, of a state dict that `torch.save` wrote, or of a network in a reference (`.npz`,
+    see `references`); code in it is never run."""
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(file)
+    if file.suffix == ".npz":
+        start = f"{network}/weights/"
+        with np.load(file, allow_pickle=False) as arrays:
+            return {x.removeprefix(start): torch.from_numpy(arrays[x]) for x in arrays if x.startswith(start)}
     with warnings.catch_warnings(action="ignore"):  # torch remarks on strange files before it refuses them
         return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -29,6 +40,20 @@ def save_tensors(state: Mapping[str, Tensor], file: str | Path) -> None:
         save_file({name: value.contiguous() for name, value in state.items()}, temporary)
 
 
+def load_network(file: str | Path, network: str, build: Callable[[Mapping], nn.Module], wanted: str) -> nn.Module:
+    """The network that `build` makes of the tensors in a file, in eval mode.
+
+    FileNotFoundError, or ValueError naming the file if it is anything else.
+    """
+    if not Path(file).is_file():
+        raise FileNotFoundError(f"{file}: no such file; wanted the weights of a scoring {network}: {wanted}")
+    try:
+        return build(read_tensors(Path(file), network)).eval()
+    except Exception:  # a reader meets a strange file with any error it likes
+        told = f"{file}: not the weights of a scoring {network}"
+        raise ValueError(f"{told}; wanted {wanted}; code is never run") from None
+
+
 def weights_hash(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of names, shapes and float32 values; the counters of batch norm play no part."""
     digest = hashlib.sha256()
@@ -37,3 +62,61 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
             digest.update(f"{name} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file of weights that others publish, under a name that ends with the first digits of its SHA-256."""
+
+    what: str
+    url: str
+    megabytes: int
+    flag: str  # that names another place
+    variable: str = ""  # of the environment that does so
+    also: str = ""  # another name that the same file goes by
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[1]
+
+    @property
+    def prefix(self) -> str:
+        return Path(self.name).stem.rsplit("-", 1)[1]
+
+    def find(self, file: str | Path | None = None, download: bool = False) -> Path:
+        """The file: the one given, else that of the variable, else in torch hub's folder of checkpoints, else fetched.
+
+        FileNotFoundError, one line that says which file, from where and to where.
+        """
+        if given := file or os.environ.get(self.variable):
+            if not Path(given).is_file():
+                raise FileNotFoundError(f"{given}: no such file; wanted the weights of {self.what} ({self.url})")
+            return Path(given)
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        for name in filter(None, (self.name, self.also)):
+            if (folder / name).is_file():
+                return folder / name
+        if download:
+            return self._fetched(folder / self.name)
+        to = f"fetch {self.url} ({self.megabytes} MB) to {folder / self.name}, or ask for it by --download"
+        places = " or ".join([f"{self.flag} FILE", *([f"${self.variable}"] if self.variable else [])])
+        raise FileNotFoundError(f"{self.what}'s weights are missing: {to}; {places} names another place")
+
+    def _fetched(self, to: Path) -> Path:
+        """Downloads through torch hub, which moves the file to its place when its hash is right, and not before."""
+        try:
+            to.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(self.url, str(to), self.prefix)
+        except (OSError, RuntimeError, HTTPException) as error:
+            instead = f"fetch them by other means to {to}"
+            raise FileNotFoundError(f"{self.what}'s weights: {self.url} failed ({error}); {instead}") from None
+        return to
+
+    def check(self, file: Path) -> str:
+        """SHA-256 of a file; ValueError if its name says that it is this one and it is not."""
+        with open(file, "rb") as f:
+            found = hashlib.file_digest(f, "sha256").hexdigest()
+        if self.prefix in file.name and not found.startswith(self.prefix):
+            reason = f"SHA-256 begins with {found[: len(self.prefix)]}, wanted {self.prefix}"
+            raise ValueError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {self.url}")
+        return found

@@ -202,8 +202,6 @@ def test_an_option_that_plays_no_part_is_refused(weights):
         (name,) = option
         with pytest.raises(ValueError, match=f"{metrics[0]} takes no {name}: leave it out"):
             evaluate(images, "digits", metrics, n=299, **option)
-    with pytest.raises(ValueError, match="kid-classifier: compares with images, and real.npz has statistics"):
-        evaluate(images, "digits", ["fid-classifier", "kid-classifier"], n=299, reference="real.npz")
     with pytest.raises(ValueError, match="n is 10; is-classifier needs at least 20"):
         evaluate(images, "digits", ["is-classifier"], n=10)
 
@@ -234,7 +232,7 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
     by_file = evaluate(images, "digits", n=99, reference=tmp_path / "plain.npz", autoencoder=weights)
     built = evaluate(images, "digits", n=99, autoencoder=weights)
     assert by_file["scores"] == built["scores"] and any("plain.npz" in note for note in by_file["notes"])
-    with pytest.raises(ValueError, match="plain.npz: does not say which autoencoder"):
+    with pytest.raises(ValueError, match="plain.npz does not say which autoencoder"):
         evaluate(images, "digits", n=99, size=8, reference=tmp_path / "plain.npz")
     ours = reference("digits", autoencoder=weights, classifier=judge)["statistics"]["fad"]
     again = evaluate(images, "digits", n=99, reference=ours, autoencoder=weights)
@@ -248,11 +246,80 @@ def test_published_statistics_are_read_if_they_are_of_the_network(inception_file
     rows = torch.rand(4, 2048, generator=torch.Generator().manual_seed(0))
     Statistics.of(rows).save(tmp_path / "published.npz")
     how = dict(n=3, reference=tmp_path / "published.npz", inception=inception_file)
-    record = evaluate(images, "digits", ["fid"], **how)
+    record = evaluate(images, None, ["fid"], **how)
     assert record["scores"]["fid"] > 1 and any("does not say how it was made" in note for note in record["notes"])
+    with pytest.raises(ValueError, match="published.npz has no features of the inception, which kid compares with"):
+        evaluate(images, None, ["fid", "kid"], **how)
+    told = " ".join(evaluate(images, None, ["all"], **how)["notes"])
+    assert "kid is left out: " in told and "precision is left out" in told and "does not say which classifier" in told
     Statistics.of(rows[:, :9]).save(tmp_path / "published.npz")
     with pytest.raises(ValueError, match="published.npz: 9 features, inception-other has 2048"):
         evaluate(images, "digits", ["fid"], **how)
+
+
+def test_one_file_takes_a_reference_to_a_machine_without_the_data(weights, judge, tmp_path, monkeypatch):
+    files, test = dict(autoencoder=weights, classifier=judge), load_images("digits", "test").images // 2
+    made = reference("digits", n=299, **files, out=tmp_path / "ref.npz")
+    names = [
+        x for x in OWN if (x.startswith("fad") or x.endswith("-classifier")) and x[:4] != "memo" and x[-4:] != "tion"
+    ]
+    here = evaluate(test, "digits", names, n=299, **files)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    there = evaluate(test, None, names, n=299, reference=tmp_path / "ref.npz")
+    assert there["scores"] == here["scores"] and there["floor"] == here["floor"] and len(here["floor"]) == len(names)
+    assert compare({"here": here, "there": there}) and made["file"] == str(tmp_path / "ref.npz")
+    assert there["protocol"]["fad"]["data"] == "digits" and not (tmp_path / "elsewhere").exists()
+    every = evaluate(test, None, ["all"], n=299, reference=tmp_path / "ref.npz")
+    assert set(every["scores"]) == set(names)
+    assert any(x.startswith("memorisation-classifier is left out") for x in every["notes"])
+    assert any(x.startswith("fid is left out: ") and "nothing of the inception" in x for x in every["notes"])
+    for option, match in (
+        (dict(metrics=["memorisation-classifier"]), "ref.npz has no training images, which memorisation"),
+        (dict(metrics=["fid"]), "ref.npz has nothing of the inception"),
+        (dict(split="train"), "ref.npz: of the test split; train was asked for"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            evaluate(test, None, n=299, reference=tmp_path / "ref.npz", **option)
+    with pytest.raises(
+        ValueError, match="made of images 8 pixels a side with 1 channels, those to score have 16 and 1"
+    ):
+        evaluate(test.repeat(1, 1, 2, 2), None, n=299, reference=tmp_path / "ref.npz")
+    with pytest.raises(ValueError, match="ref.npz: has no images of the test split; name the data set, too"):
+        evaluate(Smudge(), None, ["psnr"], n=50, reference=tmp_path / "ref.npz")
+    with pytest.raises(ValueError, match="ref.json: a reference is an .npz"):
+        reference("digits", out="ref.json")
+
+
+def test_fsvaes_is_is_marked_as_its_own_and_takes_whole_splits_of_256(torchvision_file):
+    images = load_images("digits", "train").images[:260]
+    record = evaluate(images, "digits", ["is-fsvae"], n=260, torchvision=torchvision_file)
+    found = record["protocol"]["is-fsvae"]
+    assert (found["n"], found["is_splits"]) == (256, 1) and found["standard"].startswith("no: FSVAE's")
+    assert 1 - 1e-5 <= record["scores"]["is-fsvae"] < 1000 and any("256 of 260 images" in x for x in record["notes"])
+    with pytest.raises(ValueError, match="n is 255; is-fsvae needs at least 256"):
+        evaluate(images, "digits", ["is-fsvae"], n=255, torchvision=torchvision_file)
+    with pytest.raises(FileNotFoundError, match="torchvision's Inception v3's weights are missing: fetch https://"):
+        evaluate(images, "digits", ["is-fsvae"], n=256)
+    with pytest.raises(ValueError, match="is-fsvae takes no is_splits"):
+        evaluate(images, "digits", ["is-fsvae"], n=256, is_splits=2)
+
+
+def test_several_sets_of_seeds_give_a_mean_and_its_spread(weights):
+    names, how = ["fad-official", "fad", "psnr"], dict(n=256, autoencoder=weights)
+    record = evaluate(Smudge(), "digits", names, repeats=3, seed=5, **how)
+    alone = [evaluate(Smudge(), "digits", names, seed=5 + i * 256, **how) for i in range(3)]
+    for name in names:
+        values = [one["scores"][name] for one in alone]
+        assert record["repeats"][name] == values
+        assert record["scores"][name] == pytest.approx(sum(values) / 3)
+        assert record["spread"][name] == pytest.approx(torch.tensor(values, dtype=torch.float64).std().item(), abs=1e-9)
+    assert record["spread"]["fad"] > 0 and record["protocol"]["fad"]["seeds"] == [5, 772]
+    assert record["protocol"]["fad"]["n"] == 256 and record["protocol"]["fad"]["repeats"] == 3
+    assert compare({"three": record, "one": alone[0]})
+    with pytest.raises(ValueError, match="repeats 3: images are one set; only a model makes others"):
+        evaluate(load_images("digits", "test").images, "digits", repeats=3, **how)
+    with pytest.raises(ValueError, match="repeats is 1; a spread over sets of seeds wants at least 2"):
+        evaluate(Smudge(), "digits", repeats=1, **how)
 
 
 def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
@@ -285,20 +352,24 @@ def test_unlike_protocols_are_not_compared_and_the_field_is_named(weights, tmp_p
 
 
 SHARED = ["fad", "reconstruction", "fid-classifier", "kid-classifier", "is-classifier", "recall-classifier"]
+SHARED += ["fid", "kid", "is", "recall"]
 
 
-def _process(rank: int, folder: str, files: dict) -> None:
+def _process(rank: int, folder: str, data: str, how: dict) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    record = evaluate(Smudge(), "digits", SHARED, n=75, batch=16, **files)
+    record = evaluate(Smudge(), data, SHARED, **how)
     write_record(f"{folder}/{rank}.json", record)
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_give_the_record_of_one(weights, judge, tmp_path):
-    files = dict(autoencoder=str(weights), classifier=str(judge))
-    torch.multiprocessing.spawn(_process, (str(tmp_path), files), nprocs=2)
-    alone = evaluate(Smudge(), "digits", SHARED, n=75, batch=16, **files)
+def test_two_processes_give_the_record_of_one(weights, judge, inception_file, pictures, tmp_path, monkeypatch):
+    """Neither number of images is a multiple of a batch; Inception's is 32."""
+    files = dict(autoencoder=str(weights), classifier=str(judge), inception=str(inception_file))
+    how = dict(n=37, split="train", batch=16, is_splits=2, **files)
+    torch.multiprocessing.spawn(_process, (str(tmp_path), str(pictures), how), nprocs=2)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "alone"))
+    alone = evaluate(Smudge(), pictures, SHARED, **how)
     for rank in range(2):
         record = read_record(tmp_path / f"{rank}.json")
         assert record["scores"] == alone["scores"] and record["spread"] == alone["spread"]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tcja_gen.metrics import InceptionFeatures, find_inception, inception, to_inception
+from tcja_gen.metrics import INCEPTION, TORCHVISION, InceptionFeatures, TorchvisionFeatures, to_inception
 
 
 @pytest.fixture
@@ -52,22 +52,26 @@ def test_weights_are_looked_for_in_three_places(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
     with pytest.raises(FileNotFoundError, match="fetch https://.*6726825d.pth .* to .*checkpoints") as told:
-        find_inception()
+        INCEPTION.find()
     assert "\n" not in str(told.value)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    for name in ("pt_inception-2015-12-05-6726825d.pth", inception.OFFICIAL):
+    for name in ("pt_inception-2015-12-05-6726825d.pth", INCEPTION.name):
         kept = tmp_path / "hub" / "checkpoints" / name
         kept.write_bytes(b"")
-        assert find_inception() == kept
+        assert INCEPTION.find() == kept
     (tmp_path / "mine.pth").write_bytes(b"")
     monkeypatch.setenv("TCJA_GEN_INCEPTION", str(tmp_path / "mine.pth"))
-    assert find_inception() == tmp_path / "mine.pth" and find_inception(kept) == kept
+    assert INCEPTION.find() == tmp_path / "mine.pth" and INCEPTION.find(kept) == kept
     with pytest.raises(FileNotFoundError, match="gone.pth: no such file"):
-        find_inception(tmp_path / "gone.pth")
+        INCEPTION.find(tmp_path / "gone.pth")
+    with pytest.raises(
+        FileNotFoundError, match="torchvision's Inception v3's weights are missing: fetch .*0cc3c7bd.pth"
+    ):
+        TORCHVISION.find()
 
 
 def test_a_damaged_or_strange_weights_file_is_named_and_not_unpickled(tmp_path):
-    damaged = tmp_path / inception.OFFICIAL
+    damaged = tmp_path / INCEPTION.name
     damaged.write_bytes(b"half of it")
     with pytest.raises(ValueError, match="damaged or not what its name says .*wanted 6726825d"):
         InceptionFeatures(damaged)
@@ -78,3 +82,27 @@ def test_a_damaged_or_strange_weights_file_is_named_and_not_unpickled(tmp_path):
         with pytest.raises(ValueError, match=f"{name}: not the weights of Inception") as told:
             InceptionFeatures(tmp_path / name)
         assert "\n" not in str(told.value)
+
+
+def test_torchvisions_inception_sees_what_fsvae_shows_it(digits, torchvision_file):
+    from torchvision.models import inception_v3
+
+    network = inception_v3(transform_input=False, init_weights=False)
+    network.load_state_dict(torch.load(torchvision_file, weights_only=True))
+    shown = digits[:3].float().repeat(1, 3, 1, 1)  # 0 .. 255, as it is
+    shown = torch.nn.functional.interpolate(shown, (299, 299), mode="bilinear")
+    extract = TorchvisionFeatures(torchvision_file)
+    with torch.no_grad():
+        wanted = network.eval()(shown)
+    found = extract.logits(extract(digits[:3]))
+    assert found.shape == (3, 1000) and torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+    assert extract.name == "torchvision-inception-other" and "not normalised" in extract.mode
+
+
+def test_weights_of_another_network_are_not_taken_for_torchvisions(inception_file, tmp_path):
+    with pytest.raises(ValueError, match="random.pth: not the weights of torchvision's Inception v3"):
+        TorchvisionFeatures(inception_file)
+    damaged = tmp_path / TORCHVISION.name
+    damaged.write_bytes(b"half of it")
+    with pytest.raises(ValueError, match="damaged or not what its name says .*wanted 0cc3c7bd"):
+        TorchvisionFeatures(damaged)

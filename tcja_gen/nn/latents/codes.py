@@ -70,22 +70,22 @@ class CodeLatent(Latent):
 
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(h.detach())  # (N, P)
-        places = len(self.rank)
-        known = self.rank < (draws.uniform(1) * places).long()  # 0 .. P - 1 of them
-        nats = F.cross_entropy(self.prior(self.bits(tokens), known, y).float(), tokens, reduction="none")
-        unknown = ~known
-        return h, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
+        unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # 1 .. P of them
+        logits = self.prior(self.bits(tokens), ~unknown, unknown, y)
+        nats = F.cross_entropy(logits.float(), tokens[unknown], reduction="none")
+        share = (1 / unknown.sum(1, keepdim=True)).expand_as(unknown)[unknown]  # of a token in its image's mean
+        return h, (nats * share).sum() / len(tokens)
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""
-        u = draws.uniform(len(self.rank), 1)
-        tokens = torch.zeros(u.shape[:2], dtype=torch.long, device=u.device)
-        first = 0
+        u = draws.uniform(len(self.rank))
+        tokens, first = torch.zeros_like(u, dtype=torch.long), 0
         for last in self._ends():
-            logits = self.prior(self.bits(tokens), (self.rank < first).expand_as(tokens), y).float()
-            reached = logits.softmax(1).transpose(1, 2).cumsum(2) < u  # (N, P, 2^bits)
-            drawn = reached.sum(2).clamp(max=logits.shape[1] - 1)
-            tokens = torch.where((self.rank >= first) & (self.rank < last), drawn, tokens)
+            known = (self.rank < first).expand_as(tokens)
+            wanted = ((self.rank >= first) & (self.rank < last)).expand_as(tokens)
+            p = self.prior(self.bits(tokens), known, wanted, y).float().softmax(1)
+            drawn = (p.cumsum(1) < u[wanted][:, None]).sum(1).clamp(max=p.shape[1] - 1)
+            tokens = tokens.masked_scatter(wanted, drawn)
             first = last
         bits = self.bits(tokens).unflatten(1, (self.time_steps, self.latent))
         return bits.transpose(0, 1).to(memory_format=torch.channels_last_3d)
@@ -107,7 +107,7 @@ class CodeLatent(Latent):
 
 
 class MaskedPrior(nn.Module):
-    """Spiking network over tokens of `bits` bits, of which some are known: logits of all of them.
+    """Spiking network over tokens of `bits` bits, of which some are known: logits of the others.
 
     A place of its input holds the token's bits as -1 and 1 (0: unknown), whether it is unknown, the class (one-hot)
     where there is one, and learnt planes. The input is static, as an image is; spikes of the last layer are averaged
@@ -121,10 +121,11 @@ class MaskedPrior(nn.Module):
         self.trunk = SpikingEncoder(notation, bits + 1 + classes + PLANES, time_steps, neuron, sides)
         if self.trunk.shape[1:] != tuple(sides):
             raise ValueError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
-        self.logits = nn.Conv2d(self.trunk.shape[0], 2**bits, 1)
+        self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
 
-    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
-        """Logits (N, 2^bits, P) of bits (N, bits, h, w), where `known` (N, P) says which are to be looked at."""
+    def forward(self, bits: Tensor, known: Tensor, wanted: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits (M, 2^bits) of the M places that are `wanted`, image by image, from the bits (N, bits, h, w) of those
+        that are `known`; both (N, P)."""
         if (y is None) == bool(self.classes):
             raise ValueError(f"the prior is one of {self.classes} classes, and {'no' if y is None else 'a'} class came")
         n, *sides = len(bits), *bits.shape[2:]
@@ -133,7 +134,8 @@ class MaskedPrior(nn.Module):
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        return self.logits(self.trunk(x).mean(0)).flatten(2)
+        rates = self.trunk(x).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
+        return self.logits(rates[wanted])
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:

@@ -1,0 +1,76 @@
+"""A trained generator that is stopped before its last time step: quality against T from one model, not trained anew.
+
+The prior and the decoder's neurons are causal, attention is not: its gates see all T steps at once. So there are two
+ways to stop after t steps, the same at t = T:
+
+run t       t steps are run, at t / T of the cost; a gate takes the steps that do not happen for steps without a spike
+            (its weights of these are cut off), and the image is what the readout has seen
+read at t   all T steps are run, at the whole cost, and the image is read out after t of them (`model.film`)
+
+Either way a seed draws the same first t latent steps as in the whole model.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+from torch import Tensor, nn
+
+from ..models import SpikingVAE
+from ..nn import CLA, FC, TA, TCJA, CodeLatent, Gate, Readout
+
+
+def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
+    """A copy of a generator that runs the first t of its T steps alone.
+
+    ValueError for other t, and for a latent of codes, whose prior makes the bits of all steps at once.
+    """
+    _check(model, t)
+    if isinstance(model.latent, CodeLatent) and t < model.time_steps:
+        raise ValueError("codes are made for all T steps at once: their generator cannot run fewer")
+    short = deepcopy(model)
+    for part in short.modules():
+        if hasattr(part, "time_steps"):
+            part.time_steps = t
+        if isinstance(part, Readout):
+            part.weights = Readout(part.kind, t).weights.to(part.weights)
+        if isinstance(part, Gate):
+            _cut(part, t)
+    return short
+
+
+def _cut(gate: Gate, t: int) -> None:
+    """Weights of the first t steps."""
+    c = gate.channels
+    if isinstance(gate, (TCJA, CLA)):
+        _keep(gate.cla, gate.cla.weight[:t, :t])
+    elif isinstance(gate, TA):
+        _keep(gate.mlp[0], gate.mlp[0].weight[:, :t])
+        _keep(gate.mlp[2], gate.mlp[2].weight[:t])
+    elif isinstance(gate, FC):
+        _keep(gate.fc, gate.fc.weight[: t * c, : t * c])
+
+
+def _keep(layer: nn.Module, weight: Tensor) -> None:
+    layer.weight = nn.Parameter(weight.detach().clone())
+
+
+class ReadSteps:
+    """A generator whose samples are read out after t of the T steps that it runs; ValueError for other t."""
+
+    def __init__(self, model: SpikingVAE, t: int):
+        _check(model, t)
+        self._model, self.time_steps = model, t
+
+    def __getattr__(self, name: str):
+        if name in ("reconstruct", "classify", "encode", "decode", "film", "interpolate"):
+            raise AttributeError(f"only samples are read out early, {name} is not")
+        return getattr(self._model, name)
+
+    def sample(self, seeds: Sequence[int] | Tensor, classes=None) -> Tensor:
+        """As `SpikingVAE.sample`."""
+        return self._model.film(seeds, classes)[:, self.time_steps - 1]
+
+
+def _check(model: SpikingVAE, t: int) -> None:
+    if not 1 <= t <= model.time_steps:
+        raise ValueError(f"{t} steps of a generator with T = {model.time_steps}: wanted 1 to {model.time_steps}")
