@@ -1,0 +1,1 @@
+"""What `run` is made of: `plan` reads book.toml, `measure` makes results, `tables` tells them."""

@@ -1,0 +1,130 @@
+"""The tables of the results book, from results and published figures: a number in them is never typed.
+
+Between `<!-- table: NAME -->` and `<!-- end -->` of a text stands the table of that name of the plan: of a study, a
+row a cell; of `[table.NAME]`, a row an experiment, then what others have published of the same data and, where
+`tcja-gen reference` had told it, the score of real images. mean ± standard deviation, over training seeds where
+there are several, else over sets of sampling seeds; the column "seeds" tells how many there were of each.
+"""
+
+import json
+import math
+import re
+import tomllib
+from pathlib import Path
+
+from .measure import slug
+from .plan import Plan
+
+MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FACTOR = {"reconstruction": 4, "accuracy": 100, "energy": 1e-3}  # from a recorded value to what a table tells
+TITLES = {
+    "seeds": "seeds, training × sampling",
+    "time_steps": "T",
+    "fad-official": "FAD, official ↓",
+    "fad-official-reconstruction": "of reconstructions",
+    "fad": "FAD, evaluation mode ↓",
+    "fad-reconstruction": "of reconstructions, evaluation mode",
+    "reconstruction": "reconstruction error, [-1, 1] ↓",
+    "fid-classifier": "FID, classifier ↓",
+    "precision-classifier": "precision ↑",
+    "recall-classifier": "recall ↑",
+    "validation": "validation loss ↓",
+    "accuracy": "test accuracy, % ↑",
+    "energy": "nJ an image",
+    "rate": "firing rate",
+    "seconds": "training, s",
+    "images": "images seen",
+    "peak_memory_mb": "peak memory, MB",
+    "samples": "seeds 0 to 7",
+}
+
+
+def render(text: str, plan: Plan, results: Path) -> str:
+    """The text with its tables as the results make them. ValueError for a table that the plan does not have."""
+    return MARK.sub(lambda found: f"{found[1]}{table(found['name'], plan, results)}{found[3]}", text)
+
+
+def table(name: str, plan: Plan, results: Path) -> str:
+    """Lines of markdown. An experiment that has no result yet has no row."""
+    told = plan.tables.get(name) or plan.studies.get(name)
+    if not told:
+        raise ValueError(f"no table or study {name!r} in the plan; known: {', '.join([*plan.tables, *plan.studies])}")
+    study, columns = name in plan.studies, told["columns"]
+    rows = plan.rows(name).items()
+    found = [(label, known, result) for label, known in rows for result in read(results, known).values()]
+    head = [", ".join(told.get("grid", {})) or "cell" if study else "experiment"]
+    rows = [
+        [label if study else f"`{label}`: {result['about']}", *(cell(result, c, known, results) for c in columns)]
+        for label, known, result in found
+    ]
+    floor = found[0][2]["floor"] if found else {}
+    rows += [["*real images*", *(_told(floor.get(c)) for c in columns)]] if floor else []
+    sources = published(plan.folder, told["published"]) if "published" in told else []
+    rows += [[f"*{row['model']}*", *(_told(row.get(c)) for c in columns)] for row in sources]
+    titles = [TITLES.get(column, column) for column in columns]
+    lines = [[*head, *titles], ["---"] * (1 + len(titles)), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + _sources(sources) + "\n"
+
+
+def read(results: Path, name: str) -> dict[str, dict]:
+    """An experiment's results by scale; none if it has not been run."""
+    file = results / f"{slug(name)}.json"
+    if not file.exists():
+        return {}
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+
+
+def published(folder: Path, data: str) -> list[dict]:
+    """Rows of `published.toml` of a data set."""
+    return [row for row in tomllib.loads((folder / "published.toml").read_text())["row"] if row["data"] == data]
+
+
+def cell(result: dict, column: str, name: str, results: Path) -> str:
+    """What a table says of a result in a column; nothing if the result does not have it."""
+    if column == "seeds":
+        return f"{len(result['seeds'])} × {result['asked']['sampling']}"
+    if column == "samples":
+        file = results / f"{slug(name)}.png"
+        return f"![]({file.relative_to(results.parent)})" if file.exists() else ""
+    if column in result["scores"]:
+        return _spread(result["scores"][column], FACTOR.get(column, 1))
+    if column == "validation":
+        return _spread(result["validation"]["loss"], 1)
+    value = (result | result["cost"] | result["energy"]).get(column)
+    return "" if value is None else number(value * FACTOR.get(column, 1))
+
+
+def _spread(score: dict, factor: float) -> str:
+    mean, sd = score["mean"] * factor, score["sd"].get("training", score["sd"].get("sampling"))
+    if not sd:
+        return number(mean)
+    digits = min(decimals(sd * factor, 1), decimals(mean, 4))  # as many as the spread leaves any meaning
+    return f"{number(mean, digits)} ± {number(sd * factor, digits)}"
+
+
+def number(value: float, digits: int | None = None) -> str:
+    """With so many decimals, or three digits that count; whole numbers as they are.
+
+    >>> number(28.8221), number(0.04921), number(3776993)
+    ('28.8', '0.0492', '3,776,993')
+    """
+    whole = 0 if isinstance(value, int) or not value else decimals(value, 3)
+    return f"{value:,.{whole if digits is None else digits}f}"
+
+
+def decimals(value: float, count: int) -> int:
+    """Decimals that show so many digits that count."""
+    return max(0, count - 1 - math.floor(math.log10(abs(value))))
+
+
+def _told(value: float | None) -> str:
+    """A figure as it was published."""
+    return "" if value is None else f"*{value:g}*"
+
+
+def _sources(rows: list[dict]) -> str:
+    told = "; ".join(f"{row['model']}: {row['source']}" for row in rows)
+    return f"\nPublished: {told}.\n" if told else ""

@@ -1,0 +1,247 @@
+"""The results book: an experiment from its first step to the table, as a user runs it."""
+
+import contextlib
+import io
+import json
+import runpy
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
+RECIPE = """
+data = "digits"
+steps = 2
+batch = 8
+warmup = 0
+log_every = 1
+compile = "off"
+device = "cpu"
+
+[model]
+time_steps = 2
+encoder = "4C3s2-TCJA"
+latent = 8
+k = 2
+"""
+BOOK = """
+[protocol.digits]
+data = "digits"
+n = 64
+metrics = ["fid-classifier", "reconstruction"]
+
+[experiment.tiny]
+about = "two steps"
+recipe = "tiny.toml"
+protocol = "digits"
+seeds = [0, 1]
+sampling = 2
+checkpoint = "kept.safetensors"
+cpu = {}
+gpu = { set = { steps = 3 } }
+
+[study.word]
+about = "which attention"
+recipe = "tiny.toml"
+protocol = "digits"
+cpu = {}
+columns = ["parameters", "fid-classifier"]
+
+[study.word.cells]
+none = { model = { encoder = "4C3s2" } }
+
+[study.word.grid]
+attention = ["TLA", "TCJA(2,1)"]
+"model.k" = [2, 3]
+
+[study.word.grid.place.encoder.model]
+encoder = "4C3s2-{attention}"
+
+[table.digits]
+experiments = ["tiny"]
+published = "digits"
+columns = ["fid-classifier", "reconstruction", "seeds"]
+"""
+PUBLISHED = """
+[[row]]
+model = "another"
+data = "digits"
+fid-classifier = 1.5
+source = "a paper"
+"""
+README = "Before.\n\n<!-- table: digits -->\n<!-- end -->\n\nBetween.\n\n<!-- table: word -->\n<!-- end -->\n"
+
+
+def run(folder, *arguments):
+    """The command, in this process; trainings have processes of their own."""
+    told, errors = io.StringIO(), io.StringIO()
+    words = ["--plan", folder / "book.toml", "--out", folder / "runs", *arguments]
+    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(errors):
+        code = command()(list(map(str, words)))
+    return SimpleNamespace(returncode=code, stdout=told.getvalue(), stderr=errors.getvalue())
+
+
+@cache
+def command():
+    sys.path.insert(0, str(EXPERIMENTS))
+    return runpy.run_path(str(EXPERIMENTS / "run"))["main"]
+
+
+def write_book(folder):
+    for name, text in {"book": BOOK, "tiny": RECIPE, "published": PUBLISHED}.items():
+        (folder / f"{name}.toml").write_text(text)
+    (folder / "README.md").write_text(README)
+    return folder
+
+
+@pytest.fixture
+def book(tmp_path):
+    return write_book(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A book whose experiment has been run."""
+    folder = write_book(tmp_path_factory.mktemp("book"))
+    done = run(folder, "tiny")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def copy(measured, tmp_path):
+    return shutil.copytree(measured, tmp_path / "copy")
+
+
+def result(folder, name="tiny"):
+    return json.loads((folder / "results" / f"{name}.json").read_text())["cpu"]
+
+
+def test_a_result_has_scores_of_all_seeds_and_what_they_depend_on(measured):
+    found = result(measured)
+    assert found["seeds"] == [0, 1]
+    score = found["scores"]["fid-classifier"]
+    assert [len(sets) for sets in score["values"]] == [2, 2] and set(score["sd"]) == {"training", "sampling"}
+    assert found["protocol"]["all"]["n"] == 64 and found["protocol"]["fid-classifier"]["extractor_hash"]
+    assert found["asked"]["settings"]["model"]["encoder"] == "4C3s2-TCJA"
+    assert found["cost"]["images"] == 16 and found["cost"]["seconds"] > 0 and found["cost"]["peak_memory_mb"] > 0
+    assert found["parameters"] > 0 and found["energy"]["energy"] > 0 and found["versions"]["torch"]
+    assert str(measured) not in (measured / "results" / "tiny.json").read_text()
+    assert (measured / "results" / "tiny.png").stat().st_size < 20_000
+
+
+def test_what_is_there_is_not_made_again(copy):
+    files = [p for p in copy.rglob("*") if p.is_file()]
+    before = {p: p.stat().st_mtime_ns for p in files}
+    assert run(copy, "tiny").returncode == 0
+    assert {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.is_file()} == before
+
+
+def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
+    before, runs = result(copy), copy / "runs"
+    made = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()}
+    (copy / "results" / "tiny.json").unlink()
+    assert run(copy, "tiny").returncode == 0
+    assert result(copy) == before
+    assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == made
+
+
+def test_a_run_that_was_cut_off_is_resumed_to_the_same_scores(copy):
+    before, folder = result(copy), copy / "runs" / "tiny" / "seed-0"
+    shutil.rmtree(folder / "checkpoints" / "step-000002")
+    shutil.rmtree(folder / "scores")
+    (folder / "checkpoints" / "last").unlink()  # cut off before the first checkpoint
+    (copy / "results" / "tiny.json").unlink()
+    assert run(copy, "tiny").returncode == 0
+    assert result(copy)["scores"] == before["scores"]
+
+
+def test_a_changed_setting_does_not_pass_for_the_old_run(copy):
+    (copy / "tiny.toml").write_text(RECIPE.replace("k = 2", "k = 3"))
+    answer = run(copy, "tiny")
+    assert answer.returncode == 2 and "model.k: 2 -> 3" in answer.stderr
+    assert "0/2" in run(copy, "--list", "tiny").stdout
+
+
+def test_check_agrees_with_the_record_and_not_with_a_damaged_one(copy):
+    shutil.rmtree(copy / "runs")  # the kept weights are enough
+    answer = run(copy, "tiny", "--check")
+    assert answer.returncode == 0 and answer.stdout.count("agrees") == 4, answer.stdout + answer.stderr
+    file = copy / "results" / "tiny.json"
+    told = json.loads(file.read_text())
+    told["cpu"]["scores"]["reconstruction"]["values"][0][1] *= 1.01
+    file.write_text(json.dumps(told))
+    answer = run(copy, "tiny", "--check")
+    assert answer.returncode == 1 and answer.stdout.count("DIFFERS") == 1, answer.stdout + answer.stderr
+
+
+def test_check_fails_where_there_is_nothing_to_check(book):
+    answer = run(book, "tiny", "--check")
+    assert answer.returncode == 1 and "no result" in answer.stdout
+
+
+def test_the_book_tells_results_beside_published_figures(copy):
+    assert run(copy, "--book").returncode == 0
+    text = (copy / "README.md").read_text()
+    assert "Before." in text and "Between." in text
+    assert "`tiny`: two steps" in text and "2 × 2" in text and "| *another* | *1.5* |" in text and "a paper" in text
+
+
+def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
+    listed = run(book, "--list", "word").stdout
+    assert listed.count("0/1") == 5 and "word/TCJA(2,1), 3, encoder" in listed
+    assert run(book, "word/TCJA(2,1), 3, encoder").returncode == 0
+    assert result(book, "word/TCJA-2-1-3-encoder")["asked"]["settings"]["model"]["encoder"] == "4C3s2-TCJA(2,1)"
+    assert run(book, "--book").returncode == 0
+    text = (book / "README.md").read_text()
+    assert "| TCJA(2,1), 3, encoder |" in text and "none" not in text
+
+
+def test_one_experiment_that_fails_does_not_stop_the_others(copy):
+    nowhere = '[experiment.nowhere]\nabout = "no such data"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (copy / "book.toml").write_text(nowhere + 'set = { data = "mnist" }\n' + BOOK)
+    (copy / "results" / "tiny.json").unlink()
+    answer = run(copy, "nowhere", "tiny", "--data-root", copy / "empty")
+    assert answer.returncode == 2 and result(copy)["seeds"] == [0, 1]
+
+
+def test_smoke_runs_what_is_only_for_a_gpu_and_leaves_the_results_alone(book):
+    (book / "book.toml").write_text(BOOK.replace("cpu = {}\ngpu", "gpu"))
+    assert run(book, "tiny").returncode == 2
+    assert run(book, "tiny", "--scale", "smoke").returncode == 0
+    assert not (book / "results").exists() and (book / "runs" / "smoke" / "results" / "tiny.json").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, hint", [(["tinny"], "did you mean 'tiny'"), ([], "--all"), (["word", "--scale", "gpu"], "cpu")]
+)
+def test_a_mistake_is_one_line(book, arguments, hint):
+    answer = run(book, *arguments)
+    assert answer.returncode == 2 and hint in answer.stderr and answer.stderr.count("\n") == 1
+
+
+def test_a_second_stage_starts_from_the_first(copy):
+    book = copy
+    second = '[experiment.second]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (book / "book.toml").write_text(BOOK + second + 'after = { init_from = "tiny" }\n')
+    assert run(book, "second").returncode == 0
+    assert result(book, "second")["asked"]["settings"]["init_from"] == "tiny"
+    assert str(book / "runs" / "tiny" / "seed-0") in (book / "runs" / "second" / "seed-0" / "config.toml").read_text()
+
+
+def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
+    copy = shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
+    answer = run(copy, "--book")
+    assert answer.returncode == 0, answer.stderr
+    made, committed = (folder / "README.md" for folder in (copy, EXPERIMENTS))
+    assert made.read_text() == committed.read_text(), "run: python experiments/run --book"
+
+
+def test_every_experiment_of_the_book_has_settings_and_a_protocol_that_are_known():
+    for scale in ("cpu", "gpu", "smoke"):
+        listed = run(EXPERIMENTS, "--list", "--scale", scale)
+        assert listed.returncode == 0, listed.stderr
