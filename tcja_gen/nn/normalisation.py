@@ -7,7 +7,7 @@ receives the current (`Neuron.gain`): V_threshold, times tau where the neuron di
 factor the paper's neuron hardly fires and a spiking VAE learns little more than the mean image.
 
 Normalisation and neurons are one operation: the normalised current never reaches memory, only x is kept for the
-backward pass, and with `fused` the loops are compiled. A static frame has its own variance; for T equal frames it is
+backward pass, and `fuse` chooses what runs it. A static frame has its own variance; for T equal frames it is
 the same number, only the running variance's n / (n - 1) counts N*H*W values rather than T times as many.
 """
 
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .neurons import PRESETS, Neuron, compiled, lif, lif_step, run, run_backward
+from .neurons import PATHS, PRESETS, Neuron, lif, lif_step, on, spikes, spikes_backward
 
 
 class TDBatchNorm(nn.Module):
@@ -29,7 +29,7 @@ class TDBatchNorm(nn.Module):
     def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
-        self.fused = False  # set by `fuse`
+        self.path = "plain"  # set by `fuse`
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -55,7 +55,7 @@ class TDBatchNorm(nn.Module):
 
     def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
-        mean, var = (compiled(_moments) if self.fused else _moments)(x.detach().flatten(0, 1))
+        mean, var = on(self.path, moments)(x.detach().flatten(0, 1))
         n = x[..., 0].numel()
         if world() > 1:
             local = mean
@@ -102,10 +102,12 @@ class LIF(nn.Module):
     def __init__(self, neuron: Neuron = PRESETS["tcja"]):
         super().__init__()
         self.neuron = neuron
-        self.fused = False  # set by `fuse`
+        self.path = "plain"  # set by `fuse`
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        return lif(x, neuron=self.neuron, steps=steps, fused=self.fused)
+        planes, frame = channels_last(x[None] if steps else x), x.shape if steps else x.shape[1:]
+        spiking = lif(planes[0] if steps else planes, neuron=self.neuron, steps=steps, path=self.path)
+        return channels_third(spiking, frame)
 
     def extra_repr(self) -> str:
         return str(self.neuron)
@@ -130,7 +132,7 @@ class _Norm(torch.autograd.Function):
         y, g = (x.float() - mean) * rstd, grad.float()
         sums, products = g.sum((0, 1)), (g * y).sum((0, 1))
         mean_g, mean_gx = _shares(sums, products, x, training)
-        return _finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
+        return finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
 
 
 class _NormLIF(torch.autograd.Function):
@@ -138,50 +140,34 @@ class _NormLIF(torch.autograd.Function):
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: NormLIF, steps: int) -> Tensor:
         mean, var = layer.moments(x)
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.fused
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path
         a, b = layer.affine(mean, var)
-        return (compiled(_spikes) if layer.fused else _spikes)(x.data, a.data, b.data, layer.neuron, steps)
+        return on(layer.path, spikes)(x.data, a.data, b.data, layer.neuron, steps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
-        neuron, steps, scale, eps, training, fused = ctx.settings
+        neuron, steps, scale, eps, training, path = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        backward, finish = (compiled(_currents_backward), compiled(_finish)) if fused else (_currents_backward, _finish)
-        g, sums, products = backward(
+        g, sums, products, _ = on(path, spikes_backward)(
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
         mean_g, mean_gx = _shares(sums, products, x, training)
         rows = (g.flatten(0, 1), x.data.flatten(0, 1))  # whatever T is: one graph less to compile
-        gx = finish(*rows, a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
+        gx = on(path, finish)(*rows, a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
         return gx, products * scale, sums, None, None
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and biased variance of each column of x (R, C), in float32, two passes."""
     x = x.float()
     mean = x.mean(0)
     return mean, (x - mean).square().mean(0)
 
 
-def _spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, steps: int) -> Tensor:
-    return run(x, None, (a, b), neuron, steps)
-
-
-def _currents_backward(
-    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dL/dI like x, and per channel the sums of dL/dI and of dL/dI times the normalised input."""
-    grads, _ = run_backward(x, None, (a, b), grad, neuron, steps)
-    normalised = [(frame.float() - mean) * rstd for frame in x.unbind(0)]
-    sums = sum(g.sum(0) for g in grads)
-    products = sum((g * y).sum(0) for g, y in zip(grads, normalised, strict=True))
-    return torch.stack(grads).to(x.dtype), sums, products
-
-
-def _finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
     """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
     y = (x.float() - mean) * rstd
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
@@ -217,9 +203,12 @@ def _average(x: Tensor) -> Tensor:
     return x / world()
 
 
-def fuse(module: nn.Module, fused: bool = True) -> nn.Module:
-    """Run the normalisation and neurons of every layer inside `module` through loops compiled by `torch.compile`."""
+def fuse(module: nn.Module, path: str = "compiled") -> nn.Module:
+    """Run the normalisation and neurons of every layer inside `module` on one of `PATHS`; `process.neuron_path` knows
+    the best one of a device."""
+    if path not in PATHS:
+        raise ValueError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
         if isinstance(layer, (TDBatchNorm, LIF)):
-            layer.fused = fused
+            layer.path = path
     return module

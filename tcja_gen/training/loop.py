@@ -24,7 +24,7 @@ from ..data import Batches, EventSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse
-from ..process import can_compile, first_ahead, start
+from ..process import first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
@@ -96,8 +96,7 @@ class Trainer:
         if config.init_from and not state:
             task.adopt_encoder(self.model, config.init_from)
         self.model.encoder.requires_grad_(not config.freeze)
-        if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
-            fuse(self.model)
+        fuse(self.model, neuron_path(self.device, config.compile)[0])
         self.batches = Batches(
             data,
             config.batch,
