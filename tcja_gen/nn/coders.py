@@ -6,6 +6,8 @@ linear readout.
 """
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -23,11 +25,58 @@ from .layers import (
     linear_block,
     transposed_block,
 )
+from .memory import MEMORY, recompute
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, NormLIF
+from .normalisation import LIF, TDBatchNorm
 from .readouts import Readout
 
 NEURONS = (SpikingBlock, Residual, LIF)  # layers that give a static frame its time
+
+
+def through(
+    stages: Sequence[nn.Module], x: Tensor, memory: str, steps: int | None = None, binary: bool = False
+) -> Tensor:
+    """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
+
+    With memory "recompute" what is kept is what goes into a group of layers, which ends with neurons and so begins
+    behind some: spikes, but for images and the currents of residual blocks. Dropout draws, and is left out of it.
+    """
+    for group in groups(stages):
+        last = group[-1]
+        if memory == "recompute" and not isinstance(last, TemporalDropout):
+            x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
+        else:
+            x = _run(group, x, steps)
+        current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
+        binary = isinstance(last, (SpikingBlock, LIF)) and not current
+        steps = steps if current or not isinstance(last, NEURONS) else None
+    return x
+
+
+def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
+    """The stages, cut behind every layer of neurons and every dropout."""
+    made = [[]]
+    for stage in stages:
+        made[-1].append(stage)
+        if isinstance(stage, (*NEURONS, TemporalDropout)):
+            made.append([])
+    return [group for group in made if group]
+
+
+def _run(group: list[nn.Module], x: Tensor, steps: int | None) -> Tensor:
+    for stage in group:
+        x = stage(x, steps=steps) if steps and isinstance(stage, NEURONS) else stage(x)
+    return x
+
+
+def keep(module: nn.Module, memory: str) -> nn.Module:
+    """What every coder inside `module` keeps for the backward pass, "speed": all of it, "recompute": see `through`."""
+    if memory not in MEMORY:
+        raise ValueError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
+    for coder in module.modules():
+        if isinstance(coder, (Stages, SpikingDecoder)):
+            coder.memory = memory
+    return module
 
 
 class Stages(nn.Module):
@@ -40,6 +89,7 @@ class Stages(nn.Module):
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
+        self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
             try:
@@ -110,13 +160,7 @@ class Stages(nn.Module):
 
     def run(self, x: Tensor, static: bool) -> Tensor:
         """Output of a stream (T, N, ...), or of one static frame (N, ...)."""
-        for stage in self.stages:
-            if static and isinstance(stage, NEURONS):
-                x = stage(x, steps=self.time_steps)
-                static = isinstance(stage, SpikingBlock) and not isinstance(stage.neurons, (NormLIF, LIF))
-            else:
-                x = stage(x)
-        return x
+        return through(self.stages, x, self.memory, steps=self.time_steps if static else None)
 
 
 class SpikingEncoder(Stages):
@@ -204,6 +248,7 @@ class SpikingDecoder(nn.Module):
         self.start = start
         build = Build(neuron)
         self.project = linear_block(latent, math.prod(start), build)
+        self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         c, size = start[0], start[-1]
         parsed = words.parse(notation)
@@ -229,9 +274,7 @@ class SpikingDecoder(nn.Module):
     def spikes(self, z: Tensor) -> Tensor:
         """Stream (T, N, C, H, W) that the readout sees."""
         x = self.project(z).unflatten(-1, self.start)
-        for stage in self.stages:
-            x = stage(x)
-        return x
+        return through(self.stages, x, self.memory, binary=True)
 
     def forward(self, z: Tensor) -> Tensor:
         return self.readout(self.spikes(z), self.last)

@@ -30,6 +30,7 @@ class TDBatchNorm(nn.Module):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
         self.path = "plain"  # set by `fuse`
+        self.counting = True  # whether the running statistics follow a pass
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -62,8 +63,9 @@ class TDBatchNorm(nn.Module):
             mean = _average(local)
             var = _average(var + (local - mean).square())
             n *= world()
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        if self.counting:
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
         return mean, var
 
     def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:

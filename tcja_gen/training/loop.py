@@ -23,7 +23,7 @@ from ..config import Config
 from ..data import Batches, EventSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
-from ..nn import StepDraws, fuse
+from ..nn import StepDraws, fuse, keep
 from ..process import first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 
@@ -97,6 +97,7 @@ class Trainer:
             task.adopt_encoder(self.model, config.init_from)
         self.model.encoder.requires_grad_(not config.freeze)
         fuse(self.model, neuron_path(self.device, config.compile)[0])
+        keep(self.model, config.memory)
         self.batches = Batches(
             data,
             config.batch,
