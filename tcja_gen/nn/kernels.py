@@ -187,7 +187,8 @@ def spikes_backward(
     steps: int,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """dL/dI like x; with an affine map its sum, and that of its product with the normalised input, (C,) each; dL/dv."""
+    """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (programs, C);
+    with v, dL/dv."""
     x, grad = x.contiguous(), grad.contiguous()
     _, rows, width = x.shape
     tile = _tile(rows, width)
@@ -203,4 +204,4 @@ def spikes_backward(
             x, a, b, v, grad, mean, rstd, membranes, gx, gv, sums, products,
             rows, width, steps, **_settings(neuron), **static, **tile,
         )  # fmt: skip
-    return gx, sums if sums is None else sums.sum(0), products if products is None else products.sum(0), gv
+    return gx, sums, products, gv

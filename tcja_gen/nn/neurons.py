@@ -163,7 +163,8 @@ def spikes_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """The gradient of `spikes` from `grad` (T, M, C). Computes the membranes again.
 
-    Returns dL/dI like x; with a and b its sum, and that of its product with (x - mean) rstd, (C,) each; with v, dL/dv.
+    Returns dL/dI like x; with a and b also two tensors (., C) whose sums over rows are those of dL/dI and of
+    dL/dI (x - mean) rstd: summed over time here, where all is at hand; with v, dL/dv.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
     membranes = []
@@ -171,24 +172,29 @@ def spikes_backward(
         membranes.append(charge(h, current, neuron))
         h = torch.where(fires(membranes[-1], neuron), neuron.v_reset, membranes[-1])
 
-    carry = torch.zeros_like(h)  # dL/dH_t
+    gain = 1 / neuron.tau if neuron.decay_input else 1.0  # dV/dI
+    # a vector, though all of it is the gain: so the compiler makes one loop over (M, C), and no membrane reaches memory
+    unit = gain if a is None else torch.where(rstd > 0, gain, 0.0)
+    carry = torch.zeros_like(h)  # dL/dH_t, times the gain
     grads = []
     for u, g in zip(reversed(membranes), reversed(grad.unbind(0)), strict=True):
         ds = surrogate_gradient(u, neuron)
         through_reset = torch.where(fires(u, neuron), 0.0, carry)
         if not neuron.detach_reset:
             through_reset = through_reset + carry * (neuron.v_reset - u) * ds
-        dv = g.float() * ds + through_reset
-        grads.append(dv / neuron.tau if neuron.decay_input else dv)
-        carry = dv * (1 - 1 / neuron.tau)
+        grads.append(unit * g.float() * ds + through_reset)
+        carry = grads[-1] * (1 - 1 / neuron.tau)
     grads = [sum(grads)] if len(x) != steps else grads[::-1]  # one frame for all steps
-    gx, gv = torch.stack(grads).to(x.dtype), None if v is None else carry
+    gx, gv = torch.stack(grads).to(x.dtype), None if v is None else carry / gain
     if a is None:
         return gx, None, None, gv
-    normalised = [(frame.float() - mean) * rstd for frame in x.unbind(0)]
-    sums = sum(g.sum(0) for g in grads)
-    products = sum((g * y).sum(0) for g, y in zip(grads, normalised, strict=True))
-    return gx, sums, products, gv
+    products = [g * ((frame.float() - mean) * rstd) for g, frame in zip(grads, x.unbind(0), strict=True)]
+    return gx, sum(grads), sum(products), gv
+
+
+def rows(x: Tensor) -> Tensor:
+    """(T, M, C) -> (T * M, C) as a tensor of its own: the compiler tells views from others, and T from T."""
+    return x.flatten(0, 1).data
 
 
 def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list[Tensor]:

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .neurons import PATHS, PRESETS, Neuron, lif, lif_step, on, spikes, spikes_backward
+from .neurons import PATHS, PRESETS, Neuron, lif, lif_step, on, rows, spikes, spikes_backward
 
 
 class TDBatchNorm(nn.Module):
@@ -24,6 +24,9 @@ class TDBatchNorm(nn.Module):
     `scale` is what multiplies the normalised input beside its weight: alpha times the neuron's gain, or 1 for plain
     batch normalisation. In training under `torch.distributed` the statistics are those of the whole batch over all
     processes (which must hold equal shares), so a run does not depend on how many processes share the batch.
+
+    offset (C,): what was left out of x, the bias of the weights before, which the batch's mean takes away again: in
+    training it shows in the running mean alone, and its gradient is zero.
     """
 
     def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
@@ -36,9 +39,9 @@ class TDBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
         planes, frame = self._planes(x, steps)
-        currents = _Norm.apply(planes, self.weight, self.bias, self)
+        currents = _Norm.apply(planes, self.weight, self.bias, offset, self)
         currents = channels_third(currents, frame)
         return currents[0] if steps else currents
 
@@ -54,23 +57,24 @@ class TDBatchNorm(nn.Module):
         a = self.weight * self.scale * torch.rsqrt(var + self.eps)
         return a, self.bias - mean * a
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
-        mean, var = on(self.path, moments)(x.detach().flatten(0, 1))
         n = x[..., 0].numel()
+        mean = rows(x).mean(0, dtype=torch.float32)
+        var = on(self.path, squares)(x.data, mean).sum(0) / n
         if world() > 1:
             local = mean
             mean = _average(local)
             var = _average(var + (local - mean).square())
             n *= world()
         if self.counting:
-            self.running_mean.lerp_(mean, self.momentum)
+            self.running_mean.lerp_(mean if offset is None else mean + offset, self.momentum)
             self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
         return mean, var
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance to normalise by: the batch's in training, else the running ones."""
-        return self.statistics(x) if self.training else (self.running_mean.clone(), self.running_var.clone())
+        return self.statistics(x, offset) if self.training else (self.running_mean.clone(), self.running_var.clone())
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, scale={self.scale:g}"
@@ -83,9 +87,9 @@ class NormLIF(TDBatchNorm):
         super().__init__(channels, alpha * neuron.gain, **options)
         self.neuron = neuron
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
         planes, frame = self._planes(x, steps)
-        spikes = _NormLIF.apply(planes, self.weight, self.bias, self, steps or len(planes))
+        spikes = _NormLIF.apply(planes, self.weight, self.bias, offset, self, steps or len(planes))
         return channels_third(spikes, frame)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -119,60 +123,65 @@ class _Norm(torch.autograd.Function):
     """The normalised current alone."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: TDBatchNorm) -> Tensor:
-        mean, var = layer.moments(x)
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: TDBatchNorm) -> Tensor:
+        mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, mean, var)
-        ctx.settings = layer.scale, layer.eps, layer.training
+        ctx.settings = layer.scale, layer.eps, layer.training, offset
         a, b = layer.affine(mean, var)
         return (a * x.float() + b).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight, mean, var = ctx.saved_tensors
-        scale, eps, training = ctx.settings
+        scale, eps, training, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         y, g = (x.float() - mean) * rstd, grad.float()
         sums, products = g.sum((0, 1)), (g * y).sum((0, 1))
         mean_g, mean_gx = _shares(sums, products, x, training)
-        return finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
+        gx = finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx)
+        return gx, products * scale, sums, _nothing(offset), None
 
 
 class _NormLIF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: NormLIF, steps: int) -> Tensor:
-        mean, var = layer.moments(x)
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: NormLIF, steps: int
+    ) -> Tensor:
+        mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset
         a, b = layer.affine(mean, var)
         return on(layer.path, spikes)(x.data, a.data, b.data, layer.neuron, steps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
-        neuron, steps, scale, eps, training, path = ctx.settings
+        neuron, steps, scale, eps, training, path, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        g, sums, products, _ = on(path, spikes_backward)(
+        g, *parts, _ = on(path, spikes_backward)(
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
+        sums, products = (part.sum(0) for part in parts)
         mean_g, mean_gx = _shares(sums, products, x, training)
-        rows = (g.flatten(0, 1), x.data.flatten(0, 1))  # whatever T is: one graph less to compile
-        gx = on(path, finish)(*rows, a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
-        return gx, products * scale, sums, None, None
+        gx = on(path, finish)(rows(g), rows(x), a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
+        return gx, products * scale, sums, _nothing(offset), None, None
 
 
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each column of x (R, C), in float32, two passes."""
-    x = x.float()
-    mean = x.mean(0)
-    return mean, (x - mean).square().mean(0)
+def squares(x: Tensor, mean: Tensor) -> Tensor:
+    """Sum over time of (x - mean)^2, x (T, M, C) -> (M, C): one pass, where a sum over rows would be slower."""
+    return sum((frame.float() - mean).square() for frame in x.unbind(0))
 
 
 def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
     """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
     y = (x.float() - mean) * rstd
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
+
+
+def _nothing(offset: Tensor | None) -> Tensor | None:
+    return None if offset is None else torch.zeros_like(offset)
 
 
 def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
