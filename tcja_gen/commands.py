@@ -211,7 +211,8 @@ class Interpolate:
     """Make images between two images, in the latent spikes.
 
     Spikes have no halfway: at fraction a of the way every latent spike is the second image's with probability a,
-    decided once for all fractions, so that spikes change over one by one. The ends are reconstructions.
+    decided once for all fractions, so that spikes change over one by one. The ends are reconstructions. A gaussian
+    latent is no spikes, and goes straight.
 
     examples:
       tcja-gen interpolate runs/00000-digits --pairs 8 --steps 9

@@ -6,6 +6,7 @@
 import difflib
 import json
 import tomllib
+from collections.abc import Container
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -31,8 +32,8 @@ class Model:
     generator, which with one is trained on both tasks."""
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
-    neuron: Literal["tcja", "tet", "fsvae"] = "tcja"
-    """Preset of the LIF neuron."""
+    neuron: Literal["tcja", "tet", "fsvae", "relu"] = "tcja"
+    """Preset of the LIF neuron; relu: none of them, an ANN with T = 1 (its generator has a gaussian latent)."""
     surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
     """Surrogate gradient in place of the preset's."""
     classes: int = 0
@@ -51,18 +52,20 @@ class Model:
     """Generator whose prior is told the class."""
     head_weight: float = 1.0
     """Weight of the classification in the loss of a generator with a head."""
+    latent_kind: Literal["bernoulli", "poisson", "gaussian", "codes"] = "bernoulli"
+    """Latent of a generator: FSVAE's autoregressive bits, ESVAE's rates, the ANN's Gaussian, or spatial spike codes."""
     latent: int = 128
     """Channels of the latent spikes."""
     k: int = 20
-    """Bits per latent channel, of which one is drawn."""
+    """Bits per channel of a bernoulli latent, of which one is drawn."""
     divergence: Literal["mmd", "mmd-sum", "kl"] = "mmd"
-    """Distance of posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or Bernoulli KL."""
+    """Distance of a bernoulli latent's posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or KL."""
     divergence_weight: float = 1.0
-    """Its weight in the loss."""
+    """Weight of the divergence in the loss."""
     readout: Literal["membrane", "mean"] = "membrane"
     """Time weights of the output: a decaying membrane (FSVAE) or the mean (as TCJA's generator is described)."""
     passes: Literal["steps", "prefixes"] = "steps"
-    """How the posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
+    """How a bernoulli latent's posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
     scheduled_start: float = 0.1
     """Probability, at the start, that the prior sees its own z."""
     scheduled_end: float = 0.3
@@ -71,6 +74,10 @@ class Model:
     """First time step at which it may."""
     scheduled_replace: Literal["draw", "vote"] = "draw"
     """Its own z: one of k bits for each image, or FSVAE's code (majority vote, one decision a batch)."""
+    prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]"
+    """Notation of the masked prior over spatial codes; its layers keep the size of their grid."""
+    rounds: int = 16
+    """Passes of the masked prior that a sample takes."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,8 @@ class Config:
     """Images a step, over all processes."""
     lr: float = 2e-3
     """Peak learning rate of AdamW."""
+    prior_lr: float = 1.0
+    """Learning rate of the latent's prior, as a multiple of lr (ESVAE: 10)."""
     warmup: int = 100
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -117,7 +126,10 @@ class Config:
     events_by: Literal["number", "time"] = "number"
     """Event frames hold equally many events, or equally long times."""
     init_from: str = ""
-    """Run or checkpoint, of either task, whose encoder is the start."""
+    """Run or checkpoint, of either task, whose encoder is the start; with fit = prior, all of it but the prior."""
+    fit: Literal["all", "autoencoder", "prior"] = "all"
+    """What of a generator is trained: all, reconstruction without the prior, or, with init_from, the prior of a trained
+    autoencoder, whose weights stay."""
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
     encoder still learns its running statistics."""
@@ -147,36 +159,58 @@ class Config:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
             raise ValueError(f"config: lr is {self.lr}, it must be positive")
+        if self.prior_lr <= 0:
+            raise ValueError(f"config: prior_lr is {self.prior_lr}, it must be positive")
+        if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
+            raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
+            if self.fit != "all":
+                raise ValueError("config: fit has no meaning with task = 'classify'")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
+            kind = self.model.latent_kind
+            others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
+            self._refuse(others, f"with latent_kind = {kind!r}")
+            if self.fit == "prior" and not self.init_from:
+                raise ValueError("config: fit = 'prior' needs init_from, the run whose codes it is fitted to")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
         if self.model.objective != "tet":
             self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
 
-    def _refuse(self, names: tuple[str, ...], why: str) -> None:
+    def _refuse(self, names: Container[str], why: str) -> None:
         """ValueError if a setting of the model is changed that nothing would look at."""
         for f in fields(Model):
             if f.name in names and getattr(self.model, f.name) != f.default:
                 raise ValueError(f"config: model.{f.name} has no meaning {why}")
 
 
+OF_LATENTS = {  # what some kinds look at and others do not
+    "bernoulli": (
+        "k",
+        "divergence",
+        "passes",
+        "scheduled_start",
+        "scheduled_end",
+        "scheduled_first",
+        "scheduled_replace",
+        "conditional",
+    ),
+    "codes": ("prior", "rounds", "conditional"),
+    "poisson": (),
+    "gaussian": (),
+}
 OF_GENERATORS = (
     "decoder",
+    "latent_kind",
     "latent",
-    "k",
-    "divergence",
     "divergence_weight",
     "readout",
-    "passes",
-    "scheduled_start",
-    "scheduled_end",
-    "scheduled_first",
-    "scheduled_replace",
-    "conditional",
     "head_weight",
+    *OF_LATENTS["bernoulli"],
+    "prior",
+    "rounds",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")

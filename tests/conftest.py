@@ -23,6 +23,19 @@ def tiny() -> dict:
     }
 
 
+LATENT_KINDS = {
+    "bernoulli": {"k": 4},
+    "poisson": {"latent_kind": "poisson"},
+    "gaussian": {"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1},
+}
+
+
+@pytest.fixture(scope="session", params=LATENT_KINDS)
+def latent_kind(request) -> dict:
+    """Settings of the generator with a kind of latent, each kind in turn; the rest is as in `tiny`."""
+    return LATENT_KINDS[request.param]
+
+
 @pytest.fixture(scope="session")
 def inception_file(tmp_path_factory):
     """Weights of Inception's layout, of random numbers: the code meets them as it meets the real ones."""

@@ -138,6 +138,23 @@ def test_reconstruction_and_interpolation_draw_their_pictures(run, folder, tmp_p
     assert (tmp_path / "reconstructions.png").exists() and (tmp_path / "interpolations.png").exists()
 
 
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_a_run_with_another_latent_does_all_that_a_run_does(kind, tmp_path, capsys):
+    out, model = tmp_path / "run", ["--model.latent-kind", kind]
+    model += ["--model.neuron", "relu", "--model.time-steps", "1"] if kind == "gaussian" else []
+    assert main(["train", *TINY, *model, "--out", str(out)]) == 0
+    assert ("rate 0." in capsys.readouterr().err) == (kind == "poisson")
+    for command in (["sample", "--n", "4", "--grid", "--film"], ["reconstruct", "--n", "4"], ["interpolate"]):
+        name, *flags = command
+        assert main([name, str(out), *flags, "--out", str(tmp_path / "pictures")]) == 0
+    assert {p.name for p in (tmp_path / "pictures").iterdir()} >= {"samples.png", "film.gif", "interpolations.png"}
+    assert main(["evaluate", str(out), "--metrics", "reconstruction", "--n", "64"]) == 0
+    capsys.readouterr()
+    assert main(["show", str(out), "--energy", "--out", str(tmp_path / "figures")]) == 0
+    text = capsys.readouterr().out
+    assert "latent" in text and "ANN twin" in text and ("firing rate" in text) == (kind == "poisson")
+
+
 def test_scores_are_printed_kept_and_compared(run, folder, tmp_path, capsys):
     metrics = "fad,fad-reconstruction,reconstruction"
     assert main(["evaluate", str(run), "--metrics", metrics, "--n", "128"]) == 0

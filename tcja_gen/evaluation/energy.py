@@ -16,6 +16,9 @@ attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of it
 neurons     One MAC, the leak, a neuron and step. Batch norm is an affine map that folds into weights and bias.
 readout     The decoder's weighted sum over time: one operation a non-zero spike, AC of spikes, MAC of gated ones.
 
+A model with ReLU in place of neurons has no spikes: it is its own twin (`ann_twin`), dense MACs of one frame, zeros of
+its activations included.
+
 Not counted: biases, pooling, additions of residual paths, random draws, and memory traffic, which on real hardware
 costs more than arithmetic.
 """
@@ -32,7 +35,7 @@ from torch import Tensor, nn
 from .. import config
 from ..models import load
 from ..models.vae import CHUNK
-from ..nn import LIF, SE, TCJA, Gate, NormLIF, Readout
+from ..nn import LIF, SE, TCJA, Gate, NormLIF, NormReLU, Readout, ReLU
 from .classification import load_for
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -103,9 +106,10 @@ def count(model: nn.Module, samples: Sequence[int] | Tensor, use: str = "") -> l
 @torch.no_grad()
 def operations(model: nn.Module, run: Callable[[], object], n: int) -> list[Row]:
     """Rows, in the order of first use, of the layers of `model` that `run()` calls on n samples."""
-    with _watched(model) as rows:
+    with _watched(model) as seen:
         run()
-    return [row.per(n) for row in rows.values()]
+    rows = [row.per(n) for row in seen.values()]
+    return ann_twin(rows) if any(isinstance(layer, (NormReLU, ReLU)) for layer in model.modules()) else rows
 
 
 def products(layer: nn.Module, mask: Tensor) -> int:
@@ -174,8 +178,10 @@ def table(rows: Sequence[Row]) -> str:
     lines = [head, *map(_cells, rows), ("total", "", "", *_numbers(sums, "dense"), "", "", *_numbers(sums))]
     lines += [("ANN twin", "T = 1", "1", *_numbers(twin, "dense"), "", "", *_numbers(twin))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    spiking = any(row.kind == "neurons" for row in rows)
+    firing = f"firing rate {sums['rate']:.4f} spikes a neuron and step; " if spiking else "no neurons, ReLU; "
     notes = [
-        f"firing rate {sums['rate']:.4f} spikes a neuron and step; non-zero: share of inputs, of neurons their rate",
+        firing + "non-zero: share of inputs, of neurons their rate",
         FORMULA,
         "AC: weights met by binary inputs, one a spike; MAC: by any other non-zero input; attention dense;",
         "neurons: 1 MAC (leak) x neurons x steps; ANN twin: dense MACs of one frame, counted, not trained",

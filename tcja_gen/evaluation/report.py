@@ -36,7 +36,8 @@ def describe(folder: str | Path) -> str:
         losses = ", ".join(f"{name} {value:.4f}" for name, value in last.items() if name not in NO_LOSSES)
         lines.append(f"training   {losses}, {last['images_per_second']:.0f} samples/s")
         lines += [
-            f"firing     {name:<28} rate {rate:.3f}  dead {dead:.1%}" for name, (rate, dead) in last["layers"].items()
+            f"firing     {name:<28} rate {rate:.3f}  dead {dead:.1%}"
+            for name, (rate, dead) in last.get("layers", {}).items()
         ]
     if "validation" in run:
         lines.append("validation " + ", ".join(f"{name} {value:.4f}" for name, value in run["validation"].items()))
@@ -120,7 +121,8 @@ def _curves(records: list[dict], path: Path) -> Path:
     if "reconstruction" in shown:  # the loss is the sum of what is shown
         shown.remove("loss")
     panels = {name: [name, f"validation_{name}"] for name in shown}
-    panels |= {"neurons": ["firing_rate", "dead"], "learning rate": ["lr"]}
+    panels |= {"neurons": ["firing_rate", "dead"]} if "firing_rate" in found else {}
+    panels |= {"learning rate": ["lr"]}
     figure, axes = _plot(len(panels))
     for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name in names:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn import Build, Neuron, SpikingEncoder, SpikingHead
+from ..nn import Build, SpikingEncoder, SpikingHead, neuron_or_relu
 from ..nn.objectives import accuracy, objective
 
 CHUNK = 64  # samples a forward pass when predicting
@@ -53,7 +53,7 @@ class SpikingClassifier(nn.Module):
         self.image_channels, self.time_steps = image_channels, time_steps
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}
-        settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
+        settings = neuron_or_relu(neuron, surrogate)
         sides = (self.image_size, self.image_width)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, sides, normalisation, bias)
         self.head = SpikingHead(head, self.encoder.shape, time_steps, Build(settings, normalisation, bias))

@@ -1,8 +1,8 @@
 """The fully spiking variational autoencoder with temporal-channel joint attention.
 
-The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, autoregressive Bernoulli latent, spiking
-decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where; here it
-stands behind every convolution of the encoder and of the decoder, which is our choice.
+The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, latent (`nn.latents`: FSVAE's own, ESVAE's),
+spiking decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where;
+here it stands behind every convolution of the encoder and of the decoder, which is our choice.
 
     x (N, C, H, W) in [-1, 1]
     h = encoder(x)                     (T, N, L)    stages of the notation, then a linear block
@@ -10,6 +10,7 @@ stands behind every convolution of the encoder and of the decoder, which is our 
     y = decoder(z)                     (N, C, H, W) in (-1, 1)
     loss = mean (y - x)^2 + weight * divergence
 
+With neuron "relu", T = 1 and a gaussian latent the same layers are an ANN, the VAE that those papers compare with.
 Images outside of a model are floats in [0, 1].
 """
 
@@ -20,19 +21,20 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import (
-    BernoulliLatent,
     ImageDraws,
-    Neuron,
     ScheduledSampling,
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
+    make_latent,
     mirror,
+    neuron_or_relu,
 )
 from ..nn.draws import Draws
-from ..nn.layers import Build, Flatten, linear_block
+from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 
+FITS = ("all", "autoencoder", "prior")  # all; reconstruction without the prior; the prior of frozen codes
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
 
@@ -40,8 +42,9 @@ class SpikingVAE(nn.Module):
     """Spiking VAE of `image_size` pixels a side.
 
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
-    `surrogate` (None: the preset's). latent: channels L of the latent, k bits each. divergence: mmd, mmd-sum or kl,
-    and its weight in the loss. readout: membrane or mean. passes, scheduled_*: see `nn.latents`.
+    `surrogate` (None: the preset's), or "relu". latent_kind: of `nn.LATENTS`; latent: its channels L.
+    divergence_weight: of the divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of
+    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds: of codes, see `nn.latents.codes`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
     encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
@@ -58,6 +61,7 @@ class SpikingVAE(nn.Module):
         decoder: str = "mirror",
         neuron: str = "tcja",
         surrogate: str | None = None,
+        latent_kind: str = "bernoulli",
         latent: int = 128,
         k: int = 20,
         divergence: str = "mmd",
@@ -68,6 +72,8 @@ class SpikingVAE(nn.Module):
         scheduled_end: float = 0.3,
         scheduled_first: int = 5,
         scheduled_replace: str = "draw",
+        prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]",
+        rounds: int = 16,
         classes: int = 0,
         conditional: bool = False,
         head: str = "",
@@ -86,39 +92,72 @@ class SpikingVAE(nn.Module):
         self.classes = classes if conditional else 0
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
-        settings = Neuron.preset(neuron, **({"surrogate": surrogate} if surrogate else {}))
-        scheduled = ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace)
-
-        self.latent = BernoulliLatent(latent, time_steps, settings, k, divergence, scheduled, passes, self.classes)
+        settings = neuron_or_relu(neuron, surrogate)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
-        self.flatten = Flatten()
-        self.to_latent = linear_block(math.prod(shape), latent, Build(settings))
+        self.latent = make_latent(
+            latent_kind,
+            latent,
+            time_steps,
+            neuron=settings,
+            sides=shape[1:],
+            prior=prior,
+            rounds=rounds,
+            k=k,
+            divergence=divergence,
+            passes=passes,
+            scheduled=ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace),
+            classes=self.classes,
+        )
+        spatial = self.latent.spatial
+        self.flatten = nn.Identity() if spatial else Flatten()
+        self.to_latent = self.latent.entry(shape[0] if spatial else math.prod(shape), Build(settings))
         decoder = mirror(encoder) if decoder == "mirror" else decoder
-        self.decoder = SpikingDecoder(decoder, latent, shape, image_channels, time_steps, settings, image_size, readout)
+        self.decoder = SpikingDecoder(
+            decoder, latent, shape, image_channels, time_steps, settings, image_size, readout, spatial
+        )
         self.head = SpikingHead(head, shape, time_steps, Build(settings)) if head else None
         self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best
 
     # training
 
     def forward(
-        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None
+        self, x: Tensor, draws: Draws, progress: float = 1.0, targets: Tensor | None = None, fit: str = "all"
     ) -> dict[str, Tensor]:
         """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
 
         targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
+        fit: of `FITS`; the part of the loss that has no say in what is trained is not computed.
         """
         spikes = self.encoder(x)
         h = self.to_latent(self.flatten(spikes))
-        z, divergence = self.latent.infer(h, draws, progress, targets if self.classes else None)
+        y = targets if self.classes else None
+        losses, loss = {}, 0.0
+        if fit == "autoencoder":
+            z = self.latent.encode(h, draws)
+        else:
+            z, divergence = self.latent.infer(h, draws, progress, y)
+            losses["divergence"] = divergence.detach()
+            loss = loss + self.divergence_weight * divergence
+        if fit == "prior":
+            return {"loss": loss, **losses}
         reconstruction = (self.decoder(z) - x).square().mean()
-        loss = reconstruction + self.divergence_weight * divergence
-        losses = {"reconstruction": reconstruction.detach(), "divergence": divergence.detach()}
+        loss = loss + reconstruction
+        losses = {"reconstruction": reconstruction.detach(), **losses}
         if self.head is not None:
             o = self.head(spikes)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
             losses["accuracy"] = accuracy(o, targets)
         return {"loss": loss, **losses}
+
+    def frozen(self, fit: str) -> list[nn.Module]:
+        """The modules that stay as they are, by what is to be fitted (of `FITS`)."""
+        prior = getattr(self.latent, "prior", None)
+        if prior is None and fit != "all":
+            raise ValueError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
+        rest = [part for part in (self.encoder, self.to_latent, self.decoder, self.head) if part is not None]
+        rest += [part for part in self.latent.children() if part is not prior]
+        return {"all": [], "autoencoder": [prior], "prior": rest}[fit]
 
     def infer(self, x: Tensor, draws: Draws) -> Tensor:
         """Latent spikes (T, N, L) of images x in [-1, 1]."""
@@ -163,15 +202,10 @@ class SpikingVAE(nn.Module):
         )
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
-        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1].
-
-        Spikes have no halfway. At fraction a every bit (t, l) of the latent is the end's with probability a, decided by
-        one uniform number a bit that is the same for all fractions: bits change over one by one and never back.
-        """
+        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], as the latent has it (`Latent.between`)."""
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
-        u = ImageDraws([seed], z0.device).uniform(*z0.shape)[0]
-        fractions = torch.linspace(0, 1, steps, device=z0.device).view(-1, 1, 1)
-        return self.decode(torch.where(u < fractions, z1, z0))
+        fractions = torch.linspace(0, 1, steps, device=z0.device)
+        return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
         """One-hot (N, K) of the classes asked for, None if the model knows none."""

@@ -3,10 +3,10 @@
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, StepDraws
-from .latents import BernoulliLatent, ScheduledSampling
-from .layers import Build, SpikingBlock
+from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
+from .layers import Build, SpikingBlock, neuron_or_relu
 from .neurons import Neuron, lif, lif_step
-from .normalisation import LIF, NormLIF, TDBatchNorm, fuse
+from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
 
@@ -14,19 +14,25 @@ __all__ = [
     "ATTENTION",
     "CLA",
     "FC",
+    "LATENTS",
     "LIF",
     "SE",
     "TA",
     "TCJA",
     "TLA",
     "BernoulliLatent",
+    "CodeLatent",
     "Build",
     "Conv2d",
     "Draws",
     "Gate",
+    "GaussianLatent",
     "ImageDraws",
     "Neuron",
     "NormLIF",
+    "NormReLU",
+    "PoissonLatent",
+    "ReLU",
     "Readout",
     "ScheduledSampling",
     "SpikingBlock",
@@ -40,6 +46,8 @@ __all__ = [
     "keep",
     "lif",
     "lif_step",
+    "make_latent",
     "mirror",
+    "neuron_or_relu",
     "parse",
 ]

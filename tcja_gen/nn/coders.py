@@ -20,6 +20,7 @@ from .layers import (
     Residual,
     SpikingBlock,
     TemporalDropout,
+    Upsample,
     Voting,
     conv_block,
     linear_block,
@@ -27,10 +28,10 @@ from .layers import (
 )
 from .memory import MEMORY, recompute
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, TDBatchNorm
+from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-NEURONS = (SpikingBlock, Residual, LIF)  # layers that give a static frame its time
+NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame its time
 
 
 def through(
@@ -48,9 +49,14 @@ def through(
         else:
             x = _run(group, x, steps)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
-        binary = isinstance(last, (SpikingBlock, LIF)) and not current
         steps = steps if current or not isinstance(last, NEURONS) else None
+        binary = spiking(last)
     return x
+
+
+def spiking(layer: nn.Module) -> bool:
+    """Whether what comes out of it is 0 or 1."""
+    return isinstance(getattr(layer, "neurons", layer), (NormLIF, LIF))
 
 
 def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
@@ -74,7 +80,7 @@ def keep(module: nn.Module, memory: str) -> nn.Module:
     if memory not in MEMORY:
         raise ValueError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
     for coder in module.modules():
-        if isinstance(coder, (Stages, SpikingDecoder)):
+        if isinstance(coder, Stages):
             coder.memory = memory
     return module
 
@@ -86,8 +92,12 @@ class Stages(nn.Module):
     `shape` is the output's.
     """
 
+    spikes_in = False  # whether what comes in are spikes, which attention may see
+
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
+        if build.neuron is None and time_steps != 1:
+            raise ValueError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
         self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
@@ -103,7 +113,7 @@ class Stages(nn.Module):
             return self._add_residual(word)
         self._fire()
         if isinstance(word, words.Attention):
-            if not any(isinstance(stage, NEURONS) for stage in self.stages):
+            if not self.spikes_in and not any(isinstance(stage, NEURONS) for stage in self.stages):
                 raise ValueError("attention needs spikes: put a layer before it")
             self.stages.append(attention(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
@@ -116,12 +126,14 @@ class Stages(nn.Module):
             self._add_output(word)
         elif len(self.shape) == 1:
             raise ValueError("there are no pixels left after a linear layer")
+        elif isinstance(word, words.Upsample):
+            self._add_upsampling(word)
         elif isinstance(word, words.Pool):
             self.stages.append(Pool(word.kind, word.size))
             sides = self.shape[1:]
             self._resize(self.shape[0], [word.size if word.kind == "adaptive" else s // word.size for s in sides])
         elif word.transposed:
-            raise ValueError("a transposed convolution belongs into a decoder")
+            self._add_transposed(word)
         else:
             self.stages.append(conv_block(self.shape[0], word.channels, word.kernel, word.stride, self.build))
             self._convolve(word)
@@ -139,10 +151,16 @@ class Stages(nn.Module):
     def _add_output(self, word: words.Logits | words.Voting) -> None:
         raise ValueError("logits and votes belong into a classifier's head")
 
+    def _add_transposed(self, word: words.Conv) -> None:
+        raise ValueError("a transposed convolution belongs into a decoder")
+
+    def _add_upsampling(self, word: words.Upsample) -> None:
+        raise ValueError("upsampling belongs into a decoder")
+
     def _fire(self) -> None:
         """Neurons behind the last residual block, whatever follows."""
         if self.stages and isinstance(self.stages[-1], Residual):
-            self.stages.append(LIF(self.build.neuron))
+            self.stages.append(self.build.fire())
 
     def _flatten(self) -> None:
         if len(self.shape) > 1:
@@ -158,9 +176,9 @@ class Stages(nn.Module):
             raise ValueError(f"nothing is left of {min(self.shape[1:])} pixels a side")
         self.shape = (channels, *sides)
 
-    def run(self, x: Tensor, static: bool) -> Tensor:
-        """Output of a stream (T, N, ...), or of one static frame (N, ...)."""
-        return through(self.stages, x, self.memory, steps=self.time_steps if static else None)
+    def run(self, x: Tensor, static: bool, binary: bool = False) -> Tensor:
+        """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes."""
+        return through(self.stages, x, self.memory, self.time_steps if static else None, binary)
 
 
 class SpikingEncoder(Stages):
@@ -175,7 +193,7 @@ class SpikingEncoder(Stages):
         notation: str,
         in_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int | tuple[int, int] = 32,
         normalisation: str = "tdbn",
         bias: bool = True,
@@ -225,13 +243,16 @@ class SpikingHead(Stages):
         return self.run(x, static=False)
 
 
-class SpikingDecoder(nn.Module):
-    """Latent spikes (T, N, L) -> images (N, C, H, W) in (-1, 1).
+class SpikingDecoder(Stages):
+    """Latent spikes (T, N, L), or (T, N, L, h, w) of a spatial latent, -> images (N, C, H, W) in (-1, 1).
 
-    A linear block makes (T, N, *start) of the latent, the notation's transposed convolutions bring it to
-    `image_size`, and the last transposed convolution (3 x 3, no neurons behind it) is linear, like the readout over
-    time: it runs once, on the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
+    A linear block makes (T, N, *start) of the latent, or a 3 x 3 convolution block where it is `spatial`; the words of
+    the notation (convolutions, transposed or not, residual blocks, upsampling, attention) bring it to `image_size`. The
+    last transposed convolution (3 x 3, no neurons behind it) is linear, like the readout over time: it runs once, on
+    the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
     """
+
+    spikes_in = True
 
     def __init__(
         self,
@@ -240,41 +261,50 @@ class SpikingDecoder(nn.Module):
         start: tuple[int, int, int],
         out_channels: int,
         time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
+        neuron: Neuron | None = PRESETS["tcja"],
         image_size: int = 32,
         readout: str = "membrane",
+        spatial: bool = False,
     ):
-        super().__init__()
-        self.start = start
         build = Build(neuron)
-        self.project = linear_block(latent, math.prod(start), build)
-        self.memory = "speed"  # set by `keep`
-        self.stages = nn.ModuleList()
-        c, size = start[0], start[-1]
-        parsed = words.parse(notation)
-        sizes = iter(_sizes(parsed, image_size))
-        for text, word in zip(notation.split("-"), parsed, strict=True):
-            try:
-                if isinstance(word, words.Attention):
-                    self.stages.append(attention(word, time_steps, c))
-                elif isinstance(word, words.Conv) and word.transposed:
-                    target = next(sizes)
-                    block = transposed_block(c, word.channels, word.kernel, word.stride, size, target, build)
-                    self.stages.append(block)
-                    c, size = word.channels, target
-                else:
-                    raise ValueError("a decoder has transposed convolutions and attention only")
-            except ValueError as error:
-                raise ValueError(f"notation {notation!r} at {text!r}: {error}") from None
-        if size != image_size:
-            raise ValueError(f"notation {notation!r} ends at {size} pixels a side, the images have {image_size}")
-        self.last = nn.ConvTranspose2d(c, out_channels, 3, 1, 1)
+        project = (
+            conv_block(latent, start[0], 3, 1, build) if spatial else linear_block(latent, math.prod(start), build)
+        )
+        self.targets = _sizes(words.parse(notation), image_size)  # of the transposed convolutions that are to come
+        super().__init__(notation, start, time_steps, build)
+        if self.shape[-1] != image_size:
+            raise ValueError(
+                f"notation {notation!r} ends at {self.shape[-1]} pixels a side, the images have {image_size}"
+            )
+        self.project, self.start = project, tuple(start)
+        self.last = nn.ConvTranspose2d(self.shape[0], out_channels, 3, 1, 1)
         self.readout = Readout(readout, time_steps)
+
+    def _add(self, word: words.Word) -> None:
+        if not isinstance(word, (words.Conv, words.Residual, words.Upsample, words.Attention)):
+            raise ValueError("a decoder has convolutions, residual blocks, upsampling and attention only")
+        if (
+            isinstance(word, (words.Conv, words.Residual))
+            and not getattr(word, "transposed", False)
+            and word.stride > 1
+        ):
+            raise ValueError("a decoder does not make pixels fewer; only a transposed convolution has a stride")
+        super()._add(word)
+
+    def _add_transposed(self, word: words.Conv) -> None:
+        size, target = self.shape[-1], self.targets.pop(0)
+        block = transposed_block(self.shape[0], word.channels, word.kernel, word.stride, size, target, self.build)
+        self.stages.append(block)
+        self._resize(word.channels, [target, target])
+
+    def _add_upsampling(self, word: words.Upsample) -> None:
+        self.stages.append(Upsample(word.factor))
+        self._resize(self.shape[0], [side * word.factor for side in self.shape[1:]])
 
     def spikes(self, z: Tensor) -> Tensor:
         """Stream (T, N, C, H, W) that the readout sees."""
-        x = self.project(z).unflatten(-1, self.start)
-        return through(self.stages, x, self.memory, binary=True)
+        x = self.project(z)
+        return self.run(x if x.dim() == 5 else x.unflatten(-1, self.start), static=False, binary=spiking(self.project))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.readout(self.spikes(z), self.last)
@@ -291,8 +321,11 @@ def attention(word: words.Attention, time_steps: int, channels: int) -> nn.Modul
 
 def _sizes(parsed: tuple[words.Word, ...], image_size: int) -> list[int]:
     """Sizes after each transposed convolution, from the last one back: an encoder's ceil(s / stride) undone."""
-    sizes = [image_size]
-    strides = [word.stride for word in parsed if isinstance(word, words.Conv)]
-    for stride in reversed(strides[1:]):
-        sizes.append(math.ceil(sizes[-1] / stride))
+    sizes, size = [], image_size
+    for word in reversed(parsed):
+        if isinstance(word, words.Upsample):
+            size = math.ceil(size / word.factor)
+        elif isinstance(word, words.Conv) and word.transposed:
+            sizes.append(size)
+            size = math.ceil(size / word.stride)
     return sizes[::-1]

@@ -1,9 +1,9 @@
 """Random numbers for a batch of N images, each row its own.
 
-A layer that needs chance asks for `uniform(*shape)` and gets (N, *shape). Where the numbers come from is decided
-outside: one generator per image when sampling, so that image i never depends on its neighbours; one generator per
-training step, drawn for the global batch and sliced, so that a run does not depend on the number of processes and a
-resumed run needs no random state. Numbers are drawn on the CPU, so every device sees the same ones.
+A layer that needs chance asks for `uniform(*shape)` or `normal(*shape)` and gets (N, *shape). Where the numbers come
+from is decided outside: one generator per image when sampling, so that image i never depends on its neighbours; one
+generator per training step, drawn for the global batch and sliced, so that a run does not depend on the number of
+processes and a resumed run needs no random state. Numbers are drawn on the CPU, so every device sees the same ones.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,10 @@ class ImageDraws:
         """(N, *shape) in [0, 1)."""
         return torch.stack([torch.rand(shape, generator=g) for g in self.generators]).to(self.device)
 
+    def normal(self, *shape: int) -> Tensor:
+        """(N, *shape) of N(0, 1)."""
+        return torch.stack([torch.randn(shape, generator=g) for g in self.generators]).to(self.device)
+
 
 class StepDraws:
     """Draws of one training step: rows `rank::world` of what (seed, step) gives for the global batch."""
@@ -40,6 +44,10 @@ class StepDraws:
     def uniform(self, *shape: int) -> Tensor:
         """(N, *shape) in [0, 1)."""
         return torch.rand(self.batch, *shape, generator=self.generator)[self.rows].to(self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """(N, *shape) of N(0, 1)."""
+        return torch.randn(self.batch, *shape, generator=self.generator)[self.rows].to(self.device)
 
     def coin(self) -> float:
         """One number in [0, 1) for the whole step, the same on every process."""

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, NormLIF, TDBatchNorm
+from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 
 
 class SpikingBlock(nn.Module):
-    """`weights`, then `neurons`: tdBN and LIF, or LIF alone. Input (T, N, ...), or one static frame (N, ...) with
-    `steps` = T."""
+    """`weights`, then `neurons`: tdBN and LIF, or LIF alone, or in an ANN ReLU in its place. Input (T, N, ...), or one
+    static frame (N, ...) with `steps` = T."""
 
-    def __init__(self, weights: nn.Module, neurons: NormLIF | LIF | TDBatchNorm):
+    def __init__(self, weights: nn.Module, neurons: nn.Module):
         super().__init__()
         self.weights, self.neurons = weights, neurons
 
@@ -49,11 +49,12 @@ def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
 class Build:
     """What the layers of one network have in common.
 
-    normalisation: "tdbn" scales by the neuron's gain; "bn" is plain batch normalisation behind convolutions and none
-    behind linear layers, as in the classifiers of the TCJA paper. bias: of convolutions and linear layers.
+    neuron: None makes an ANN, with ReLU in the place of neurons. normalisation: "tdbn" scales by the neuron's gain;
+    "bn" is plain batch normalisation behind convolutions and none behind linear layers, as in the classifiers of the
+    TCJA paper; an ANN has no other. bias: of convolutions and linear layers.
     """
 
-    neuron: Neuron = PRESETS["tcja"]
+    neuron: Neuron | None = PRESETS["tcja"]
     normalisation: str = "tdbn"
     bias: bool = True
 
@@ -61,11 +62,29 @@ class Build:
         if self.normalisation not in ("tdbn", "bn"):
             raise ValueError(f"unknown normalisation {self.normalisation!r}; known: tdbn, bn")
 
-    def neurons(self, features: int, alpha: float = 1.0) -> NormLIF:
-        return NormLIF(features, self.neuron, alpha if self.normalisation == "tdbn" else 1 / self.neuron.gain)
+    @property
+    def plain(self) -> bool:
+        return self.normalisation == "bn" or self.neuron is None
+
+    def neurons(self, features: int, alpha: float = 1.0) -> NormLIF | NormReLU:
+        if self.neuron is None:
+            return NormReLU(features)
+        return NormLIF(features, self.neuron, 1 / self.neuron.gain if self.plain else alpha)
 
     def norm(self, features: int) -> TDBatchNorm:
-        return TDBatchNorm(features, self.neuron.gain if self.normalisation == "tdbn" else 1.0)
+        return TDBatchNorm(features, 1.0 if self.plain else self.neuron.gain)
+
+    def fire(self) -> LIF | ReLU:
+        return ReLU() if self.neuron is None else LIF(self.neuron)
+
+
+def neuron_or_relu(name: str, surrogate: str | None = None) -> Neuron | None:
+    """The neuron of a preset's name, with another surrogate if one is named; None for "relu", which makes an ANN."""
+    if name != "relu":
+        return Neuron.preset(name, **({"surrogate": surrogate} if surrogate else {}))
+    if surrogate:
+        raise ValueError(f"surrogate {surrogate!r}: neuron 'relu' has no surrogate gradient")
+    return None
 
 
 def conv_block(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> SpikingBlock:
@@ -77,7 +96,7 @@ def transposed_block(
     in_channels: int, channels: int, kernel: int, stride: int, in_size: int, out_size: int, build: Build
 ) -> SpikingBlock:
     """Transposed convolution from `in_size` to `out_size` pixels a side, which its stride must be able to reach."""
-    padding = kernel // 2
+    padding = (kernel - 1) // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
         raise ValueError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
@@ -86,7 +105,7 @@ def transposed_block(
 
 
 def linear_block(in_features: int, features: int, build: Build, alpha: float = 1.0) -> SpikingBlock:
-    neurons = LIF(build.neuron) if build.normalisation == "bn" else build.neurons(features, alpha)
+    neurons = build.fire() if build.plain else build.neurons(features, alpha)
     return SpikingBlock(nn.Linear(in_features, features, bias=build.bias), neurons)
 
 
@@ -108,7 +127,7 @@ class Residual(nn.Module):
         self, in_channels: int, channels: int, kernel: int, stride: int, attention: nn.Module | None, build: Build
     ):
         super().__init__()
-        self.fire = LIF(build.neuron)
+        self.fire = build.fire()
         self.first = conv_block(in_channels, channels, kernel, stride, build)
         self.attention = attention
         self.second = SpikingBlock(_conv(channels, channels, kernel, 1, build), build.norm(channels))
@@ -142,6 +161,18 @@ class Pool(nn.Module):
         planes = x.flatten(0, -4)
         y = pool(planes, self.size)
         return y.view(*x.shape[:-3], *y.shape[-3:])
+
+
+class Upsample(nn.Module):
+    """Every pixel of (T, N, C, H, W) `factor` times in each direction, nearest neighbour: spikes stay spikes."""
+
+    def __init__(self, factor: int):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.interpolate(x.flatten(0, 1), scale_factor=self.factor)
+        return y.view(*x.shape[:2], *y.shape[1:])
 
 
 class TemporalDropout(nn.Module):

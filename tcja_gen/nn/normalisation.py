@@ -94,9 +94,11 @@ class NormLIF(TDBatchNorm):
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
-        a, b = self.affine(self.running_mean, self.running_var)
-        spikes, v = lif_step(a * x.float() + b, v, self.neuron)
-        return spikes.to(x.dtype), v
+        if v is None:
+            v = torch.full_like(x, self.neuron.v_reset, dtype=torch.float32)
+        path = "plain" if torch.is_grad_enabled() else self.path
+        statistics = self.running_mean, self.running_var
+        return on(path, advance)(x, v, self.weight, self.bias, *statistics, self.scale, self.eps, self.neuron)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.neuron}"
@@ -117,6 +119,24 @@ class LIF(nn.Module):
 
     def extra_repr(self) -> str:
         return str(self.neuron)
+
+
+class NormReLU(TDBatchNorm):
+    """Plain batch norm and ReLU, what an ANN has in the place of `NormLIF`; its output has a time axis of 1, too."""
+
+    def __init__(self, channels: int, **options):
+        super().__init__(channels, 1.0, **options)
+
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
+        currents = super().forward(x, steps, offset)
+        return torch.relu(currents[None] if steps else currents)
+
+
+class ReLU(nn.Module):
+    """What an ANN has in the place of `LIF`."""
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        return torch.relu(x[None] if steps else x)
 
 
 class _Norm(torch.autograd.Function):
@@ -167,6 +187,23 @@ class _NormLIF(torch.autograd.Function):
         mean_g, mean_gx = _shares(sums, products, x, training)
         gx = on(path, finish)(rows(g), rows(x), a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
         return gx, products * scale, sums, _nothing(offset), None, None
+
+
+def advance(
+    x: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: float,
+    eps: float,
+    neuron: Neuron,
+) -> tuple[Tensor, Tensor]:
+    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
+    a = weight * scale * torch.rsqrt(var + eps)
+    spike, v = lif_step(a * x.float() + (bias - mean * a), v, neuron)
+    return spike.to(x.dtype), v
 
 
 def squares(x: Tensor, mean: Tensor) -> Tensor:

@@ -7,6 +7,7 @@
     Voting10     mean over groups of ten: ten voters a class
     64R3s2[TCJA] residual block of two convolutions (MS-ResNet), with attention between them if any is named
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
+    U2           every pixel twice in each direction (nearest neighbour), in a decoder
     DP.5         dropout of half of the inputs, the same ones at every time step
     TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel
 
@@ -51,6 +52,11 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Upsample:
+    factor: int
+
+
+@dataclass(frozen=True)
 class Dropout:
     p: float
 
@@ -69,7 +75,7 @@ class Residual:
     attention: Attention | None = None
 
 
-Word = Conv | Linear | Logits | Voting | Pool | Dropout | Attention | Residual
+Word = Conv | Linear | Logits | Voting | Pool | Upsample | Dropout | Attention | Residual
 
 _N = r"([1-9]\d*)"
 _ATTENTION = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
@@ -88,6 +94,7 @@ _WORDS = {
         int(c), int(k), int(s or 1), _attention(*a)
     ),
     rf"(MP|AP|AAP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average", "AAP": "adaptive"}[kind], int(k)),
+    rf"U{_N}": lambda n: Upsample(int(n)),
     r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
     _ATTENTION: _attention,
 }
@@ -102,7 +109,7 @@ def parse(notation: str) -> tuple[Word, ...]:
         if word is None:
             raise ValueError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
-                f"words look like 32C3s2, 32T3s2, 64R3s2[TCJA], 128FC, 10L, Voting10, MP2, AP2, DP.5, "
+                f"words look like 32C3s2, 32T3s2, 64R3s2[TCJA], 128FC, 10L, Voting10, MP2, AP2, U2, DP.5, "
                 f"{', '.join(ATTENTION)}, TCJA(4,2)"
             )
         words.append(word)

@@ -94,8 +94,11 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
         if config.init_from and not state:
-            task.adopt_encoder(self.model, config.init_from)
-        self.model.encoder.requires_grad_(not config.freeze)
+            task.adopt(self.model, config)
+        self.fit = {"fit": config.fit} if config.task == "generate" else {}
+        self.frozen = self._frozen()
+        for part in self.frozen:
+            part.requires_grad_(False)
         fuse(self.model, neuron_path(self.device, config.compile)[0])
         keep(self.model, config.memory)
         self.batches = Batches(
@@ -112,7 +115,7 @@ class Trainer:
             device=self.device,
         )
         self.optimizer = torch.optim.AdamW(
-            [p for p in self.model.parameters() if p.requires_grad],
+            task.parameter_groups(self.model, config),
             config.lr,
             weight_decay=config.weight_decay,
             fused=True,
@@ -172,8 +175,14 @@ class Trainer:
 
     def _to_training(self, model: nn.Module) -> None:
         model.train()
-        if self.config.freeze and self.config.init_from:
-            model.encoder.eval()  # its running statistics, too, stay; a random encoder has none yet and learns them
+        for part in self.frozen:
+            if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
+                part.eval()
+
+    def _frozen(self) -> list[nn.Module]:
+        """Parts of the model whose weights stay as they are."""
+        frozen = self.model.frozen(**self.fit) if self.fit else []
+        return [self.model.encoder, *frozen] if self.config.freeze else frozen
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
@@ -185,7 +194,7 @@ class Trainer:
         x, targets = self.batches.at(self.step)
         draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = model(x, draws, self.step / config.steps, targets=targets)
+            losses = model(x, draws, self.step / config.steps, targets=targets, **self.fit)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
@@ -201,9 +210,10 @@ class Trainer:
     def _report(self, window: list[dict[str, Tensor]], seen: dict, seconds: float) -> None:
         """Means over the steps since the last report; stops the run if one was not finite."""
         means = self._check(window)
-        rates = activity.summary(seen)
         if not self.log:
             return
+        rates = activity.summary(seen)
+        firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
         speed = len(window) * self.config.batch / seconds
         left = (self.config.steps - self.step) * seconds / len(window)
         self.log.record(
@@ -213,16 +223,12 @@ class Trainer:
                 "lr": self.schedule.get_last_lr()[0],
                 "images_per_second": speed,
                 "peak_memory_mb": peak_memory(self.device),
-                "firing_rate": rates["rate"],
-                "dead": rates["dead"],
-                "layers": rates["layers"],
+                **firing,  # an ANN has none
             },
         )
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
-        self.log.say(
-            f"step {self.step}/{self.config.steps}  {losses}  "
-            f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  {speed:.0f} images/s  {clock(left)} left"
-        )
+        told = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if seen else ""
+        self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {told}{speed:.0f} images/s  {clock(left)} left")
 
     def _check(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
         """Means of the losses of some steps over all processes. Diverged, naming the step, if one is not finite."""
@@ -284,7 +290,7 @@ class Trainer:
             chosen = slice(first, min(first + VALIDATION, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
-            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets)
+            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets, **self.fit)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)
@@ -370,7 +376,8 @@ def moving_average(decay: float):
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
+        if averaged[0].is_floating_point():  # tensors come by device and type; whole numbers never change
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
 
     return update
 

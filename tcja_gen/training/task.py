@@ -71,12 +71,26 @@ def new_model(config: Config) -> nn.Module:
     return model
 
 
-def adopt_encoder(model: nn.Module, source: str) -> None:
-    """Gives `model` the encoder's weights of a run or checkpoint of either task. ValueError if they do not fit."""
-    other = store.load(source).encoder.state_dict()
-    own = model.encoder.state_dict()
-    for name in sorted({*own, *other}):
+def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
+    """What the optimiser trains; the latent's prior apart where it has a learning rate of its own."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if config.prior_lr == 1:
+        return [{"params": [*trained.values()]}]
+    prior = [trained.pop(name) for name in [*trained] if name.startswith("latent.prior.")]
+    return [{"params": [*trained.values()]}, {"params": prior, "lr": config.lr * config.prior_lr}]
+
+
+def adopt(model: nn.Module, config: Config) -> None:
+    """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
+    fit a prior, everything but that prior. ValueError if they do not fit."""
+    other, own = store.load(config.init_from).state_dict(), model.state_dict()
+    adopted = [name for name in sorted({*own, *other}) if _is_adopted(name, config.fit)]
+    for name in adopted:
         a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
         if a != b:
-            raise ValueError(f"{source}: its encoder does not fit this model's: encoder.{name} is {b}, wanted {a}")
-    model.encoder.load_state_dict(other)
+            raise ValueError(f"{config.init_from}: it does not fit this model: {name} is {b}, wanted {a}")
+    model.load_state_dict({**own, **{name: other[name] for name in adopted}})
+
+
+def _is_adopted(name: str, fit: str) -> bool:
+    return not name.startswith("latent.prior.") if fit == "prior" else name.startswith("encoder.")

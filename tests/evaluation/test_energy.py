@@ -178,6 +178,19 @@ def test_the_twin_runs_the_same_layers_once_and_dense(model):
     assert twin["decoder.last"].mac == by_layer(rows)["decoder.last"].dense
 
 
+def test_a_net_of_relus_has_no_spikes_and_costs_what_a_twin_does(tiny):
+    torch.manual_seed(0)
+    model = SpikingVAE(**{**tiny, "neuron": "relu", "time_steps": 1, "latent_kind": "gaussian"})
+    for rows in (count(model, SEEDS), count(model, torch.rand(64, 1, 8, 8), "reconstruct")):
+        assert rows == ann_twin(rows) and {row.kind for row in rows} >= {"linear", "transposed", "attention"}
+        assert all(row.mac == row.dense > 0 and not row.binary for row in rows)
+        assert all(row.ac == 0 for row in rows if row.kind != "attention")
+        assert "no neurons, ReLU" in table(rows) and "firing rate" not in table(rows)
+    classifier = SpikingClassifier(8, time_steps=1, encoder="4C3-4R3[TCJA]-MP2", head="10L", neuron="relu")
+    rows = count(classifier, torch.zeros(2, 1, 8, 8))
+    assert totals(rows)["mac"] == totals(rows)["dense"] > 0
+
+
 def test_the_table_adds_up_and_shows_its_formula(model):
     rows = count(model, SEEDS)
     text, sums = table(rows), totals(rows)

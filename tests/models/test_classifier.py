@@ -3,9 +3,10 @@ import copy
 import pytest
 import torch
 
+from tcja_gen.config import Config
 from tcja_gen.models import NETWORKS, SpikingClassifier, SpikingVAE, load, save
 from tcja_gen.nn import StepDraws
-from tcja_gen.training.task import adopt_encoder
+from tcja_gen.training.task import adopt
 
 SMALL = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "head": "DP.5-12FC-4L"}
 
@@ -131,9 +132,9 @@ def test_an_encoder_is_handed_on_in_both_directions(tmp_path):
     ):
         save(tmp_path / "model.safetensors", model, settings, {})
         fresh = copy.deepcopy(other)
-        adopt_encoder(fresh, str(tmp_path / "model.safetensors"))
+        adopt(fresh, Config(init_from=str(tmp_path / "model.safetensors")))
         for name, value in model.encoder.state_dict().items():
             assert torch.equal(fresh.encoder.state_dict()[name], value)
     wider = SpikingClassifier(**SMALL | {"encoder": "8C3s2-TCJA-9C3s2-TCJA"})
-    with pytest.raises(ValueError, match="its encoder does not fit this model's: encoder.stages.2"):
-        adopt_encoder(wider, str(tmp_path / "model.safetensors"))
+    with pytest.raises(ValueError, match="it does not fit this model: encoder.stages.2"):
+        adopt(wider, Config(init_from=str(tmp_path / "model.safetensors")))

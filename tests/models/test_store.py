@@ -38,6 +38,17 @@ def test_a_kept_model_gives_the_same_images_and_knows_where_it_comes_from(kept):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]  # nothing half-written
 
 
+def test_a_model_with_any_kind_of_latent_is_kept(tmp_path, tiny, latent_kind):
+    torch.manual_seed(0)
+    settings = {**tiny, **latent_kind}
+    model, path = SpikingVAE(**settings), tmp_path / "model.safetensors"
+    save(path, model, settings, {})
+    other, x = load(path), torch.rand(3, 1, 8, 8)
+    assert type(other.latent) is type(model.latent)
+    assert torch.equal(other.sample([0, 1]), model.sample([0, 1]))
+    assert torch.equal(other.reconstruct(x), model.reconstruct(x))
+
+
 def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, tiny):
     model, _ = kept
     run = tmp_path / "run"

@@ -2,9 +2,11 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tcja_gen.models import SpikingVAE, load, save
-from tcja_gen.nn import ImageDraws, StepDraws
+from tcja_gen.nn import ImageDraws, StepDraws, fuse
+from tcja_gen.process import can_compile
 
 FSVAE = "32C3s2-64C3s2-128C3s2-256C3s2"
 
@@ -16,15 +18,49 @@ def images(*shape: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("settings", "parameters"),
     [
-        ({"encoder": FSVAE}, 4_053_601),
-        ({"encoder": FSVAE, "image_channels": 3}, 4_054_755),
-        ({"encoder": FSVAE + "-512C3s2", "image_channels": 3, "image_size": 64}, 6_681_571),
+        ({}, {"FSVAE": 4_053_601, "ESVAE": 855_905, "ANN": 1_180_641}),
+        ({"image_channels": 3}, {"FSVAE": 4_054_755, "ESVAE": 1_069_411, "ANN": 1_181_795}),
+        (
+            {"encoder": FSVAE + "-512C3s2", "image_channels": 3, "image_size": 64},
+            {"FSVAE": 6_681_571, "ESVAE": 3_696_227, "ANN": 3_937_635},
+        ),
     ],
 )
-def test_fsvae_has_the_parameters_of_its_paper(settings, parameters):
-    with torch.device("meta"):
-        model = SpikingVAE(neuron="fsvae", time_steps=16, **settings)
-    assert sum(p.numel() for p in model.parameters()) == parameters
+def test_published_models_have_the_parameters_of_their_code(settings, parameters):
+    kinds = {
+        "FSVAE": {"neuron": "fsvae", "time_steps": 16},
+        "ESVAE": {"neuron": "fsvae", "time_steps": 16, "latent_kind": "poisson", "latent": 128 if settings else 32},
+        "ANN": {"neuron": "relu", "time_steps": 1, "latent_kind": "gaussian"},
+    }
+    for name, kind in kinds.items():
+        with torch.device("meta"):
+            model = SpikingVAE(**{"encoder": FSVAE, **kind, **settings})
+        assert sum(p.numel() for p in model.parameters()) == parameters[name], name
+
+
+def test_the_ann_is_the_network_that_one_would_write_in_plain_pytorch():
+    torch.manual_seed(0)
+    settings = {"latent": 6, "neuron": "relu", "latent_kind": "gaussian", "divergence_weight": 0.1}
+    model = SpikingVAE(8, 1, 1, "8C3s2-16C3s2", **settings)
+    x, eps = images(5, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 5).normal(6)
+
+    def relu(y, layer):
+        return F.relu(F.batch_norm(y, None, None, layer.weight, layer.bias, training=True))
+
+    h, decoder = x, model.decoder
+    for block in model.encoder.stages:
+        h = relu(block.weights(h), block.neurons)
+    mu, s = model.to_latent(h.flatten(1)).chunk(2, -1)
+    y = F.relu(decoder.project.weights(mu + (s / 2).exp() * eps)).view(-1, 16, 2, 2)
+    for block in decoder.stages:
+        y = relu(block.weights(y), block.neurons)
+    divergence = (0.5 * (mu.square() + s.exp() - 1 - s)).sum(1).mean()
+    loss = (decoder.last(y).tanh() - x).square().mean() + 0.1 * divergence
+    wanted = torch.autograd.grad(loss, [*model.parameters()])
+    ours = model(x, StepDraws(0, 0, 5))
+    torch.testing.assert_close(ours["loss"], loss)
+    for found, gradient in zip(torch.autograd.grad(ours["loss"], [*model.parameters()]), wanted, strict=True):
+        torch.testing.assert_close(found, gradient)
 
 
 def test_attention_adds_the_parameters_of_its_formula():
@@ -62,9 +98,23 @@ def test_every_shape_of_image_trains_samples_and_is_kept(tmp_path, size, channel
     assert torch.equal(load(tmp_path / "model.safetensors").sample([0, 1]), samples)
 
 
-def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny):
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny, divergence_weight=3.0).eval()
+    plain = SpikingVAE(**{**tiny, **latent_kind})
+    fused, x = fuse(copy.deepcopy(plain)), images(8, 1, 8, 8) * 2 - 1
+    losses = []
+    for model in (plain, fused):
+        losses.append(model(x, StepDraws(0, 0, 8))["loss"])
+        losses[-1].backward()
+    torch.testing.assert_close(*losses)
+    for one, other in zip(plain.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-4)  # noise, of a bias before a norm
+
+
+def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny, latent_kind):
+    torch.manual_seed(0)
+    model = SpikingVAE(**{**tiny, **latent_kind}, divergence_weight=3.0).eval()
     x = images(4, 1, 8, 8)
     losses = model(x * 2 - 1, ImageDraws(range(4)))
     error = ((model.reconstruct(x) - x) * 2).square().mean()  # [0, 1] -> [-1, 1]
@@ -72,27 +122,27 @@ def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny):
     torch.testing.assert_close(losses["loss"], losses["reconstruction"] + 3 * losses["divergence"])
 
 
-def test_images_of_a_step_depend_on_its_number_only(tiny):
+def test_images_of_a_step_depend_on_its_number_only(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
+    model = SpikingVAE(**{**tiny, **latent_kind})
     x = images(4, 1, 8, 8) * 2 - 1
     first = copy.deepcopy(model)(x, StepDraws(7, 3, 4))["loss"]
     torch.rand(5)
     assert torch.equal(copy.deepcopy(model)(x, StepDraws(7, 3, 4))["loss"], first)
-    assert not torch.equal(copy.deepcopy(model)(x, StepDraws(7, 4, 4))["divergence"], first)
+    assert not torch.equal(copy.deepcopy(model)(x, StepDraws(7, 4, 4))["loss"], first)
 
 
-def test_a_model_can_be_copied_after_it_has_run(tiny):
+def test_a_model_can_be_copied_after_it_has_run(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
+    model = SpikingVAE(**{**tiny, **latent_kind})
     model(images(4, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 4))["loss"].backward()
     other = copy.deepcopy(model)
     assert torch.equal(other.sample(range(3)), model.sample(range(3)))
 
 
-def test_half_precision_trains(tiny):
+def test_half_precision_trains(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
+    model = SpikingVAE(**{**tiny, **latent_kind})
     with torch.autocast("cpu", torch.bfloat16):
         loss = model(images(8, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 8))["loss"]
     loss.backward()
@@ -112,8 +162,15 @@ def test_half_precision_trains(tiny):
         ({"encoder": "8C3s2-TCJA(4,2)"}, "k_time = 4 does not fit T = 3"),
         ({"encoder": "8C3s2-MP2"}, "'MP2' has no mirror image"),
         ({"decoder": "8T3s2"}, "cannot make 8 pixels a side of 2"),
-        ({"latent": 0}, "0 channels of 4 bits"),
+        ({"latent": 0}, "0 channels; at least 1"),
+        ({"latent_kind": "spline"}, "unknown kind of latent 'spline'; known: bernoulli, poisson"),
         ({"k": 0}, "8 channels of 0 bits"),
+        ({"neuron": "relu"}, "latent_kind = 'bernoulli' goes with spiking neurons"),
+        ({"neuron": "relu", "latent_kind": "poisson"}, "latent_kind = 'poisson' goes with spiking neurons"),
+        ({"latent_kind": "gaussian", "time_steps": 1}, "latent_kind = 'gaussian' goes with neuron = 'relu'"),
+        ({"latent_kind": "gaussian", "neuron": "relu"}, "time_steps is 3: neuron 'relu' makes an ANN"),
+        ({"latent_kind": "gaussian", "neuron": "relu", "surrogate": "box"}, "'relu' has no surrogate"),
+        ({"latent_kind": "poisson", "classes": 3, "conditional": True}, "prior of a poisson latent knows no classes"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(tiny, settings, named):

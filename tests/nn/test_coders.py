@@ -165,7 +165,10 @@ def test_images_of_the_wrong_shape_are_named(shape, named):
 @pytest.mark.parametrize(
     ("notation", "named"),
     [
-        ("4C3s2", "'4C3s2': a decoder has transposed convolutions and attention only"),
+        ("4C3s2", "'4C3s2': a decoder does not make pixels fewer"),
+        ("4R3s2", "'4R3s2': a decoder does not make pixels fewer"),
+        ("8FC", "'8FC': a decoder has convolutions, residual blocks, upsampling and attention only"),
+        ("U3", "ends at 12 pixels a side, the images have 8"),
         ("4T3s2-MP2", "'MP2': a decoder has"),
         ("4T3s2-4T3s2", "'4T3s2': 4T3s2 cannot make"),
         ("4T3", "'4T3': 4T3s1 cannot make 8 pixels a side of 4"),
@@ -175,6 +178,24 @@ def test_images_of_the_wrong_shape_are_named(shape, named):
 def test_a_decoder_that_misses_the_image_size_is_refused(notation, named):
     with pytest.raises(ValueError, match=named):
         SpikingDecoder(notation, 5, (6, 4, 4), 1, time_steps=3, image_size=8)
+
+
+@pytest.mark.parametrize("notation", ["4T3s2", "4T4s2-TCJA", "U2-4C3-TCJA", "4C3-4R3[TCJA]-TLA-U2", "4C3-4T2s2"])
+def test_a_decoder_reaches_the_image_size_in_many_ways(notation):
+    images = SpikingDecoder(notation, 5, (6, 4, 4), 1, time_steps=3, image_size=8)(torch.ones(3, 2, 5))
+    assert images.shape == (2, 1, 8, 8)
+
+
+def test_upsampling_repeats_every_pixel():
+    decoder = SpikingDecoder("U2", 5, (6, 4, 4), 1, time_steps=3, image_size=8)
+    x = decoder.spikes((torch.rand(3, 2, 5) < 0.5).float())
+    assert x.shape == (3, 2, 6, 8, 8) and torch.equal(x[..., ::2, ::2], x[..., 1::2, 1::2])
+
+
+def test_a_spatial_latent_meets_a_convolution():
+    decoder = SpikingDecoder("4T3s2", 5, (6, 4, 4), 1, time_steps=3, image_size=8, spatial=True)
+    assert decoder.project.weights.weight.shape == (6, 5, 3, 3)
+    assert decoder(torch.ones(3, 2, 5, 4, 4)).shape == (2, 1, 8, 8)
 
 
 def test_membrane_readout_has_fsvaes_weights():

@@ -30,6 +30,13 @@ SETTINGS = {
     "model": {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8, "k": 4, "time_steps": 8, "scheduled_first": 2},
 }
 
+BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8}
+LATENT_KINDS = {
+    "bernoulli": SETTINGS["model"],
+    "poisson": {**BACKBONE, "time_steps": 8, "latent_kind": "poisson"},
+    "gaussian": {**BACKBONE, "time_steps": 1, "latent_kind": "gaussian", "neuron": "relu"},
+}
+
 
 def train(out, **changes):
     return tg.train(out=str(out), quiet=True, **{**SETTINGS, **changes})
@@ -153,8 +160,9 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
     assert not torch.equal(images[0], images[1])
 
 
-def test_two_processes_follow_the_course_of_one(tmp_path):
-    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0}
+@pytest.mark.parametrize("kind", LATENT_KINDS)
+def test_two_processes_follow_the_course_of_one(tmp_path, kind):
+    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind]}
     train(tmp_path / "one", **settings)
     code = tmp_path / "go.py"
     code.write_text(f"import tcja_gen as tg; tg.train(**{settings | {'out': str(tmp_path / 'two')}!r})\n")
@@ -192,6 +200,31 @@ def test_a_resumed_classifier_is_the_one_that_was_not_stopped(tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
+def test_a_resumed_generator_of_another_latent_is_the_one_that_was_not_stopped(tmp_path, kind):
+    settings = {"model": LATENT_KINDS[kind], "prior_lr": 10.0 if kind == "poisson" else 1.0}
+    whole = train(tmp_path / "whole", **settings)
+    half = train(tmp_path / "half", **settings)
+    for name in ("step-000012", "last"):  # as if it had been killed after step 6
+        path = half.folder / "checkpoints" / name
+        shutil.rmtree(path) if path.is_dir() else path.write_text("step-000006\n")
+    tg.resume(half.folder, quiet=True)
+    assert_same(whole.folder, half.folder, "step-000012")
+
+
+def test_the_prior_learns_by_a_learning_rate_of_its_own(tmp_path):
+    settings = {"steps": 1, "warmup": 0, "ema": 0.0, "weight_decay": 0.0, "model": LATENT_KINDS["poisson"]}
+    states = []
+    for name, factor in (("start", 1e-6), ("one", 1.0), ("ten", 10.0)):
+        start = {"lr": 1e-9} if name == "start" else {"lr": 1e-3}
+        run = train(tmp_path / name, **settings, **start, prior_lr=factor)
+        states.append(load_file(run.folder / "checkpoints/step-000001/model.safetensors"))
+    start, one, ten = states
+    moved = [state["latent.prior.weight"] - start["latent.prior.weight"] for state in (one, ten)]
+    torch.testing.assert_close(moved[1], 10 * moved[0], rtol=1e-2, atol=1e-6)
+    assert torch.equal(one["decoder.last.weight"], ten["decoder.last.weight"])
+
+
 def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp_path):
     model = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "time_steps": 8}
     generator = train(tmp_path / "generator")
@@ -215,6 +248,7 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
         ({"model": {"head": "3L"}}, "names 3 classes, the data have 10"),
         ({"model": {"classes": 5}}, "10 classes in the data, model.classes is 5"),
         ({"task": "generate", "model": {"objective": "tet"}}, "model.objective has no meaning in a generator without"),
+        ({"task": "generate", "model": {"latent_kind": "poisson", "k": 3}}, "model.k has no meaning with latent_kind"),
         ({"task": "generate", "mixup": 0.5, "model": {}}, "mixup blends samples of classes"),
         ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
         ({"augment": "flip,spin", "model": {}}, "unknown augmentation 'spin': take some of flip, roll"),
@@ -225,3 +259,55 @@ def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, nam
     with pytest.raises(ValueError, match=named):
         tg.train(out=str(tmp_path / "run"), quiet=True, steps=1, device="cpu", **{"task": "classify", **settings})
     assert not (tmp_path / "run").exists()
+
+
+CODES = {
+    "encoder": "8C3s2-TCJA",
+    "decoder": "8C3-8R3[TCJA]-8T4s2",
+    "latent_kind": "codes",
+    "latent": 2,
+    "prior": "8C3-8R3[TCJA]",
+    "rounds": 4,
+    "time_steps": 2,
+}
+
+
+def test_a_prior_is_fitted_to_the_frozen_codes_of_another_run(tmp_path):
+    first = train(tmp_path / "first", model=CODES, fit="autoencoder")
+    before = load_file(first.folder / "checkpoints" / "step-000012" / "model.safetensors")
+    second = train(tmp_path / "second", model=CODES, fit="prior", init_from=str(first.folder))
+    after = load_file(second.folder / "checkpoints" / "step-000012" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("latent.prior."))
+    assert not torch.equal(before["latent.prior.logits.weight"], after["latent.prior.logits.weight"])
+    images = second.model.sample(range(3))
+    assert torch.equal(images[1:2], second.model.sample([1]))
+    lines = [json.loads(line) for line in (second.folder / "stats.jsonl").read_text().splitlines()]
+    assert "reconstruction" not in lines[0] and lines[-1]["validation_divergence"] > 0
+
+
+def test_a_prior_that_is_fitted_may_be_another_one_than_the_runs(tmp_path):
+    first = train(tmp_path / "first", model=CODES, fit="autoencoder", steps=1)
+    other = train(
+        tmp_path / "other", model={**CODES, "prior": "4C3"}, fit="prior", init_from=str(first.folder), steps=1
+    )
+    images = torch.rand(2, 1, 8, 8)
+    assert torch.equal(first.model.encode(images), other.model.encode(images))
+    assert other.model.latent.prior.trunk.shape == (4, 4, 4)
+
+
+def test_killed_while_fitting_a_prior_a_run_goes_on_to_the_same_weights(tmp_path):
+    first = train(tmp_path / "first", model=CODES, fit="autoencoder", steps=1)
+    settings = {"model": CODES, "fit": "prior", "init_from": str(first.folder)}
+    whole = train(tmp_path / "whole", **settings)
+    half = train(tmp_path / "half", **settings)
+    shutil.rmtree(half.folder / "checkpoints" / "step-000012")
+    (half.folder / "checkpoints" / "last").write_text("step-000006")
+    tg.resume(half.folder, quiet=True)
+    assert_same(whole.folder, half.folder, "step-000012")
+
+
+def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
+    with pytest.raises(ValueError, match="fit = 'prior' needs init_from"):
+        train(tmp_path / "a", model=CODES, fit="prior")
+    with pytest.raises(ValueError, match="no two stages"):
+        train(tmp_path / "b", model={"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1}, fit="autoencoder")

@@ -1,17 +1,7 @@
-"""Latent spikes z (T, N, L): a posterior to train with, a prior to sample from.
+"""FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022).
 
-A latent is a protocol of two methods, so that a new one is one class:
-
-    encode(h, draws) -> z                            h (T, N, L) the encoder's spikes
-    infer(h, draws, progress, y) -> z, divergence    the same, and a scalar
-    sample(draws, y) -> z
-
-y (N, K) names the class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, y). The posterior
-sees the image and needs no class, so reconstruction never asks for one.
-
-`BernoulliLatent` is FSVAE's autoregressive Bernoulli latent (Kamata, Mukuta, Harada, AAAI 2022). Both nets see the
-latent of the previous step; each gives k bits for every latent channel at every step, and z is one of the k, drawn
-uniformly: a Bernoulli variable whose probability is the mean of its k bits.
+Both nets see the latent of the previous step; each gives k bits for every latent channel at every step, and z is one
+of the k, drawn uniformly: a Bernoulli variable whose probability is the mean of its k bits.
 
     posterior  q(z_t | x_<=t, z_<t)    input: encoder spikes and z_{t-1} side by side
     prior      p(z_t | z_<t)           input: z_{t-1}                          z_0 = 0
@@ -28,9 +18,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .draws import Draws
-from .layers import Build, linear_block
-from .neurons import PRESETS, Neuron
+from ..draws import Draws
+from ..layers import Build, linear_block
+from ..neurons import PRESETS, Neuron
+from .protocol import Latent
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
 
@@ -120,7 +111,7 @@ def choose(bits: Tensor, j: Tensor) -> Tensor:
     return bits.gather(-1, j[..., None])[..., 0]
 
 
-class BernoulliLatent(nn.Module):
+class BernoulliLatent(Latent):
     """FSVAE's latent of `latent` channels with `k` bits each. See the module's text."""
 
     def __init__(
@@ -134,14 +125,14 @@ class BernoulliLatent(nn.Module):
         passes: str = "steps",
         classes: int = 0,
     ):
-        super().__init__()
-        if latent < 1 or k < 1:
-            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 of 1 is wanted")
+        super().__init__(latent, time_steps)
+        if k < 1:
+            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 bit is wanted")
         if divergence not in DIVERGENCES:
             raise ValueError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
         if passes not in ("steps", "prefixes"):
             raise ValueError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
-        self.latent, self.time_steps, self.k = latent, time_steps, k
+        self.k = k
         self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
         self.posterior = BitNet(2 * latent, latent, k, neuron)
         self.classes = classes  # that the prior is told; 0: none
@@ -210,18 +201,27 @@ class BernoulliLatent(nn.Module):
     @torch.no_grad()
     def _mix(self, seen: Tensor, draws: Draws, progress: float, y: Tensor | None = None) -> Tensor:
         """Scheduled sampling: some of z_1 .. z_{T-1} (rows 1.. of `seen`) replaced by the prior's own."""
-        first, p = self.scheduled.first, self.scheduled.probability(progress)
+        plan = self._plan(draws, self.scheduled.probability(progress))
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
-        for t in range(self.time_steps - 1):  # the bits of step t become the input of step t + 1
-            swap = self._swap(draws, p) if t >= first else None
+        for t in range(max(plan, default=-1) + 1):  # the bits of step t become the input of step t + 1
             if self.passes == "steps":
                 with running_statistics(self.prior):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
-            elif swap is not None:
+            elif t in plan:
                 bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
-            if swap is not None:
-                mixed[t + 1] = torch.where(swap, self._own(bits, draws), mixed[t + 1])
+            if t in plan:
+                swap, u = plan[t]
+                mixed[t + 1] = torch.where(swap, self._own(bits, u), mixed[t + 1])
         return torch.stack(mixed)
+
+    def _plan(self, draws: Draws, p: float) -> dict[int, tuple[Tensor, Tensor]]:
+        """The steps at which some image may take the prior's z: which do, (N, 1), and the draws (N, L) for it."""
+        plan = {}
+        for t in range(self.scheduled.first, self.time_steps - 1):
+            swap = self._swap(draws, p)
+            if swap is not None:
+                plan[t] = swap, draws.uniform(self.latent)
+        return plan
 
     def _swap(self, draws: Draws, p: float) -> Tensor | None:
         """Which images take the prior's z, (N, 1); None if a vote says that none does, on all processes alike."""
@@ -229,9 +229,8 @@ class BernoulliLatent(nn.Module):
             return torch.ones(1, 1, dtype=torch.bool, device=draws.device) if draws.coin() < p else None
         return draws.uniform(1) < p
 
-    def _own(self, bits: Tensor, draws: Draws) -> Tensor:
+    def _own(self, bits: Tensor, u: Tensor) -> Tensor:
         """The prior's z (N, L) of its bits (N, L, k)."""
-        u = draws.uniform(self.latent)
         if self.scheduled.replace == "vote":
             return (bits.mean(-1) + 1e-3 * (u - 0.5) > 0.5).to(bits.dtype)  # the noise only breaks ties
         return choose(bits, (u * self.k).long())

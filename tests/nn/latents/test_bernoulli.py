@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, kl_divergence
 
 from tcja_gen.nn import BernoulliLatent, ImageDraws, Neuron, ScheduledSampling, StepDraws
-from tcja_gen.nn.latents import choose, kl, mmd, mmd_sum, psp
+from tcja_gen.nn.latents.bernoulli import choose, kl, mmd, mmd_sum, psp
 
 T, N, L, K = 6, 9, 5, 4
 

@@ -1,0 +1,149 @@
+"""Spatial spike codes with a masked prior that is fitted to them: a spiking VAE in two stages.
+
+The encoder's own spikes are the latent, z (T, N, L, h, w), and nothing is drawn from the posterior. The T L bits at
+one of the h w places are a token, one of 2^(T L): a code book that needs no looking up (lookup-free quantisation; Yu
+et al., ICLR 2024) over a grid (VQ-VAE; van den Oord et al., NeurIPS 2017). Gradients pass the bits by the neurons'
+surrogate.
+
+The prior is a spiking network that sees which tokens are known and names all others at once (MaskGIT; Chang et al.,
+CVPR 2022). Where those fill tokens in at random or by confidence, here the order is one and the same, from coarse to
+fine: the ranks of Bayer's matrix, in which neighbours in time are far apart in space and hence nearly independent.
+
+    p(z | y) = product over rounds of the product over its places i of p(z_i | z of the rounds before, y)
+
+A round is one pass of the network; they grow like 1 - cos, from a place at first to many at last. The posterior has no
+entropy, so the divergence is the prior's cross-entropy, in nats a token, a mean over how many are known (uniform) and
+over the unknown. It moves the prior alone: codes do not bend to be easy to predict.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..coders import SpikingEncoder
+from ..draws import Draws
+from ..layers import Build, conv_block
+from ..neurons import PRESETS, Neuron
+from .protocol import Latent
+
+PLANES = 16  # of the prior's input that are learnt, and tell places apart
+LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
+
+
+class CodeLatent(Latent):
+    """Latent of `latent` channels on a grid of `sides` (h, w). prior: notation of the prior's network, of convolutions
+    and residual blocks that keep the size; rounds: passes of it that a sample takes."""
+
+    spatial = True
+
+    def __init__(
+        self,
+        latent: int,
+        time_steps: int,
+        sides: tuple[int, int],
+        prior: str,
+        rounds: int = 16,
+        neuron: Neuron = PRESETS["tcja"],
+        classes: int = 0,
+    ):
+        super().__init__(latent, time_steps)
+        bits, places = latent * time_steps, math.prod(sides)
+        if bits > LIMIT:
+            raise ValueError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
+        if not 1 <= rounds <= places:
+            raise ValueError(
+                f"{rounds} rounds for {places} places of the codes ({sides[0]} x {sides[1]}); 1 to {places}"
+            )
+        self.sides, self.rounds = sides, rounds
+        self.prior = MaskedPrior(prior, bits, sides, time_steps, neuron, classes)
+        self.register_buffer("rank", coarse_to_fine(*sides).flatten(), persistent=False)
+        self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
+
+    def entry(self, features: int, build: Build) -> nn.Module:
+        """1 x 1 convolution and neurons: their spikes are the codes."""
+        return conv_block(features, self.latent, 1, 1, build)
+
+    def encode(self, h: Tensor, draws: Draws) -> Tensor:
+        return h
+
+    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        tokens = self.tokens(h.detach())  # (N, P)
+        places = len(self.rank)
+        known = self.rank < (draws.uniform(1) * places).long()  # 0 .. P - 1 of them
+        nats = F.cross_entropy(self.prior(self.bits(tokens), known, y).float(), tokens, reduction="none")
+        unknown = ~known
+        return h, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
+
+    def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
+        """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""
+        u = draws.uniform(len(self.rank), 1)
+        tokens = torch.zeros(u.shape[:2], dtype=torch.long, device=u.device)
+        first = 0
+        for last in self._ends():
+            logits = self.prior(self.bits(tokens), (self.rank < first).expand_as(tokens), y).float()
+            reached = logits.softmax(1).transpose(1, 2).cumsum(2) < u  # (N, P, 2^bits)
+            drawn = reached.sum(2).clamp(max=logits.shape[1] - 1)
+            tokens = torch.where((self.rank >= first) & (self.rank < last), drawn, tokens)
+            first = last
+        bits = self.bits(tokens).unflatten(1, (self.time_steps, self.latent))
+        return bits.transpose(0, 1).to(memory_format=torch.channels_last_3d)
+
+    def tokens(self, z: Tensor) -> Tensor:
+        """Tokens (N, P) of codes z (T, N, L, h, w)."""
+        bits = z.transpose(0, 1).flatten(3).flatten(1, 2)  # (N, T L, P)
+        return (bits.long() * self.powers[:, None]).sum(1)
+
+    def bits(self, tokens: Tensor) -> Tensor:
+        """Bits (N, T L, h, w), as floats, of tokens (N, P)."""
+        return ((tokens[:, None] & self.powers[:, None]) > 0).float().unflatten(2, self.sides)
+
+    def _ends(self) -> list[int]:
+        """How many places are known after each round: 1 - cos of the way, at least one more each time."""
+        places = len(self.rank)
+        known = [places * (1 - math.cos(math.pi / 2 * (i + 1) / self.rounds)) for i in range(self.rounds)]
+        return [*(max(round(k), i + 1) for i, k in enumerate(known[:-1])), places]
+
+
+class MaskedPrior(nn.Module):
+    """Spiking network over tokens of `bits` bits, of which some are known: logits of all of them.
+
+    A place of its input holds the token's bits as -1 and 1 (0: unknown), whether it is unknown, the class (one-hot)
+    where there is one, and learnt planes. The input is static, as an image is; spikes of the last layer are averaged
+    over time before a linear map.
+    """
+
+    def __init__(self, notation: str, bits: int, sides: tuple[int, int], time_steps: int, neuron: Neuron, classes: int):
+        super().__init__()
+        self.classes = classes
+        self.planes = nn.Parameter(torch.randn(PLANES, *sides))
+        self.trunk = SpikingEncoder(notation, bits + 1 + classes + PLANES, time_steps, neuron, sides)
+        if self.trunk.shape[1:] != tuple(sides):
+            raise ValueError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
+        self.logits = nn.Conv2d(self.trunk.shape[0], 2**bits, 1)
+
+    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits (N, 2^bits, P) of bits (N, bits, h, w), where `known` (N, P) says which are to be looked at."""
+        if (y is None) == bool(self.classes):
+            raise ValueError(f"the prior is one of {self.classes} classes, and {'no' if y is None else 'a'} class came")
+        n, *sides = len(bits), *bits.shape[2:]
+        seen = known.view(n, 1, *sides).to(bits.dtype)
+        planes = [(2 * bits - 1) * seen, 1 - seen, self.planes.expand(n, -1, -1, -1)]
+        if y is not None:
+            planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
+        x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
+        return self.logits(self.trunk(x).mean(0)).flatten(2)
+
+
+def coarse_to_fine(height: int, width: int) -> Tensor:
+    """Ranks (h, w) of the places of a grid: Bayer's matrix of the next power of 2, cut out and counted anew.
+
+    >>> coarse_to_fine(2, 2).tolist()
+    [[0, 2], [3, 1]]
+    """
+    m = torch.zeros(1, 1, dtype=torch.long)
+    while len(m) < max(height, width):
+        m = torch.cat([torch.cat([4 * m, 4 * m + 2], 1), torch.cat([4 * m + 3, 4 * m + 1], 1)])
+    ranks = m[:height, :width]
+    return ranks.flatten().argsort().argsort().view_as(ranks)

@@ -1,0 +1,44 @@
+"""The Gaussian latent of an ordinary VAE (Kingma and Welling, ICLR 2014), for the ANN beside the spiking models.
+
+    posterior  z = mu + exp(s / 2) eps, eps ~ N(0, 1)       mu, s (N, L) two linear maps of the encoder's output
+    prior      N(0, 1)
+    divergence KL = 1/2 sum over L of (mu^2 + exp(s) - 1 - s), mean over N, in nats
+
+z are real numbers, so it goes with ReLU in place of neurons and T = 1, and nothing of it spikes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..draws import Draws
+from ..layers import Build
+from .protocol import Latent
+
+
+class GaussianLatent(Latent):
+    """Gaussian latent of `latent` channels. See the module's text."""
+
+    spiking = False
+
+    def entry(self, features: int, build: Build) -> nn.Module:
+        """To mu and s side by side, (1, N, 2 L)."""
+        return nn.Linear(features, 2 * self.latent)
+
+    def encode(self, h: Tensor, draws: Draws) -> Tensor:
+        mu, s = h.float().chunk(2, -1)
+        return mu + (s / 2).exp() * draws.normal(self.latent)
+
+    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.encode(h, draws), kl(*h.float().chunk(2, -1))
+
+    def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
+        return draws.normal(self.latent)[None]
+
+    def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
+        """z at fractions a (A,) of the straight way from z0 to z1, (1, L) each, -> (A, 1, L)."""
+        return torch.lerp(z0, z1, a.view(-1, 1, 1))
+
+
+def kl(mu: Tensor, s: Tensor) -> Tensor:
+    """KL of N(mu, exp(s)) from N(0, 1), (..., N, L) each, a mean over N."""
+    return 0.5 * (mu.square() + s.exp() - 1 - s).sum(-1).mean()

@@ -1,0 +1,92 @@
+"""ESVAE's latent of firing rates (Zhan et al., 2023; spiking by a "Poisson" process, which is a Bernoulli one a step).
+
+    posterior  r_q = mean over t of h_t                     (N, L), h the encoder's spikes
+    prior      r_p = sigmoid(W eps + b), eps ~ N(0, 1)      (N, L)
+    spikes     z_t = [r > u_t], u_t uniform in [0, 1)       (T, N, L), of either rate
+
+Every step draws anew from the same rate, so z says nothing about when the encoder fired. The gradient of a spike with
+respect to the rate is a box, 1 where |r - u| < 1/2. The divergence compares the batch's two sets of rates, n of each,
+by a maximum mean discrepancy with five Gaussian kernels:
+
+    D_ij = |r_i - r_j|^2 over all 2n rates,  b = sum of D / ((2n)^2 - 2n) / 4, without gradient
+    k_ij = sum over m = 0..4 of exp(-D_ij / (2^m b))
+    MMD  = mean k_qq + mean k_pp - 2 mean k_qp              means over n^2 pairs, diagonals among them (biased)
+
+The prior is trained by it alone. ESVAE weighs it by 1e-3 and gives the prior's layer 10 times the learning rate
+(`prior_lr` of the config).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ..draws import Draws
+from ..normalisation import world
+from .protocol import Latent
+
+BANDWIDTHS = 5
+
+
+class PoissonLatent(Latent):
+    """ESVAE's latent of `latent` rates. See the module's text."""
+
+    def __init__(self, latent: int, time_steps: int):
+        super().__init__(latent, time_steps)
+        self.prior = nn.Linear(latent, latent)
+
+    def encode(self, h: Tensor, draws: Draws) -> Tensor:
+        return self._spikes(rates(h), draws).to(h.dtype)
+
+    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        q = rates(h)
+        z = self._spikes(q, draws).to(h.dtype)
+        p = self._prior_rates(draws)
+        return z, rbf_mmd(everyone(q), everyone(p)) if self.training else rbf_mmd(q, p)
+
+    def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
+        return self._spikes(self._prior_rates(draws), draws)
+
+    def _prior_rates(self, draws: Draws) -> Tensor:
+        return self.prior(draws.normal(self.latent)).float().sigmoid()
+
+    def _spikes(self, r: Tensor, draws: Draws) -> Tensor:
+        """z (T, N, L) of rates (N, L)."""
+        return _Exceeds.apply(r - draws.uniform(self.time_steps, self.latent).transpose(0, 1))
+
+
+class _Exceeds(torch.autograd.Function):
+    """[x > 0], with a box of width and height 1 for its gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad * (x.abs() < 0.5)
+
+
+def rates(h: Tensor) -> Tensor:
+    """Spikes a step: (T, N, L) -> (N, L), float32."""
+    return h.float().mean(0)
+
+
+def rbf_mmd(q: Tensor, p: Tensor) -> Tensor:
+    """The discrepancy of two sets of n rows, (n, L) each; 0 for the same rows, whatever their order."""
+    r, n = torch.cat([q, p]), len(q)
+    with torch.autocast(r.device.type, enabled=False):
+        squares = r.square().sum(1)
+        d = (squares[:, None] + squares - 2 * r @ r.T).clamp(min=0)
+    b = (d.detach().sum() / (4 * n * n - 2 * n) / 4).clamp(min=1e-12)  # rows that are all the same have no distance
+    k = sum(torch.exp(-d / (b * 2**m)) for m in range(BANDWIDTHS))
+    return k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean()
+
+
+def everyone(r: Tensor) -> Tensor:
+    """The rates of all processes' shares of the batch, with gradient, so that the discrepancy is the batch's."""
+    if world() == 1:
+        return r
+    from torch.distributed.nn.functional import all_gather
+
+    return torch.cat(all_gather(r.contiguous()))
