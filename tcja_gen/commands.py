@@ -567,10 +567,15 @@ class Show:
       tcja-gen show runs/00000-digits
       tcja-gen show runs/mnist --out pictures
       tcja-gen show runs/mnist --energy
+      tcja-gen show --environment
     """
 
-    folder: Run
+    folder: Run = ""
     """Run folder."""
+    environment: FlagCreatePairsOff[bool] = False
+    """In place of a run: versions, the device, what the neurons run on there and why."""
+    device: str = ""
+    """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
     """Folder for the figures; default: the run folder's figures."""
     energy: FlagCreatePairsOff[bool] = False
@@ -579,6 +584,8 @@ class Show:
     """With --energy of a classifier: folder of the data; default: the run's own."""
 
     def run(self) -> None:
+        if self.environment or self.device or not self.folder:
+            return self._environment()
         from .evaluation import energy, report
 
         if self.data_root and not self.energy:
@@ -590,6 +597,18 @@ class Show:
             print(costs)
         for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
             print(path)
+
+    def _environment(self) -> None:
+        from .process import environment
+        from .training import runs
+
+        if not self.environment:
+            raise ValueError("show: the folder of a run is wanted, or --environment (which takes --device)")
+        if self.folder or self.out or self.energy or self.data_root:
+            raise ValueError("--environment is about this machine; leave the run and its flags out")
+        facts = {**runs.versions(), **environment(_start(self.device or "auto").device)}
+        for name, fact in facts.items():
+            print(f"{name:<14}{fact}")
 
 
 COMMANDS = {

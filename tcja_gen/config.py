@@ -142,6 +142,8 @@ class Config:
     """Of convolutions and products; membranes and statistics are always fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile normalisation and neurons; auto: where a compiler is found."""
+    memory: Literal["speed", "recompute"] = "speed"
+    """recompute: keep only the spikes between layers, a byte each, and compute the rest twice (large T and images)."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto: a GPU if there is one."""
     log_every: int = 50
@@ -227,6 +229,7 @@ FREE_ON_RESUME = (
     "data_root",
     "download",
     "compile",
+    "memory",
     "device",
     "log_every",
     "sample_every",

@@ -93,4 +93,56 @@ def can_compile(device: torch.device) -> bool:
         from torch.utils._triton import has_triton
 
         return has_triton()
-    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+    return compiler() is not None
+
+
+def compiler() -> str | None:
+    """Path of the C++ compiler."""
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))), None)
+
+
+def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
+    """What the neurons of a device run on ("triton", "compiled" or "plain", see `nn.fuse`), and why.
+
+    wanted: the setting `compile`, auto, on or off.
+    """
+    if wanted == "off":
+        return "plain", "compile = off"
+    if wanted == "auto" and not can_compile(device):
+        missing = "Triton for this device" if device.type == "cuda" else "C++ compiler"
+        return "plain", f"there is no {missing}"
+    if device.type == "cuda":
+        return "triton", "a GPU, and Triton is installed"
+    return "compiled", f"a CPU, and a C++ compiler is there ({compiler()})" if wanted == "auto" else "compile = on"
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """What work on this device runs on, by name: for people, who wonder why it is slow."""
+    path, why = neuron_path(device)
+    return {
+        "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else _processor(),
+        "threads": str(torch.get_num_threads()),
+        "neurons": f"{path}: {why}",
+        "compiled code": "none" if path == "plain" else _compiled_code(),
+        "bf16": _bf16(device),
+    }
+
+
+def _processor() -> str:
+    return f"cpu ({torch.cpu.get_capabilities().get('cpu_name') or platform.machine()})"
+
+
+def _compiled_code() -> str:
+    """Where compiled code is kept, and whether some is there: without it a first step takes half a minute."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    kept = os.listdir(cache_dir())
+    return f"kept in {cache_dir()}, " + (f"{len(kept)} folders so far" if kept else "nothing there yet")
+
+
+def _bf16(device: torch.device) -> str:
+    if device.type == "cuda":
+        return "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    able = torch.cpu.get_capabilities()
+    units = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if able.get(name)]
+    return f"yes ({', '.join(units)})" if units else "no: --precision bf16 works, and is slower than fp32"

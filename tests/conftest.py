@@ -1,9 +1,13 @@
 """One thread, so that figures do not depend on the machine; and the smallest model that has all parts."""
 
+import os
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():  # the GPU's kernels are interpreted; Triton reads this when it is imported
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture

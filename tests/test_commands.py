@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -192,6 +193,19 @@ def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
     assert "pJ" not in capsys.readouterr().out
     assert "only --energy reads data" in mistake("show", run, "--data-root", tmp_path)
     assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
+
+
+def test_the_environment_tells_what_the_neurons_run_on_and_why(run, mistake, capsys, monkeypatch):
+    assert main(["show", "--environment", "--device", "cpu"]) == 0
+    text = capsys.readouterr().out
+    assert f"torch         {version('torch')}\n" in text and "bf16" in text and "threads" in text
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert main(["show", "--environment", "--device", "cpu"]) == 0
+    assert "neurons       plain: there is no C++ compiler" in capsys.readouterr().out
+    assert "leave the run" in mistake("show", run, "--environment")
+    assert "--environment (which takes --device)" in mistake("show", run, "--device", "cpu")
+    assert "the folder of a run is wanted" in mistake("show")
 
 
 def test_bad_files_are_named(folder, capsys):

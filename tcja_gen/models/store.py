@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..nn import fuse
+from ..process import neuron_path
 from .classifier import SpikingClassifier
 from .vae import SpikingVAE
 
@@ -63,7 +65,8 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
         first = str(error).splitlines()[1].strip()
         raise ValueError(f"{path}: its weights do not fit its own settings: {first}") from None
     model.provenance = json.loads(metadata["provenance"])
-    return model.to(device).eval()
+    model, device = model.to(device).eval(), torch.device(device)
+    return fuse(model, neuron_path(device)[0]) if device.type == "cuda" else model  # a CPU would compile for long
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:

@@ -1,7 +1,7 @@
 """Spiking layers as plain modules: arguments in, tensors out, time first, no state kept between calls."""
 
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
-from .coders import SpikingDecoder, SpikingEncoder, SpikingHead
+from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock, neuron_or_relu
@@ -43,6 +43,7 @@ __all__ = [
     "TCJAAdd",
     "TDBatchNorm",
     "fuse",
+    "keep",
     "lif",
     "lif_step",
     "make_latent",

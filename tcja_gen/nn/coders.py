@@ -6,6 +6,8 @@ linear readout.
 """
 
 import math
+from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -24,11 +26,63 @@ from .layers import (
     linear_block,
     transposed_block,
 )
+from .memory import MEMORY, recompute
 from .neurons import PRESETS, Neuron
-from .normalisation import LIF, ReLU, TDBatchNorm
+from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
 NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame its time
+
+
+def through(
+    stages: Sequence[nn.Module], x: Tensor, memory: str, steps: int | None = None, binary: bool = False
+) -> Tensor:
+    """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
+
+    With memory "recompute" what is kept is what goes into a group of layers, which ends with neurons and so begins
+    behind some: spikes, but for images and the currents of residual blocks. Dropout draws, and is left out of it.
+    """
+    for group in groups(stages):
+        last = group[-1]
+        if memory == "recompute" and not isinstance(last, TemporalDropout):
+            x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
+        else:
+            x = _run(group, x, steps)
+        current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
+        steps = steps if current or not isinstance(last, NEURONS) else None
+        binary = spiking(last)
+    return x
+
+
+def spiking(layer: nn.Module) -> bool:
+    """Whether what comes out of it is 0 or 1."""
+    return isinstance(getattr(layer, "neurons", layer), (NormLIF, LIF))
+
+
+def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
+    """The stages, cut behind every layer of neurons and every dropout."""
+    made = [[]]
+    for stage in stages:
+        made[-1].append(stage)
+        if isinstance(stage, (*NEURONS, TemporalDropout)):
+            made.append([])
+    return [group for group in made if group]
+
+
+def _run(group: list[nn.Module], x: Tensor, steps: int | None) -> Tensor:
+    for stage in group:
+        x = stage(x, steps=steps) if steps and isinstance(stage, NEURONS) else stage(x)
+    return x
+
+
+def keep(module: nn.Module, memory: str) -> nn.Module:
+    """What every coder inside `module` keeps for the backward pass, "speed": all of it, "recompute": see `through`."""
+    if memory not in MEMORY:
+        raise ValueError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
+    for coder in module.modules():
+        if isinstance(coder, Stages):
+            coder.memory = memory
+    return module
 
 
 class Stages(nn.Module):
@@ -45,6 +99,7 @@ class Stages(nn.Module):
         if build.neuron is None and time_steps != 1:
             raise ValueError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
+        self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
             try:
@@ -121,15 +176,9 @@ class Stages(nn.Module):
             raise ValueError(f"nothing is left of {min(self.shape[1:])} pixels a side")
         self.shape = (channels, *sides)
 
-    def run(self, x: Tensor, static: bool) -> Tensor:
-        """Output of a stream (T, N, ...), or of one static frame (N, ...)."""
-        for stage in self.stages:
-            if static and isinstance(stage, NEURONS):
-                x = stage(x, steps=self.time_steps)
-                static = isinstance(stage, SpikingBlock) and type(stage.neurons) is TDBatchNorm
-            else:
-                x = stage(x)
-        return x
+    def run(self, x: Tensor, static: bool, binary: bool = False) -> Tensor:
+        """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes."""
+        return through(self.stages, x, self.memory, self.time_steps if static else None, binary)
 
 
 class SpikingEncoder(Stages):
@@ -255,7 +304,7 @@ class SpikingDecoder(Stages):
     def spikes(self, z: Tensor) -> Tensor:
         """Stream (T, N, C, H, W) that the readout sees."""
         x = self.project(z)
-        return self.run(x if x.dim() == 5 else x.unflatten(-1, self.start), static=False)
+        return self.run(x if x.dim() == 5 else x.unflatten(-1, self.start), static=False, binary=spiking(self.project))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.readout(self.spikes(z), self.last)

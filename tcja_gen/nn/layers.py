@@ -24,14 +24,25 @@ class SpikingBlock(nn.Module):
         self.weights, self.neurons = weights, neurons
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        if steps:
-            return self.neurons(self.weights(x), steps)
-        y = self.weights(x.flatten(0, 1))  # (T*N, ...)
-        return self.neurons(y.view(*x.shape[:2], *y.shape[1:]))
+        frames = x if steps else x.flatten(0, 1)  # (T*N, ...)
+        if self.training and isinstance(self.neurons, TDBatchNorm):
+            y, options = without_bias(self.weights, frames), {"offset": self.weights.bias}
+        else:
+            y, options = self.weights(frames), {}
+        return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step with an explicit membrane: x (N, ...) -> spikes (N, ...), membrane."""
         return self.neurons.step(self.weights(x), v)
+
+
+def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
+    """weights(x) less the bias, whose gradient takes longer than all else where oneDNN transposes a convolution."""
+    bias, weights.bias = weights.bias, None
+    try:
+        return weights(x)
+    finally:
+        weights.bias = bias
 
 
 @dataclass(frozen=True)

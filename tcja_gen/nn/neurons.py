@@ -133,56 +133,90 @@ def lif_step(x: Tensor, v: Tensor | None, neuron: Neuron = PRESETS["tcja"]) -> t
     return spike.to(x.dtype), v * (1 - gate) + neuron.v_reset * gate
 
 
-def run(x: Tensor, v: Tensor | None, affine: tuple[Tensor, Tensor] | None, neuron: Neuron, steps: int) -> Tensor:
-    """Spikes (steps, ...) of currents x (steps, ...), or (1, ...) for one frame that is the input of every step.
+def spikes(
+    x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None
+) -> Tensor:
+    """Spikes (T, M, C) of currents a x + b, or of currents x if there are no a and b, (C,) each.
 
-    `affine` (a, b): the current is a x + b, a and b broadcast against a frame.
+    x: (T, M, C), or (1, M, C) for one frame that is the input of every step. v: membranes (M, C), None at rest.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
-    spikes = []
-    for frame in _frames(x, affine, steps):
-        v = charge(h, frame, neuron)
+    out = []
+    for current in _currents(x, a, b, steps):
+        v = charge(h, current, neuron)
         fired = fires(v, neuron)
         h = torch.where(fired, neuron.v_reset, v)
-        spikes.append(fired.to(x.dtype))
-    return torch.stack(spikes)
+        out.append(fired.to(x.dtype))
+    return torch.stack(out)
 
 
-def run_backward(
+def spikes_backward(
     x: Tensor,
-    v: Tensor | None,
-    affine: tuple[Tensor, Tensor] | None,
+    a: Tensor | None,
+    b: Tensor | None,
     grad: Tensor,
+    mean: Tensor | None,
+    rstd: Tensor | None,
     neuron: Neuron,
     steps: int,
-) -> tuple[list[Tensor], Tensor]:
-    """Gradients for the currents, one float32 tensor per frame of x, and for v. Computes the membranes again."""
+    v: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The gradient of `spikes` from `grad` (T, M, C). Computes the membranes again.
+
+    Returns dL/dI like x; with a and b also two tensors (., C) whose sums over rows are those of dL/dI and of
+    dL/dI (x - mean) rstd: summed over time here, where all is at hand; with v, dL/dv.
+    """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
     membranes = []
-    for frame in _frames(x, affine, steps):
-        membranes.append(charge(h, frame, neuron))
+    for current in _currents(x, a, b, steps):
+        membranes.append(charge(h, current, neuron))
         h = torch.where(fires(membranes[-1], neuron), neuron.v_reset, membranes[-1])
 
-    carry = torch.zeros_like(h)  # dL/dH_t
+    gain = 1 / neuron.tau if neuron.decay_input else 1.0  # dV/dI
+    # a vector, though all of it is the gain: so the compiler makes one loop over (M, C), and no membrane reaches memory
+    unit = gain if a is None else torch.where(rstd > 0, gain, 0.0)
+    carry = torch.zeros_like(h)  # dL/dH_t, times the gain
     grads = []
-    for v, g in zip(reversed(membranes), reversed(grad.unbind(0)), strict=True):
-        ds = surrogate_gradient(v, neuron)
-        through_reset = torch.where(fires(v, neuron), 0.0, carry)
+    for u, g in zip(reversed(membranes), reversed(grad.unbind(0)), strict=True):
+        ds = surrogate_gradient(u, neuron)
+        through_reset = torch.where(fires(u, neuron), 0.0, carry)
         if not neuron.detach_reset:
-            through_reset = through_reset + carry * (neuron.v_reset - v) * ds
-        dv = g.float() * ds + through_reset
-        grads.append(dv / neuron.tau if neuron.decay_input else dv)
-        carry = dv * (1 - 1 / neuron.tau)
-    if x.shape[0] != steps:  # one frame for all steps
-        return [sum(grads)], carry
-    return grads[::-1], carry
+            through_reset = through_reset + carry * (neuron.v_reset - u) * ds
+        grads.append(unit * g.float() * ds + through_reset)
+        carry = grads[-1] * (1 - 1 / neuron.tau)
+    grads = [sum(grads)] if len(x) != steps else grads[::-1]  # one frame for all steps
+    gx, gv = torch.stack(grads).to(x.dtype), None if v is None else carry / gain
+    if a is None:
+        return gx, None, None, gv
+    products = [g * ((frame.float() - mean) * rstd) for g, frame in zip(grads, x.unbind(0), strict=True)]
+    return gx, sum(grads), sum(products), gv
 
 
-def _frames(x: Tensor, affine: tuple[Tensor, Tensor] | None, steps: int) -> list[Tensor]:
-    frames = [frame.float() for frame in x.unbind(0)]
-    if affine:
-        frames = [affine[0] * frame + affine[1] for frame in frames]
-    return frames if x.shape[0] == steps else frames * steps
+def rows(x: Tensor) -> Tensor:
+    """(T, M, C) -> (T * M, C) as a tensor of its own: the compiler tells views from others, and T from T."""
+    return x.flatten(0, 1).data
+
+
+def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list[Tensor]:
+    currents = [frame.float() if a is None else a * frame.float() + b for frame in x.unbind(0)]
+    return currents if len(x) == steps else currents * steps
+
+
+PATHS = ("plain", "compiled", "triton")
+
+
+def on(path: str, function):
+    """`function` as it runs on one of `PATHS`: as it stands, compiled, or the kernel of the same name.
+
+    On a GPU, what has no kernel here is compiled, too.
+    """
+    if path == "plain":
+        return function
+    if path == "triton":
+        from . import kernels
+
+        return getattr(kernels, function.__name__, None) or compiled(function)
+    return compiled(function)
 
 
 @functools.cache
@@ -202,17 +236,19 @@ class _LIF(torch.autograd.Function):
     """The whole sequence as one operation that saves only its input, in the input's own dtype."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, fused: bool) -> Tensor:
+    def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str) -> Tensor:
         ctx.save_for_backward(x, v)
-        ctx.settings = neuron, steps, fused
-        return (compiled(run) if fused else run)(x.data, v, None, neuron, steps)
+        ctx.settings = neuron, steps, path
+        return on(path, spikes)(x.data, None, None, neuron, steps, v)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
-        neuron, steps, fused = ctx.settings
-        grads, gv = (compiled(run_backward) if fused else run_backward)(x.data, v, None, grad.data, neuron, steps)
-        return torch.stack(grads).to(x.dtype), (gv if v is not None else None), None, None, None
+        neuron, steps, path = ctx.settings
+        gx, _, _, gv = on(path, spikes_backward)(
+            x.data, None, None, grad.contiguous().data, None, None, neuron, steps, v
+        )
+        return gx, gv, None, None, None
 
 
 def lif(
@@ -221,15 +257,17 @@ def lif(
     neuron: Neuron = PRESETS["tcja"],
     *,
     steps: int | None = None,
-    fused: bool = False,
+    path: str = "plain",
 ) -> Tensor:
     """Spikes of a layer of LIF neurons over a sequence, from rest (or from membrane `v`).
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: initial membrane (...), float32. fused: loops compiled by `torch.compile`.
+    v: initial membrane (...), float32. path: what runs it, one of `PATHS`.
     Returns spikes (T, ...) of 0 and 1 in the dtype of x.
     """
     frame = x.shape if steps else x.shape[1:]
     if v is not None and v.shape != frame:
         raise ValueError(f"lif: the membrane has shape {tuple(v.shape)}, the input's frames {tuple(frame)}")
-    return _LIF.apply(x[None] if steps else x, v, neuron, steps or len(x), fused)
+    t = steps or len(x)
+    row = x.reshape(1 if steps else t, 1, -1)
+    return _LIF.apply(row, None if v is None else v.reshape(1, -1), neuron, t, path).view(t, *frame)

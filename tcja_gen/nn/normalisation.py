@@ -7,7 +7,7 @@ receives the current (`Neuron.gain`): V_threshold, times tau where the neuron di
 factor the paper's neuron hardly fires and a spiking VAE learns little more than the mean image.
 
 Normalisation and neurons are one operation: the normalised current never reaches memory, only x is kept for the
-backward pass, and with `fused` the loops are compiled. A static frame has its own variance; for T equal frames it is
+backward pass, and `fuse` chooses what runs it. A static frame has its own variance; for T equal frames it is
 the same number, only the running variance's n / (n - 1) counts N*H*W values rather than T times as many.
 """
 
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .neurons import PRESETS, Neuron, compiled, lif, lif_step, run, run_backward
+from .neurons import PATHS, PRESETS, Neuron, lif, lif_step, on, rows, spikes, spikes_backward
 
 
 class TDBatchNorm(nn.Module):
@@ -24,20 +24,24 @@ class TDBatchNorm(nn.Module):
     `scale` is what multiplies the normalised input beside its weight: alpha times the neuron's gain, or 1 for plain
     batch normalisation. In training under `torch.distributed` the statistics are those of the whole batch over all
     processes (which must hold equal shares), so a run does not depend on how many processes share the batch.
+
+    offset (C,): what was left out of x, the bias of the weights before, which the batch's mean takes away again: in
+    training it shows in the running mean alone, and its gradient is zero.
     """
 
     def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
-        self.fused = False  # set by `fuse`
+        self.path = "plain"  # set by `fuse`
+        self.counting = True  # whether the running statistics follow a pass
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
         planes, frame = self._planes(x, steps)
-        currents = _Norm.apply(planes, self.weight, self.bias, self)
+        currents = _Norm.apply(planes, self.weight, self.bias, offset, self)
         currents = channels_third(currents, frame)
         return currents[0] if steps else currents
 
@@ -53,22 +57,24 @@ class TDBatchNorm(nn.Module):
         a = self.weight * self.scale * torch.rsqrt(var + self.eps)
         return a, self.bias - mean * a
 
-    def statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def statistics(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
-        mean, var = (compiled(_moments) if self.fused else _moments)(x.detach().flatten(0, 1))
         n = x[..., 0].numel()
+        mean = rows(x).mean(0, dtype=torch.float32)
+        var = on(self.path, squares)(x.data, mean).sum(0) / n
         if world() > 1:
             local = mean
             mean = _average(local)
             var = _average(var + (local - mean).square())
             n *= world()
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        if self.counting:
+            self.running_mean.lerp_(mean if offset is None else mean + offset, self.momentum)
+            self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
         return mean, var
 
-    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and variance to normalise by: the batch's in training, else the running ones."""
-        return self.statistics(x) if self.training else (self.running_mean.clone(), self.running_var.clone())
+        return self.statistics(x, offset) if self.training else (self.running_mean.clone(), self.running_var.clone())
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, scale={self.scale:g}"
@@ -81,16 +87,18 @@ class NormLIF(TDBatchNorm):
         super().__init__(channels, alpha * neuron.gain, **options)
         self.neuron = neuron
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
         planes, frame = self._planes(x, steps)
-        spikes = _NormLIF.apply(planes, self.weight, self.bias, self, steps or len(planes))
+        spikes = _NormLIF.apply(planes, self.weight, self.bias, offset, self, steps or len(planes))
         return channels_third(spikes, frame)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
-        a, b = self.affine(self.running_mean, self.running_var)
-        spikes, v = lif_step(a * x.float() + b, v, self.neuron)
-        return spikes.to(x.dtype), v
+        if v is None:
+            v = torch.full_like(x, self.neuron.v_reset, dtype=torch.float32)
+        path = "plain" if torch.is_grad_enabled() else self.path
+        statistics = self.running_mean, self.running_var
+        return on(path, advance)(x, v, self.weight, self.bias, *statistics, self.scale, self.eps, self.neuron)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.neuron}"
@@ -102,10 +110,12 @@ class LIF(nn.Module):
     def __init__(self, neuron: Neuron = PRESETS["tcja"]):
         super().__init__()
         self.neuron = neuron
-        self.fused = False  # set by `fuse`
+        self.path = "plain"  # set by `fuse`
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        return lif(x, neuron=self.neuron, steps=steps, fused=self.fused)
+        planes, frame = channels_last(x[None] if steps else x), x.shape if steps else x.shape[1:]
+        spiking = lif(planes[0] if steps else planes, neuron=self.neuron, steps=steps, path=self.path)
+        return channels_third(spiking, frame)
 
     def extra_repr(self) -> str:
         return str(self.neuron)
@@ -117,8 +127,8 @@ class NormReLU(TDBatchNorm):
     def __init__(self, channels: int, **options):
         super().__init__(channels, 1.0, **options)
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        currents = super().forward(x, steps)
+    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
+        currents = super().forward(x, steps, offset)
         return torch.relu(currents[None] if steps else currents)
 
 
@@ -133,76 +143,82 @@ class _Norm(torch.autograd.Function):
     """The normalised current alone."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: TDBatchNorm) -> Tensor:
-        mean, var = layer.moments(x)
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: TDBatchNorm) -> Tensor:
+        mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, mean, var)
-        ctx.settings = layer.scale, layer.eps, layer.training
+        ctx.settings = layer.scale, layer.eps, layer.training, offset
         a, b = layer.affine(mean, var)
         return (a * x.float() + b).to(x.dtype)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight, mean, var = ctx.saved_tensors
-        scale, eps, training = ctx.settings
+        scale, eps, training, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         y, g = (x.float() - mean) * rstd, grad.float()
         sums, products = g.sum((0, 1)), (g * y).sum((0, 1))
         mean_g, mean_gx = _shares(sums, products, x, training)
-        return _finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx), products * scale, sums, None
+        gx = finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx)
+        return gx, products * scale, sums, _nothing(offset), None
 
 
 class _NormLIF(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, layer: NormLIF, steps: int) -> Tensor:
-        mean, var = layer.moments(x)
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: NormLIF, steps: int
+    ) -> Tensor:
+        mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.fused
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset
         a, b = layer.affine(mean, var)
-        return (compiled(_spikes) if layer.fused else _spikes)(x.data, a.data, b.data, layer.neuron, steps)
+        return on(layer.path, spikes)(x.data, a.data, b.data, layer.neuron, steps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
-        neuron, steps, scale, eps, training, fused = ctx.settings
+        neuron, steps, scale, eps, training, path, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        backward, finish = (compiled(_currents_backward), compiled(_finish)) if fused else (_currents_backward, _finish)
-        g, sums, products = backward(
+        g, *parts, _ = on(path, spikes_backward)(
             x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
         )
+        sums, products = (part.sum(0) for part in parts)
         mean_g, mean_gx = _shares(sums, products, x, training)
-        rows = (g.flatten(0, 1), x.data.flatten(0, 1))  # whatever T is: one graph less to compile
-        gx = finish(*rows, a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
-        return gx, products * scale, sums, None, None
+        gx = on(path, finish)(rows(g), rows(x), a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
+        return gx, products * scale, sums, _nothing(offset), None, None
 
 
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each column of x (R, C), in float32, two passes."""
-    x = x.float()
-    mean = x.mean(0)
-    return mean, (x - mean).square().mean(0)
+def advance(
+    x: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: float,
+    eps: float,
+    neuron: Neuron,
+) -> tuple[Tensor, Tensor]:
+    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
+    a = weight * scale * torch.rsqrt(var + eps)
+    spike, v = lif_step(a * x.float() + (bias - mean * a), v, neuron)
+    return spike.to(x.dtype), v
 
 
-def _spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, steps: int) -> Tensor:
-    return run(x, None, (a, b), neuron, steps)
+def squares(x: Tensor, mean: Tensor) -> Tensor:
+    """Sum over time of (x - mean)^2, x (T, M, C) -> (M, C): one pass, where a sum over rows would be slower."""
+    return sum((frame.float() - mean).square() for frame in x.unbind(0))
 
 
-def _currents_backward(
-    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """dL/dI like x, and per channel the sums of dL/dI and of dL/dI times the normalised input."""
-    grads, _ = run_backward(x, None, (a, b), grad, neuron, steps)
-    normalised = [(frame.float() - mean) * rstd for frame in x.unbind(0)]
-    sums = sum(g.sum(0) for g in grads)
-    products = sum((g * y).sum(0) for g, y in zip(grads, normalised, strict=True))
-    return torch.stack(grads).to(x.dtype), sums, products
-
-
-def _finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
     """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
     y = (x.float() - mean) * rstd
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
+
+
+def _nothing(offset: Tensor | None) -> Tensor | None:
+    return None if offset is None else torch.zeros_like(offset)
 
 
 def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
@@ -235,9 +251,12 @@ def _average(x: Tensor) -> Tensor:
     return x / world()
 
 
-def fuse(module: nn.Module, fused: bool = True) -> nn.Module:
-    """Run the normalisation and neurons of every layer inside `module` through loops compiled by `torch.compile`."""
+def fuse(module: nn.Module, path: str = "compiled") -> nn.Module:
+    """Run the normalisation and neurons of every layer inside `module` on one of `PATHS`; `process.neuron_path` knows
+    the best one of a device."""
+    if path not in PATHS:
+        raise ValueError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
         if isinstance(layer, (TDBatchNorm, LIF)):
-            layer.fused = fused
+            layer.path = path
     return module

@@ -22,6 +22,20 @@ def readout_weights(kind: str, time_steps: int) -> Tensor:
     return DECAY ** torch.arange(time_steps - 1, -1, -1).float()
 
 
+class _WeightedSum(torch.autograd.Function):
+    """sum over t of w_t x_t. Its gradient is a broadcast product; as a matrix product, autograd's, it is slower."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
+        ctx.save_for_backward(w)
+        return torch.tensordot(w, x, dims=1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (w,) = ctx.saved_tensors
+        return w.view(-1, *[1] * grad.dim()) * grad, None
+
+
 class Readout(nn.Module):
     """tanh(sum over t of w_t layer(x_t)) for a linear `layer`, which runs once, on sum over t of w_t x_t."""
 
@@ -41,6 +55,6 @@ class Readout(nn.Module):
 
     @staticmethod
     def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-        total = torch.tensordot(w.to(x.dtype), channels_last(x), dims=1)  # (N, P, C)
+        total = _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
         y = layer(channels_third(total[None], x.shape[1:])[0])
         return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))

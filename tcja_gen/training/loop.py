@@ -23,8 +23,8 @@ from ..config import Config
 from ..data import Batches, EventSet, ImageSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
-from ..nn import StepDraws, fuse
-from ..process import can_compile, first_ahead, start
+from ..nn import StepDraws, fuse, keep
+from ..process import first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 from .perceptual import perceptual
 
@@ -100,8 +100,8 @@ class Trainer:
         self.frozen = self._frozen()
         for part in self.frozen:
             part.requires_grad_(False)
-        if config.compile == "on" or config.compile == "auto" and can_compile(self.device):
-            fuse(self.model)
+        fuse(self.model, neuron_path(self.device, config.compile)[0])
+        keep(self.model, config.memory)
         self.batches = Batches(
             data,
             config.batch,

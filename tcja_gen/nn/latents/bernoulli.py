@@ -201,18 +201,27 @@ class BernoulliLatent(Latent):
     @torch.no_grad()
     def _mix(self, seen: Tensor, draws: Draws, progress: float, y: Tensor | None = None) -> Tensor:
         """Scheduled sampling: some of z_1 .. z_{T-1} (rows 1.. of `seen`) replaced by the prior's own."""
-        first, p = self.scheduled.first, self.scheduled.probability(progress)
+        plan = self._plan(draws, self.scheduled.probability(progress))
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
-        for t in range(self.time_steps - 1):  # the bits of step t become the input of step t + 1
-            swap = self._swap(draws, p) if t >= first else None
+        for t in range(max(plan, default=-1) + 1):  # the bits of step t become the input of step t + 1
             if self.passes == "steps":
                 with running_statistics(self.prior):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
-            elif swap is not None:
+            elif t in plan:
                 bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
-            if swap is not None:
-                mixed[t + 1] = torch.where(swap, self._own(bits, draws), mixed[t + 1])
+            if t in plan:
+                swap, u = plan[t]
+                mixed[t + 1] = torch.where(swap, self._own(bits, u), mixed[t + 1])
         return torch.stack(mixed)
+
+    def _plan(self, draws: Draws, p: float) -> dict[int, tuple[Tensor, Tensor]]:
+        """The steps at which some image may take the prior's z: which do, (N, 1), and the draws (N, L) for it."""
+        plan = {}
+        for t in range(self.scheduled.first, self.time_steps - 1):
+            swap = self._swap(draws, p)
+            if swap is not None:
+                plan[t] = swap, draws.uniform(self.latent)
+        return plan
 
     def _swap(self, draws: Draws, p: float) -> Tensor | None:
         """Which images take the prior's z, (N, 1); None if a vote says that none does, on all processes alike."""
@@ -220,9 +229,8 @@ class BernoulliLatent(Latent):
             return torch.ones(1, 1, dtype=torch.bool, device=draws.device) if draws.coin() < p else None
         return draws.uniform(1) < p
 
-    def _own(self, bits: Tensor, draws: Draws) -> Tensor:
+    def _own(self, bits: Tensor, u: Tensor) -> Tensor:
         """The prior's z (N, L) of its bits (N, L, k)."""
-        u = draws.uniform(self.latent)
         if self.scheduled.replace == "vote":
             return (bits.mean(-1) + 1e-3 * (u - 0.5) > 0.5).to(bits.dtype)  # the noise only breaks ties
         return choose(bits, (u * self.k).long())

@@ -1,0 +1,207 @@
+"""The neurons on a GPU: Triton kernels for the functions of the same names in `neurons` and `normalisation`.
+
+A block of neurons goes through all of its steps in one program: every current is read once, every spike written once,
+and the membrane (float32) stays in registers. Normalisation's scale and shift are folded in. The backward kernel runs
+the steps again, puts the membranes aside, and comes back; what it puts aside belongs to a program rather than to a
+neuron, and is small enough to stay in the GPU's cache. Sums over neurons are kept per program and added up
+afterwards, always in the same order. T is no constant of a kernel: another T compiles nothing.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .neurons import Neuron
+
+BLOCK = 512  # neurons a program
+PROGRAMS = 1024  # of a backward pass, at most: 16 steps of their membranes are 32 MB
+
+
+@triton.jit
+def _charge(h, x, tau, leak, v_reset, DECAY_INPUT: tl.constexpr):
+    if DECAY_INPUT:
+        return h + tl.div_rn(x - (h - v_reset), tau)
+    else:
+        return h * leak + (x + tl.div_rn(v_reset, tau))
+
+
+@triton.jit
+def _fires(v, v_threshold, STRICT: tl.constexpr):
+    if STRICT:
+        return v > v_threshold
+    else:
+        return v >= v_threshold
+
+
+@triton.jit
+def _surrogate(v, v_threshold, alpha, SURROGATE: tl.constexpr):
+    x = v - v_threshold
+    if SURROGATE == "atan":
+        scaled = 1.5707963267948966 * alpha * x
+        return alpha / 2 / (1 + scaled * scaled)
+    elif SURROGATE == "triangle":
+        return tl.maximum(alpha - alpha * alpha * tl.abs(x), 0.0)
+    elif SURROGATE == "box":
+        return tl.where(tl.abs(x) < 0.5 / alpha, alpha, 0.0)
+    else:
+        return tl.where(tl.abs(v) < 0.5 / alpha, alpha, 0.0)
+
+
+@triton.jit
+def _current(x, at, mask, a, b, AFFINE: tl.constexpr):
+    current = tl.load(x + at, mask, 0.0).to(tl.float32)
+    return a * current + b if AFFINE else current
+
+
+@triton.jit
+def _columns(values, columns, inside, USED: tl.constexpr):
+    return tl.load(values + columns, inside, 0.0)[None, :] if USED else 0.0
+
+
+@triton.jit(do_not_specialize=["rows", "steps"])
+def _forward(
+    x, a, b, v0, spikes,
+    rows, width, steps, tau, leak, v_threshold, v_reset,
+    STATIC: tl.constexpr, AFFINE: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    at = row[:, None] * width + column[None, :]
+    mask = (row < rows)[:, None] & (column < width)[None, :]
+    a, b = _columns(a, column, column < width, AFFINE), _columns(b, column, column < width, AFFINE)
+    h = tl.zeros((ROWS, COLUMNS), tl.float32) + v_reset
+    if not AT_REST:
+        h = tl.load(v0 + at, mask, 0.0)
+    frame = rows.to(tl.int64) * width
+    for t in range(steps):
+        current = _current(x, at + (0 if STATIC else t * frame), mask, a, b, AFFINE)
+        v = _charge(h, current, tau, leak, v_reset, DECAY_INPUT)
+        fired = _fires(v, v_threshold, STRICT)
+        h = tl.where(fired, v_reset, v)
+        tl.store(spikes + at + t * frame, tl.where(fired, 1.0, 0.0).to(spikes.dtype.element_ty), mask)
+
+
+@triton.jit(do_not_specialize=["rows", "steps"])
+def _backward(
+    x, a, b, v0, grad, mean, rstd, membranes, gx, gv, sums, products,
+    rows, width, steps, tau, leak, v_threshold, v_reset, alpha,
+    STATIC: tl.constexpr, AFFINE: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr,
+    DETACH: tl.constexpr, SURROGATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    first, programs = tl.program_id(0), tl.num_programs(0)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    a, b = _columns(a, column, inside, AFFINE), _columns(b, column, inside, AFFINE)
+    mean, rstd = _columns(mean, column, inside, AFFINE), _columns(rstd, column, inside, AFFINE)
+    frame = rows.to(tl.int64) * width
+    own = (tl.program_id(1).to(tl.int64) * programs + first) * steps * ROWS * COLUMNS
+    cell = membranes + own + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)  # of dL/dI
+    product = tl.zeros((ROWS, COLUMNS), tl.float32)  # of dL/dI and the normalised input
+    for block in range(first, tl.cdiv(rows, ROWS), programs):
+        row = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+        at = row[:, None] * width + column[None, :]
+        mask = (row < rows)[:, None] & inside[None, :]
+        h = tl.zeros((ROWS, COLUMNS), tl.float32) + v_reset
+        if not AT_REST:
+            h = tl.load(v0 + at, mask, 0.0)
+        for t in range(steps):
+            current = _current(x, at + (0 if STATIC else t * frame), mask, a, b, AFFINE)
+            v = _charge(h, current, tau, leak, v_reset, DECAY_INPUT)
+            tl.store(cell + t * ROWS * COLUMNS, v)
+            h = tl.where(_fires(v, v_threshold, STRICT), v_reset, v)
+        tl.debug_barrier()  # what one thread put aside another one may fetch
+        carry = tl.zeros((ROWS, COLUMNS), tl.float32)  # dL/dH_t
+        still = tl.zeros((ROWS, COLUMNS), tl.float32)  # of a static frame: dL/dI over all steps
+        for back in range(steps):
+            t = steps - 1 - back
+            v = tl.load(cell + t * ROWS * COLUMNS)
+            ds = _surrogate(v, v_threshold, alpha, SURROGATE)
+            through = tl.where(_fires(v, v_threshold, STRICT), 0.0, carry)
+            if not DETACH:
+                through += carry * (v_reset - v) * ds
+            dv = tl.load(grad + at + t * frame, mask, 0.0).to(tl.float32) * ds + through
+            dv = tl.where(mask, dv, 0.0)
+            carry = dv * leak
+            g = tl.div_rn(dv, tau) if DECAY_INPUT else dv
+            if STATIC:
+                still += g
+            else:
+                tl.store(gx + at + t * frame, g.to(gx.dtype.element_ty), mask)
+                if AFFINE:
+                    total += g
+                    product += g * (tl.load(x + at + t * frame, mask, 0.0).to(tl.float32) - mean) * rstd
+        if STATIC:
+            tl.store(gx + at, still.to(gx.dtype.element_ty), mask)
+            if AFFINE:
+                total += still
+                product += still * (tl.load(x + at, mask, 0.0).to(tl.float32) - mean) * rstd
+        if not AT_REST:
+            tl.store(gv + at, carry, mask)
+        tl.debug_barrier()
+    if AFFINE:
+        tl.store(sums + first * width + column, tl.sum(total, 0), inside)
+        tl.store(products + first * width + column, tl.sum(product, 0), inside)
+
+
+def _settings(neuron: Neuron) -> dict:
+    return {
+        "tau": float(neuron.tau),  # an int might be taken for a constant
+        "leak": 1 - 1 / neuron.tau,
+        "v_threshold": float(neuron.v_threshold),
+        "v_reset": float(neuron.v_reset),
+        "DECAY_INPUT": neuron.decay_input,
+        "STRICT": neuron.strict,
+    }
+
+
+def _tile(rows: int, width: int) -> dict:
+    """How the block of a program lies over neurons (rows, width)."""
+    columns = min(triton.next_power_of_2(width), BLOCK if rows == 1 else 128)
+    return {"ROWS": BLOCK // columns, "COLUMNS": columns}
+
+
+def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
+    """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
+    x = x.contiguous()
+    _, rows, width = x.shape
+    out = x.new_empty(steps, rows, width)
+    tile = _tile(rows, width)
+    grid = (triton.cdiv(rows, tile["ROWS"]), triton.cdiv(width, tile["COLUMNS"]))
+    static = {"STATIC": len(x) != steps, "AFFINE": a is not None, "AT_REST": v is None}
+    with torch.cuda.device_of(x):
+        _forward[grid](x, a, b, v, out, rows, width, steps, **_settings(neuron), **static, **tile)
+    return out
+
+
+def spikes_backward(
+    x: Tensor,
+    a: Tensor | None,
+    b: Tensor | None,
+    grad: Tensor,
+    mean: Tensor | None,
+    rstd: Tensor | None,
+    neuron: Neuron,
+    steps: int,
+    v: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (programs, C);
+    with v, dL/dv."""
+    x, grad = x.contiguous(), grad.contiguous()
+    _, rows, width = x.shape
+    tile = _tile(rows, width)
+    across = triton.cdiv(width, tile["COLUMNS"])
+    programs = min(triton.cdiv(rows, tile["ROWS"]), max(PROGRAMS // across, 1))
+    membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
+    gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
+    sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
+    static = {"STATIC": len(x) != steps, "AFFINE": a is not None, "AT_REST": v is None}
+    static |= {"DETACH": neuron.detach_reset, "SURROGATE": neuron.surrogate, "alpha": float(neuron.alpha)}
+    with torch.cuda.device_of(x):
+        _backward[programs, across](
+            x, a, b, v, grad, mean, rstd, membranes, gx, gv, sums, products,
+            rows, width, steps, **_settings(neuron), **static, **tile,
+        )  # fmt: skip
+    return gx, sums, products, gv

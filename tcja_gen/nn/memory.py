@@ -1,0 +1,57 @@
+"""Memory for time: a stage of a network that keeps its input alone, and runs a second time in the backward pass.
+
+Training keeps what every layer needs for its gradient, T times. With `recompute` a stage keeps what goes into it,
+spikes as one byte each, and the rest is there for one stage at a time. The gradients are the same; a step computes
+every stage's forward pass twice.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from .normalisation import TDBatchNorm
+
+MEMORY = ("speed", "recompute")
+
+
+def recompute(run: Callable[[Tensor], Tensor], stage: nn.Module, x: Tensor, binary: bool) -> Tensor:
+    """run(x), which goes through the layers of `stage` and draws no random numbers; binary: x is 0 or 1."""
+    if not torch.is_grad_enabled():
+        return run(x)
+    parameters = [p for p in stage.parameters() if p.requires_grad]
+    return _Recompute.apply(run, stage, binary, x, *parameters)
+
+
+class _Recompute(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, run: Callable, stage: nn.Module, binary: bool, x: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(x.to(torch.bool) if binary else x)
+        device = x.device.type
+        precision = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+        ctx.settings = run, stage, x.dtype, parameters, precision
+        return run(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (kept,), (run, stage, dtype, parameters, precision) = ctx.saved_tensors, ctx.settings
+        x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
+        with torch.enable_grad(), torch.autocast(*precision), statistics_kept(stage):
+            y = run(x)
+        wanted = [*([x] if x.requires_grad else []), *parameters]
+        grads = torch.autograd.grad(y, wanted, grad)
+        return None, None, None, *([] if x.requires_grad else [None]), *grads
+
+
+@contextmanager
+def statistics_kept(stage: nn.Module):
+    """Inside, a pass in training mode leaves the running statistics alone: the first one has counted already."""
+    layers = [layer for layer in stage.modules() if isinstance(layer, TDBatchNorm)]
+    for layer in layers:
+        layer.counting = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.counting = True

@@ -1,0 +1,60 @@
+import copy
+
+import pytest
+import torch
+
+from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.nn import StepDraws, keep
+
+
+def step(model: torch.nn.Module, targets: torch.Tensor | None, precision: bool) -> dict[str, torch.Tensor]:
+    """Loss, gradients and running statistics of one training step."""
+    torch.manual_seed(1)  # dropout
+    x = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision):
+        loss = model.train()(x, StepDraws(0, 0, 6), 0.5, targets=targets)["loss"]
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
+
+
+MODELS = {
+    "generator": lambda: SpikingVAE(16, encoder="8C3s2-TCJA-8C3s2-TCJA", latent=8, k=4),
+    "compat": lambda: SpikingVAE(16, encoder="8C3s2-8C3s2", neuron="fsvae", latent=8, k=4),
+    "classifier": lambda: SpikingClassifier(16, encoder="8C3-8R3s2[TCJA]-8R3-MP2-8C3-TCJA", head="DP.5-8FC-10L"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("half", [False, True])
+def test_a_step_that_keeps_less_is_the_same_step(name, half):
+    torch.manual_seed(0)
+    model = MODELS[name]()
+    lean = keep(copy.deepcopy(model), "recompute")
+    targets = torch.eye(10)[:6] if name == "classifier" else None
+    plain, ours = step(model, targets, half), step(lean, targets, half)
+    assert plain.keys() == ours.keys()
+    for key, value in plain.items():
+        torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=key)
+
+
+def test_what_is_kept_between_the_passes_is_a_fraction():
+    sizes = {}
+    for memory in ("speed", "recompute"):
+        model = keep(SpikingVAE(16, time_steps=8, encoder="16C3s2-TCJA-16C3s2-TCJA", latent=8, k=4), memory)
+        storages = {}
+
+        def pack(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            losses = model.train()(torch.zeros(32, 1, 16, 16), StepDraws(0, 0, 32), 0.5)
+        sizes[memory] = sum(storages.values())
+        del losses
+    assert sizes["recompute"] < 0.4 * sizes["speed"]
+
+
+def test_an_unknown_setting_is_named():
+    with pytest.raises(ValueError, match="'little'; known: speed, recompute"):
+        keep(SpikingVAE(8, encoder="8C3s2", latent=4, k=2), "little")
