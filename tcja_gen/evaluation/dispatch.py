@@ -42,7 +42,7 @@ def evaluate(
     metrics: some of `scores.METRICS` for images and what makes them, of `classification.METRICS` for what names
         classes; none: fad and accuracy, where they apply; ["all"]: all that apply, leaving out with a note those whose
         weights (Inception), labels or number of images are not there
-    n: images to score: seeds seed .. seed + n - 1 of a model, its reconstructions of the first n of the split, or n
+    n: images to score: seeds seed .. seed + n - 1 of a model, its reconstructions of n of the split, or n
         of the given images, at random if there are more; None: `scores.NUMBER`. Of accuracy: samples of the split,
         drawn by `seed`; None: all
 
