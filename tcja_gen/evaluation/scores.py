@@ -78,7 +78,7 @@ def score(
     yardsticks = Yardsticks(data, split, where, options, device, progress, file)
     if optional:
         most = min(subject.n, yardsticks.n)
-        metrics = _possible(_offered(metrics, yardsticks, notes), model, most, options, notes)
+        metrics = _offered(_possible(metrics, model, most, options, notes), yardsticks, notes)
         _check(metrics, model, n, options)
     scales = _scales(yardsticks, metrics, optional, notes)  # before the images: a mistake shows at once
     metrics = [metric for metric in metrics if metric in PIXEL_METRICS or FEATURE_METRICS[metric][0] in scales]
@@ -207,21 +207,21 @@ def _possible(metrics: Sequence[str], model, n: int, options: Options, notes: li
 
 
 def _offered(metrics: Sequence[str], yardsticks: Yardsticks, notes: list[str]) -> list[str]:
-    """The metrics that the reference has everything for; a note names what the others lack."""
-    kept = []
-    for metric in metrics:
-        network, measure = FEATURE_METRICS.get(metric, ("", "is"))
+    """The metrics that the reference has everything for; a note tells those that lack something, and what."""
+    lacks = {metric: _lack(metric, yardsticks) for metric in metrics}
+    for reason in dict.fromkeys(filter(None, lacks.values())):
+        left = [metric for metric in metrics if lacks[metric] == reason]
+        notes.append(f"{', '.join(left)} left out: {reason}")
+    return [metric for metric in metrics if lacks[metric] is None]
+
+
+def _lack(metric: str, yardsticks: Yardsticks) -> str | None:
+    if _rebuilt(metric) and yardsticks.file:
         try:
-            lack = yardsticks.lacks(network, measure)
-            if _rebuilt(metric) and yardsticks.file:
-                yardsticks.real  # noqa: B018
+            yardsticks.real  # noqa: B018
         except (ValueError, FileNotFoundError) as error:
-            lack = str(error)
-        if lack:
-            notes.append(f"{metric} is left out: {lack}")
-        else:
-            kept.append(metric)
-    return kept
+            return str(error)
+    return yardsticks.lacks(*FEATURE_METRICS[metric]) if metric in FEATURE_METRICS else None
 
 
 def _check(metrics: Sequence[str], model, n: int, options: Options) -> None:

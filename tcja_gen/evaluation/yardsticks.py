@@ -147,11 +147,11 @@ class Yardsticks:
         if file is None or measure in ALONE:
             return None
         if measure == "memorisation":
-            return f"{file} has no training images, which {measure} compares with"
+            return f"{file} has no training images to compare with"
         if not file.holds(network):
             return f"{file} has nothing of the {network}"
         if measure in NEED_FEATURES and not file.holds(network, "features"):
-            return f"{file} has no features of the {network}, which {measure} compares with"
+            return f"{file} has no features of the {network} to compare with"
         if file.extractor(network) is None and own != "inception" and getattr(self.options, own) is None:
             return f"{file} does not say which {own} made it; give that {own}'s file too"
         return None
