@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from .. import config
 from ..models import load
 from ..models.vae import CHUNK
-from ..nn import LIF, SE, TCJA, Gate, NormLIF, NormReLU, Readout, ReLU
+from ..nn import LIF, SE, TCJA, CodeLatent, Gate, NormLIF, NormReLU, Readout, ReLU
 from .classification import load_for
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -58,6 +58,7 @@ class Row:
     dense: float = 0  # MACs if every input were non-zero
     mac: float = 0
     ac: float = 0
+    passes: float = 1  # of its ANN twin, which has no time steps
 
     @property
     def rate(self) -> float:
@@ -108,8 +109,19 @@ def operations(model: nn.Module, run: Callable[[], object], n: int) -> list[Row]
     """Rows, in the order of first use, of the layers of `model` that `run()` calls on n samples."""
     with _watched(model) as seen:
         run()
-    rows = [row.per(n) for row in seen.values()]
+    rows = _with_passes(model, [row.per(n) for row in seen.values()])
     return ann_twin(rows) if any(isinstance(layer, (NormReLU, ReLU)) for layer in model.modules()) else rows
+
+
+def _with_passes(model: nn.Module, rows: list[Row]) -> list[Row]:
+    """Rows that know how often an ANN would run their layer: once, or in each round of a masked prior."""
+    for name, layer in model.named_modules():
+        if not isinstance(layer, CodeLatent):
+            continue
+        for i, row in enumerate(rows):
+            if row.layer.startswith(f"{name}.prior."):  # the logits run once a place, whatever the rounds are
+                rows[i] = replace(row, passes=row.frames if row.kind == "linear" else layer.rounds)
+    return rows
 
 
 def products(layer: nn.Module, mask: Tensor) -> int:
@@ -143,9 +155,12 @@ def ann_twin(rows: Sequence[Row]) -> list[Row]:
 
 
 def _once(row: Row) -> Row:
-    dense, squeeze = row.dense / row.frames, row.ac / row.frames if row.kind == "attention" else 0
-    inputs = row.inputs / row.frames
-    return replace(row, frames=1, inputs=inputs, nonzero=inputs, binary=False, dense=dense, mac=dense, ac=squeeze)
+    share = row.passes / row.frames
+    dense, squeeze = row.dense * share, row.ac * share if row.kind == "attention" else 0
+    inputs = row.inputs * share
+    return replace(
+        row, frames=row.passes, inputs=inputs, nonzero=inputs, binary=False, dense=dense, mac=dense, ac=squeeze
+    )
 
 
 def totals(rows: Sequence[Row]) -> dict[str, float]:

@@ -178,6 +178,20 @@ def test_the_twin_runs_the_same_layers_once_and_dense(model):
     assert twin["decoder.last"].mac == by_layer(rows)["decoder.last"].dense
 
 
+def test_a_masked_prior_costs_its_twin_a_pass_a_round():
+    codes = {"latent_kind": "codes", "latent": 2, "prior": "8C3-8R3[TCJA]", "encoder": "8C3s2", "decoder": "8T4s2"}
+    twins = {}
+    for rounds in (2, 4):
+        torch.manual_seed(0)
+        model = SpikingVAE(image_size=8, time_steps=3, rounds=rounds, **codes)
+        twins[rounds] = {(row.layer, row.kind): row.mac for row in ann_twin(count(model, range(64)))}
+    for layer, macs in twins[2].items():
+        again = layer[0].startswith("latent.prior.trunk")
+        assert twins[4][layer] == pytest.approx(macs * (2 if again else 1)), layer
+    assert twins[4]["latent.prior.logits", "linear"] == 16 * 8 * 2**6  # once a place
+    assert twins[4]["decoder.last", "transposed"] == 484 * 8  # 8 x 8 pixels, 3 x 3 taps, less what falls outside
+
+
 def test_a_net_of_relus_has_no_spikes_and_costs_what_a_twin_does(tiny):
     torch.manual_seed(0)
     model = SpikingVAE(**{**tiny, "neuron": "relu", "time_steps": 1, "latent_kind": "gaussian"})
