@@ -10,12 +10,13 @@ Nothing heavy is imported until one of these is used.
 """
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "reference", "resume", "train"]
+__all__ = ["evaluate", "load", "pretrained", "reference", "resume", "train"]
 
 _ROOMS = {
     "train": "training",
     "resume": "training",
     "load": "models",
+    "pretrained": "models",
     "evaluate": "evaluation",
     "reference": "evaluation",
 }

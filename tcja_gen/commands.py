@@ -121,10 +121,13 @@ class Sample:
       tcja-gen sample runs/00000-digits --n 64 --grid
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
       tcja-gen sample runs/conditional --n 8 --class 3
+      tcja-gen sample --pretrained mnist --n 64 --grid
     """
 
-    model: Run
+    model: Run = ""
     """Run folder, checkpoint folder or .safetensors file."""
+    pretrained: str = ""
+    """In place of a run: a trained generator that comes with the package (mnist, ...)."""
     n: Number = 64
     """Number of images, from seeds 0 .. n-1."""
     seeds: str = ""
@@ -144,10 +147,13 @@ class Sample:
 
     def run(self) -> None:
         from .evaluation import generate, pictures
+        from .models import pretrained
 
         place = _start(self.device)
+        if bool(self.model) == bool(self.pretrained):
+            raise ValueError("sample wants a run or --pretrained NAME, one of the two")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
-        model = _generator(self, place.device)
+        model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
         label = _class(model, self.label) if self.label else None
         images = generate.sample(model, seeds, progress=place.first, label=label)
         if not place.first:

@@ -178,8 +178,6 @@ class Config:
             kind = self.model.latent_kind
             others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
             self._refuse(others, f"with latent_kind = {kind!r}")
-            if self.fit in ("decoder", "prior") and not self.init_from:
-                raise ValueError(f"config: fit = {self.fit!r} needs init_from, the run whose codes it is fitted to")
             if self.fit == "prior" and self.perceptual:
                 raise ValueError("config: perceptual has no meaning with fit = 'prior', which compares no images")
             if not self.model.head:

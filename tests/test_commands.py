@@ -497,3 +497,13 @@ def test_two_processes_classify_as_one_does(classifier, tmp_path):
     assert done.returncode == 0, done.stderr
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert all(one[part] == two[part] for part in ("scores", "classes", "confusion"))
+
+
+def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, capsys):
+    assert main(["sample", "--pretrained", "digits", "--n", "4", "--grid", "--out", str(tmp_path)]) == 0
+    assert Image.open(tmp_path / "samples.png").size[0] > 8
+    assert main(["sample", "--pretrained", "nothing", "--n", "4", "--out", str(tmp_path)]) == 2
+    assert "there are: digits" in capsys.readouterr().err
+    for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
+        assert main(wrong) == 2
+        assert "a run or --pretrained NAME" in capsys.readouterr().err

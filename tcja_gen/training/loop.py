@@ -76,6 +76,8 @@ class Trainer:
     """One run from its config (or, with `folder`, from its last checkpoint) to its end."""
 
     def __init__(self, config: Config, folder: Path | None = None, quiet: bool = False):
+        if config.fit in ("decoder", "prior") and not config.init_from:
+            raise ValueError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
         self.process = start(config.device)
         self.device = self.process.device
         state = checkpoints.read(folder) if folder else None

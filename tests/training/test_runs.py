@@ -307,7 +307,7 @@ def test_killed_while_fitting_a_prior_a_run_goes_on_to_the_same_weights(tmp_path
 
 
 def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
-    with pytest.raises(ValueError, match="fit = 'prior' needs init_from"):
+    with pytest.raises(ValueError, match="fit = 'prior' needs --init-from"):
         train(tmp_path / "a", model=CODES, fit="prior")
     with pytest.raises(ValueError, match="no two stages"):
         train(tmp_path / "b", model={"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1}, fit="autoencoder")
