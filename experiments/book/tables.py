@@ -61,6 +61,9 @@ def table(name: str, plan: Plan, results: Path) -> str:
     rows += [["*real images*", *(_told(floor.get(c)) for c in columns)]] if floor else []
     sources = published(plan.folder, told["published"]) if "published" in told else []
     rows += [[f"*{row['model']}*", *(_told(row.get(c)) for c in columns)] for row in sources]
+    if not rows:
+        names = name if study else " ".join(told["experiments"])
+        return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]
     lines = [[*head, *titles], ["---"] * (1 + len(titles)), *rows]
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + _sources(sources) + "\n"
