@@ -238,7 +238,7 @@ def measure_layers(case: Case) -> dict:
     seen: dict[nn.Module, tuple] = {}
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, NormLIF, LIF, Gate)):
-            layer.register_forward_hook(lambda layer, args, out: seen.setdefault(layer, (args, out)))
+            layer.register_forward_hook(lambda layer, args, out: seen.update({layer: (args, out)}))
     cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=case.precision == "bf16")
     x = torch.rand(case.batch, 1, case.image_size, case.image_size, device=device) * 2 - 1
     with cast():
