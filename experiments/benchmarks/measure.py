@@ -130,8 +130,13 @@ def by_other_means(model: nn.Module, by: str) -> nn.Module:
     for block in model.modules():
         if isinstance(block, SpikingBlock):
             block.neurons = Normalised(block.neurons, OTHERS[by](block.neurons.neuron))
-    Gate.forward = lambda self, x: x * self.gate(x).to(x.dtype)[..., None, None]
+        if isinstance(block, Gate):
+            block.forward = partial(gated, block)
     return model
+
+
+def gated(block: Gate, x: Tensor) -> Tensor:
+    return x * block.gate(x).to(x.dtype)[..., None, None]
 
 
 def build(case: Case, device: torch.device) -> nn.Module:

@@ -52,7 +52,7 @@ def test_what_is_kept_between_the_passes_is_a_fraction():
             spikes = encoder(torch.rand(16, 1, 16, 16))
         sizes[memory] = sum(storages.values())
         del spikes
-    assert sizes["recompute"] < 0.15 * sizes["speed"]
+    assert sizes["recompute"] < 0.2 * sizes["speed"]
 
 
 def test_an_unknown_setting_is_named():
