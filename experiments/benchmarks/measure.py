@@ -130,8 +130,13 @@ def by_other_means(model: nn.Module, by: str) -> nn.Module:
     for block in model.modules():
         if isinstance(block, SpikingBlock):
             block.neurons = Normalised(block.neurons, OTHERS[by](block.neurons.neuron))
-    Gate.forward = lambda self, x: x * self.gate(x).to(x.dtype)[..., None, None]
+        if isinstance(block, Gate):
+            block.forward = partial(gated, block)
     return model
+
+
+def gated(block: Gate, x: Tensor) -> Tensor:
+    return x * block.gate(x).to(x.dtype)[..., None, None]
 
 
 def build(case: Case, device: torch.device) -> nn.Module:
@@ -238,7 +243,7 @@ def measure_layers(case: Case) -> dict:
     seen: dict[nn.Module, tuple] = {}
     for layer in model.modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, NormLIF, LIF, Gate)):
-            layer.register_forward_hook(lambda layer, args, out: seen.setdefault(layer, (args, out)))
+            layer.register_forward_hook(lambda layer, args, out: seen.update({layer: (args, out)}))
     cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=case.precision == "bf16")
     x = torch.rand(case.batch, 1, case.image_size, case.image_size, device=device) * 2 - 1
     with cast():

@@ -35,19 +35,21 @@ NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame
 
 
 def through(
-    stages: Sequence[nn.Module], x: Tensor, memory: str, steps: int | None = None, binary: bool = False
+    stages: Sequence[nn.Module], x: Tensor, lean: bool, final: bool, steps: int | None = None, binary: bool = False
 ) -> Tensor:
     """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
 
-    With memory "recompute" what is kept is what goes into a group of layers, which ends with neurons and so begins
-    behind some: spikes, but for images and the currents of residual blocks. Dropout draws, and is left out of it.
+    If `lean`, what is kept is what goes into a group of layers, which ends with neurons and so begins behind some:
+    spikes, but for images and the currents of residual blocks. Dropout draws, and is left out of it; so is what ends a
+    network (`final`), for it is the first to go backward.
     """
-    for group in groups(stages):
+    cut = groups(stages)
+    for i, group in enumerate(cut):
         last = group[-1]
-        if memory == "recompute" and not isinstance(last, TemporalDropout):
-            x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
-        else:
+        if not lean or isinstance(last, TemporalDropout) or final and i == len(cut) - 1:
             x = _run(group, x, steps)
+        else:
+            x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
         steps = steps if current or not isinstance(last, NEURONS) else None
         binary = spiking(last)
@@ -60,13 +62,17 @@ def spiking(layer: nn.Module) -> bool:
 
 
 def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
-    """The stages, cut behind every layer of neurons and every dropout."""
-    made = [[]]
+    """The stages, cut behind every layer of neurons and every dropout; what follows the last cut stays before it."""
+    made, rest = [], []
     for stage in stages:
-        made[-1].append(stage)
+        rest.append(stage)
         if isinstance(stage, (*NEURONS, TemporalDropout)):
-            made.append([])
-    return [group for group in made if group]
+            made.append(rest)
+            rest = []
+    if not made:
+        return [rest] if rest else []
+    made[-1] += rest
+    return made
 
 
 def _run(group: list[nn.Module], x: Tensor, steps: int | None) -> Tensor:
@@ -93,6 +99,7 @@ class Stages(nn.Module):
     """
 
     spikes_in = False  # whether what comes in are spikes, which attention may see
+    final = False  # whether it is the end of a network
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
@@ -178,7 +185,8 @@ class Stages(nn.Module):
 
     def run(self, x: Tensor, static: bool, binary: bool = False) -> Tensor:
         """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes."""
-        return through(self.stages, x, self.memory, self.time_steps if static else None, binary)
+        steps = self.time_steps if static else None
+        return through(self.stages, x, self.memory == "recompute", self.final, steps, binary)
 
 
 class SpikingEncoder(Stages):
@@ -252,7 +260,7 @@ class SpikingDecoder(Stages):
     the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
     """
 
-    spikes_in = True
+    spikes_in = final = True
 
     def __init__(
         self,

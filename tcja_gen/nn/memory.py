@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
 
 from .normalisation import TDBatchNorm
 
@@ -38,9 +39,9 @@ class _Recompute(torch.autograd.Function):
         (kept,), (run, stage, dtype, parameters, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
         with torch.enable_grad(), torch.autocast(*precision), statistics_kept(stage):
-            y = run(x)
+            end = get_gradient_edge(run(x))  # the output itself is not needed again
         wanted = [*([x] if x.requires_grad else []), *parameters]
-        grads = torch.autograd.grad(y, wanted, grad)
+        grads = torch.autograd.grad(end, wanted, grad)
         return None, None, None, *([] if x.requires_grad else [None]), *grads
 
 

@@ -90,14 +90,14 @@ def surrogate_gradient(v: Tensor, neuron: Neuron) -> Tensor:
     if neuron.surrogate == "triangle":
         return (alpha - alpha * alpha * x.abs()).clamp(min=0)
     centred = v if neuron.surrogate == "box-zero" else x
-    return alpha * (centred.abs() < 0.5 / alpha).to(v.dtype)
+    return torch.where(centred.abs() < 0.5 / alpha, alpha, 0.0)
 
 
 def charge(h: Tensor, x: Tensor, neuron: Neuron) -> Tensor:
     """V_t from the membrane H_{t-1} and the current I_t, both float32."""
     if neuron.decay_input:
         return h + (x - (h - neuron.v_reset)) / neuron.tau
-    return h * (1 - 1 / neuron.tau) + (x + neuron.v_reset / neuron.tau)
+    return h * (1 - 1 / neuron.tau) + (x + neuron.v_reset / neuron.tau if neuron.v_reset else x)
 
 
 def fires(v: Tensor, neuron: Neuron) -> Tensor:
@@ -167,19 +167,20 @@ def spikes_backward(
     dL/dI (x - mean) rstd: summed over time here, where all is at hand; with v, dL/dv.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
-    membranes = []
+    membranes, fired = [], []
     for current in _currents(x, a, b, steps):
         membranes.append(charge(h, current, neuron))
-        h = torch.where(fires(membranes[-1], neuron), neuron.v_reset, membranes[-1])
+        fired.append(fires(membranes[-1], neuron))
+        h = torch.where(fired[-1], neuron.v_reset, membranes[-1])
 
     gain = 1 / neuron.tau if neuron.decay_input else 1.0  # dV/dI
     # a vector, though all of it is the gain: so the compiler makes one loop over (M, C), and no membrane reaches memory
     unit = gain if a is None else torch.where(rstd > 0, gain, 0.0)
     carry = torch.zeros_like(h)  # dL/dH_t, times the gain
     grads = []
-    for u, g in zip(reversed(membranes), reversed(grad.unbind(0)), strict=True):
+    for u, reset, g in zip(reversed(membranes), reversed(fired), reversed(grad.unbind(0)), strict=True):
         ds = surrogate_gradient(u, neuron)
-        through_reset = torch.where(fires(u, neuron), 0.0, carry)
+        through_reset = torch.where(reset, 0.0, carry)
         if not neuron.detach_reset:
             through_reset = through_reset + carry * (neuron.v_reset - u) * ds
         grads.append(unit * g.float() * ds + through_reset)
@@ -188,8 +189,8 @@ def spikes_backward(
     gx, gv = torch.stack(grads).to(x.dtype), None if v is None else carry / gain
     if a is None:
         return gx, None, None, gv
-    products = [g * ((frame.float() - mean) * rstd) for g, frame in zip(grads, x.unbind(0), strict=True)]
-    return gx, sum(grads), sum(products), gv
+    products = [g * (frame.float() - mean) for g, frame in zip(grads, x.unbind(0), strict=True)]
+    return gx, sum(grads), sum(products) * rstd, gv
 
 
 def rows(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tcja_gen.models import SpikingClassifier, SpikingVAE
-from tcja_gen.nn import StepDraws, keep
+from tcja_gen.nn import SpikingEncoder, StepDraws, keep
 
 
 def step(model: torch.nn.Module, targets: torch.Tensor | None, precision: bool) -> dict[str, torch.Tensor]:
@@ -41,7 +41,7 @@ def test_a_step_that_keeps_less_is_the_same_step(name, half):
 def test_what_is_kept_between_the_passes_is_a_fraction():
     sizes = {}
     for memory in ("speed", "recompute"):
-        model = keep(SpikingVAE(16, time_steps=8, encoder="16C3s2-TCJA-16C3s2-TCJA", latent=8, k=4), memory)
+        encoder = keep(SpikingEncoder("16C3s2-TCJA-16C3s2-TCJA-16C3", 1, 8, image_size=16), memory)
         storages = {}
 
         def pack(tensor, storages=storages):
@@ -49,10 +49,10 @@ def test_what_is_kept_between_the_passes_is_a_fraction():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            losses = model.train()(torch.zeros(32, 1, 16, 16), StepDraws(0, 0, 32), 0.5)
+            spikes = encoder(torch.rand(16, 1, 16, 16))
         sizes[memory] = sum(storages.values())
-        del losses
-    assert sizes["recompute"] < 0.4 * sizes["speed"]
+        del spikes
+    assert sizes["recompute"] < 0.2 * sizes["speed"]
 
 
 def test_an_unknown_setting_is_named():

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_gen.nn import Neuron, NormLIF, fuse, lif
+from tcja_gen.nn import Build, Neuron, NormLIF, fuse, lif
+from tcja_gen.nn.layers import linear_block
 from tcja_gen.process import can_compile
 
 
@@ -129,3 +130,35 @@ def test_fused_loops_equal_the_plain_ones():
         results.append([spikes, given.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var])
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+def test_a_compiled_time_step_is_the_plain_one():
+    plain = layer("fsvae", 7).eval()
+    fused = fuse(copy.deepcopy(plain))
+    x, membranes = 2 * numbers(4, 5, 7), [None, None]
+    with torch.no_grad():
+        for frame in x:
+            spikes = []
+            for i, norm in enumerate((plain, fused)):
+                spike, membranes[i] = norm.step(frame, membranes[i])
+                spikes.append(spike)
+            assert torch.equal(*spikes)
+            torch.testing.assert_close(*membranes)
+
+
+def test_a_bias_before_the_normalisation_shows_in_the_running_mean_alone():
+    block = linear_block(5, 6, Build(Neuron.preset("tcja")))
+    other = copy.deepcopy(block)
+    with torch.no_grad():
+        other.weights.bias += 3
+    x = numbers(4, 16, 5)
+    spikes = block(x)
+    assert torch.equal(spikes, other(x))
+    torch.testing.assert_close(other.neurons.running_mean, block.neurons.running_mean + 0.3)
+    spikes.sum().backward()
+    assert block.weights.bias.grad.abs().max() == 0
+    assert torch.equal(block.eval()(x), other.eval()(x)) is False  # until the running mean has caught up
+    for _ in range(200):
+        block.train()(x), other.train()(x)
+    torch.testing.assert_close(block.eval()(x), other.eval()(x))
