@@ -219,7 +219,7 @@ def cost(runs: list[Path]) -> dict:
     seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
     memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)
     environment = json.loads((runs[0] / "environment.json").read_text())
-    found = {"seconds": round(statistics.mean(seconds), 1), "images": configurations[0].steps * configurations[0].batch}
+    found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
     return found | {"peak_memory_mb": round(memory)} | {k: environment[k] for k in ("device", "threads", "processes")}
 
 
