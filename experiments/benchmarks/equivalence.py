@@ -4,8 +4,8 @@ the first step and the losses of 500 steps, with the same seeds and the same dat
     python experiments/benchmarks/equivalence.py [--steps 500]
 
 Spikes are discontinuous: a rounding error that moves one across its threshold is a small noise, and 500 steps make
-another course of it. What that noise amounts to is shown by more plain runs, whose weights differ from the first's by one
-part in ten million. The paths are the same if their difference is no larger than those of the plain runs.
+another course of it. What that noise amounts to is shown by more plain runs, whose weights differ from the first's by
+one part in ten million. The paths are the same if their difference is no larger than those of the plain runs.
 """
 
 import argparse
