@@ -34,7 +34,7 @@ def measured(case: Case, folder: Path, limit: float) -> dict | None:
 
 
 def table(cases: dict[str, Case], folder: Path, minutes: float, note) -> list[str]:
-    """Rows of Markdown, with the ratio of each case's time to that of the first one, ours."""
+    """Rows of Markdown, with the ratio of each case's time an image to that of the first one."""
     limit = time.monotonic() + 60 * minutes
     lines = [
         "| | s a step (least) | images/s | against ours | memory, MB | first step, s |",

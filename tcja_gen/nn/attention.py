@@ -48,6 +48,12 @@ class Gate(nn.Module):
             return x * self.gate(x)
         return channels_third(_Gated.apply(channels_last(x), self, *self.parameters()), x.shape[1:])
 
+    def total(self, x: Tensor, w: Tensor) -> Tensor:
+        """sum over t of w_t F_t x_t of spikes x (T, N, C, H, W), channels last: (N, P, C) with P the number of pixels.
+        The gated stream itself, which a decoder's last block is not read for, never reaches memory."""
+        self._check(x)
+        return _GatedSum.apply(channels_last(x), w, self, *self.parameters())
+
     def _check(self, x: Tensor) -> None:
         if x.dim() not in (3, 5):
             raise ValueError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
@@ -68,9 +74,7 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
-        with torch.enable_grad():
-            z = (x.data.sum(2) / x.shape[2]).requires_grad_()
-            f = torch.sigmoid(block.scores(z))
+        z, f = _scored(x, block)
         ctx.save_for_backward(x)
         ctx.gate = z, f, parameters
         return x.data * f.data[:, :, None].to(x.dtype)
@@ -81,6 +85,38 @@ class _Gated(torch.autograd.Function):
         gf = (grad * x).sum(2).to(f.dtype)
         gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
+
+
+class _GatedSum(torch.autograd.Function):
+    """The same summed over time with weights w (T,): one pass over the stream for the sum, one a gradient."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, w: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
+        z, f = _scored(x, block)
+        ctx.save_for_backward(x, w)
+        ctx.gate = z, f, parameters
+        total = torch.zeros_like(x[0], dtype=torch.float32)
+        for frame, u in zip(x.data, w[:, None, None] * f.data, strict=True):
+            total.addcmul_(frame, u[:, None])
+        return total.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (x, w), (z, f, parameters) = ctx.saved_tensors, ctx.gate
+        w = w[:, None, None].to(f.dtype)
+        gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
+        gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
+        gx = torch.empty_like(x)
+        for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
+            out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))
+        return gx, None, None, *gp
+
+
+def _scored(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
+    """The squeezed stream (T, N, C) of x (T, N, P, C), a leaf, and the gate made of it."""
+    with torch.enable_grad():
+        z = (x.data.sum(2) / x.shape[2]).requires_grad_()
+        return z, torch.sigmoid(block.scores(z))
 
 
 def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from . import notation as words
-from .attention import ATTENTION
+from .attention import ATTENTION, Gate
 from .layers import (
     Build,
     Flatten,
@@ -311,11 +311,18 @@ class SpikingDecoder(Stages):
 
     def spikes(self, z: Tensor) -> Tensor:
         """Stream (T, N, C, H, W) that the readout sees."""
+        return self.run(self._latent(z), static=False, binary=spiking(self.project))
+
+    def _latent(self, z: Tensor) -> Tensor:
         x = self.project(z)
-        return self.run(x if x.dim() == 5 else x.unflatten(-1, self.start), static=False, binary=spiking(self.project))
+        return x if x.dim() == 5 else x.unflatten(-1, self.start)
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.readout(self.spikes(z), self.last)
+        if not self.training or not isinstance(gate := self.stages[-1], Gate):
+            return self.readout(self.spikes(z), self.last)
+        x = self._latent(z)
+        x = through(self.stages[:-1], x, self.memory == "recompute", self.final, binary=spiking(self.project))
+        return self.readout(x, self.last, gate)
 
     def film(self, z: Tensor) -> Tensor:
         """The image as it forms: readouts of the first 1, 2, ... T steps, (T, N, C, H, W)."""

@@ -7,6 +7,7 @@ mean       w_t = 1 / T, the average over time, as the TCJA paper's generator is 
 import torch
 from torch import Tensor, nn
 
+from .attention import Gate
 from .normalisation import channels_last, channels_third
 
 DECAY = 0.8
@@ -44,9 +45,9 @@ class Readout(nn.Module):
         self.kind = kind
         self.register_buffer("weights", readout_weights(kind, time_steps), persistent=False)
 
-    def forward(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-        """x (T, N, C, H, W) -> (N, C', H, W) in (-1, 1), float32."""
-        return self._read(x, self.weights, layer)
+    def forward(self, x: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
+        """x (T, N, C, H, W), or gate(x) where one is given, -> (N, C', H, W) in (-1, 1), float32."""
+        return self._read(x, self.weights, layer, gate)
 
     def prefixes(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
         """What would be read after 1, 2, ... T steps: (T, N, C', H, W). The last one is `forward`."""
@@ -54,7 +55,7 @@ class Readout(nn.Module):
         return torch.stack([self._read(x[:t], readout_weights(self.kind, t).to(x.device), layer) for t in times])
 
     @staticmethod
-    def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-        total = _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
+    def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
+        total = gate.total(x, w) if gate else _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
         y = layer(channels_third(total[None], x.shape[1:])[0])
         return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))

@@ -139,3 +139,23 @@ def test_a_kernel_larger_than_its_axis_is_refused(word):
         ATTENTION[word](4, 6, k_time=5)
     with pytest.raises(ValueError, match="k_channel = 7 does not fit C = 6"):
         ATTENTION[word](4, 6, k_channel=7)
+
+
+@pytest.mark.parametrize("word", ["TCJA", "TA"])
+def test_a_gated_stream_read_at_once_is_the_gated_stream_read(word):
+    block, w = ATTENTION[word](4, 6), torch.tensor([0.1, 0.5, 0.9, 1.0])
+    spikes = (torch.rand(4, 3, 6, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    grad, results = torch.randn(3, 25, 6, generator=torch.Generator().manual_seed(1)), []
+    for read in (
+        lambda x: block.total(x, w),
+        lambda x: (w.view(4, 1, 1, 1, 1) * x * block.gate(x)[..., None, None]).sum(0).flatten(2).transpose(1, 2),
+    ):
+        x = spikes.clone().requires_grad_()
+        total = read(x)
+        results.append([total, *torch.autograd.grad((total * grad).sum(), [x, *block.parameters()])])
+    for ours, autograds in zip(*results, strict=True):
+        torch.testing.assert_close(ours, autograds)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = block.total(spikes.bfloat16(), w)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), results[0][0], rtol=1e-2, atol=1e-2)
