@@ -165,8 +165,11 @@ def test_half_precision_trains(tiny, latent_kind):
         ({"latent": 0}, "0 channels; at least 1"),
         ({"latent_kind": "spline"}, "unknown kind of latent 'spline'; known: bernoulli, poisson"),
         ({"k": 0}, "8 channels of 0 bits"),
-        ({"neuron": "relu"}, "latent_kind = 'bernoulli' goes with spiking neurons"),
-        ({"neuron": "relu", "latent_kind": "poisson"}, "latent_kind = 'poisson' goes with spiking neurons"),
+        ({"neuron": "relu", "time_steps": 1}, "latent_kind = 'bernoulli' goes with spiking neurons"),
+        (
+            {"neuron": "relu", "time_steps": 1, "latent_kind": "poisson"},
+            "latent_kind = 'poisson' goes with spiking neurons",
+        ),
         ({"latent_kind": "gaussian", "time_steps": 1}, "latent_kind = 'gaussian' goes with neuron = 'relu'"),
         ({"latent_kind": "gaussian", "neuron": "relu"}, "time_steps is 3: neuron 'relu' makes an ANN"),
         ({"latent_kind": "gaussian", "neuron": "relu", "surrogate": "box"}, "'relu' has no surrogate"),
