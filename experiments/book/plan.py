@@ -71,13 +71,14 @@ class Plan:
         """Experiments by name, each behind those that it comes after; a study's name stands for all its cells."""
         found: dict[str, Experiment] = {}
         for name in names:
-            for experiment in self._named(name):
+            for experiment in self.named(name):
                 for first in experiment.after.values():
                     found |= {e.name: e for e in self.chosen([first])}
                 found[experiment.name] = experiment
         return list(found.values())
 
-    def _named(self, name: str) -> list[Experiment]:
+    def named(self, name: str) -> list[Experiment]:
+        """The experiment of a name, or all cells of a study. ValueError with names that are alike if there is none."""
         members = self.rows(name).values() if name in self.studies else [name]
         if found := [self.experiments[member] for member in members if member in self.experiments]:
             return found

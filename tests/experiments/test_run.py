@@ -231,6 +231,9 @@ def test_a_second_stage_starts_from_the_first(copy):
     assert run(book, "second").returncode == 0
     assert result(book, "second")["asked"]["settings"]["init_from"] == "tiny"
     assert str(book / "runs" / "tiny" / "seed-0") in (book / "runs" / "second" / "seed-0" / "config.toml").read_text()
+    shutil.rmtree(book / "runs" / "tiny")
+    checked = run(book, "second", "--check")
+    assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
 
 
 def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
