@@ -1,4 +1,4 @@
-"""How a masked prior is best sampled: the table of `Rounds and temperature` in README.md.
+"""How a masked prior is best sampled: the table by rounds and temperature in README.md.
 
     python experiments/sampling.py RUN [--rounds 4,8,16] [--temperatures 0.9,0.95,1] [--n 2560] [--split validation]
                                        [--metrics fad-official,fad] [--autoencoder mnist_64.pth] [--data-root data]

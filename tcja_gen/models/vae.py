@@ -34,7 +34,6 @@ from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 
-FITS = ("all", "autoencoder", "decoder", "prior")  # all; all but the prior; the others with the codes frozen
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
 
@@ -136,8 +135,8 @@ class SpikingVAE(nn.Module):
         """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
 
         targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
-        fit: of `FITS`; the part of the loss that has no say in what is trained is not computed. perceptual: a distance
-        of reconstruction and image that is added to the loss.
+        fit: see `frozen`; the part of the loss that has no say in what is trained is not computed. perceptual: a
+        distance of reconstruction and image that is added to the loss.
         """
         spikes = self.encoder(x)
         h = self.to_latent(self.flatten(spikes))
@@ -165,7 +164,8 @@ class SpikingVAE(nn.Module):
         return {"loss": loss, **losses}
 
     def frozen(self, fit: str) -> list[nn.Module]:
-        """The modules that stay as they are, by what is to be fitted (of `FITS`)."""
+        """The modules that stay as they are, by what is to be fitted: "all"; "autoencoder", all but the prior;
+        "decoder" or "prior", that part of a model whose codes stand still. ValueError if the prior has no weights."""
         prior = getattr(self.latent, "prior", None)
         if prior is None and fit != "all":
             raise ValueError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..neurons import PRESETS, Neuron
-from .protocol import Latent
+from .protocol import Latent, check_class
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
 
@@ -174,8 +174,7 @@ class BernoulliLatent(Latent):
 
     def _with_class(self, z: Tensor, y: Tensor | None) -> Tensor:
         """z (..., N, L), and the class y (N, K) beside it where the prior is told one."""
-        if (y is None) == bool(self.classes):
-            raise ValueError(f"the prior is one of {self.classes} classes, and {'no' if y is None else 'a'} class came")
+        check_class(self.classes, y)
         return z if y is None else torch.cat([z, y.to(z.dtype).expand(*z.shape[:-1], -1)], -1)
 
     def _indices(self, draws: Draws) -> Tensor:

@@ -26,7 +26,7 @@ from ..coders import SpikingEncoder
 from ..draws import Draws
 from ..layers import Build, conv_block
 from ..neurons import PRESETS, Neuron
-from .protocol import Latent
+from .protocol import Latent, check_class
 
 PLANES = 16  # of the prior's input that are learnt, and tell places apart
 LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
@@ -92,8 +92,7 @@ class CodeLatent(Latent):
             drawn = (p.cumsum(1) < u[wanted][:, None]).sum(1).clamp(max=p.shape[1] - 1)
             tokens = tokens.masked_scatter(wanted, drawn)
             first = last
-        bits = self.bits(tokens).unflatten(1, (self.time_steps, self.latent))
-        return bits.transpose(0, 1).to(memory_format=torch.channels_last_3d)
+        return self.bits(tokens).unflatten(1, (self.time_steps, self.latent)).transpose(0, 1)
 
     def tokens(self, z: Tensor) -> Tensor:
         """Tokens (N, P) of codes z (T, N, L, h, w)."""
@@ -131,8 +130,7 @@ class MaskedPrior(nn.Module):
     def forward(self, bits: Tensor, known: Tensor, wanted: Tensor, y: Tensor | None = None) -> Tensor:
         """Logits (M, 2^bits) of the M places that are `wanted`, image by image, from the bits (N, bits, h, w) of those
         that are `known`; both (N, P)."""
-        if (y is None) == bool(self.classes):
-            raise ValueError(f"the prior is one of {self.classes} classes, and {'no' if y is None else 'a'} class came")
+        check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         seen = known.view(n, 1, *sides).to(bits.dtype)
         planes = [(2 * bits - 1) * seen, 1 - seen, self.planes.expand(n, -1, -1, -1)]

@@ -46,3 +46,9 @@ class Latent(nn.Module, ABC):
         number a bit that is the same for all fractions: bits change over one by one and never back.
         """
         return z1.where(draws.uniform(*z0.shape) < a.view(-1, *[1] * z0.dim()), z0)
+
+
+def check_class(classes: int, y: Tensor | None) -> None:
+    """ValueError if a prior of classes is told none, or one of no classes (0) is told one."""
+    if (y is None) == bool(classes):
+        raise ValueError(f"the prior is one of {classes} classes, and {'no' if y is None else 'a'} class came")
