@@ -47,7 +47,7 @@ def accuracy(word: str, seed: int, arguments) -> float:
         settings = dict(
             task="classify", data="fashion-mnist", data_root=arguments.data_root, out=str(folder), seed=seed
         )
-        settings |= dict(steps=arguments.steps, batch=128, lr=2e-3, warmup=100, ema=0.99, precision="bf16", flip=True)
+        settings |= dict(steps=arguments.steps, batch=128, lr=2e-3, warmup=100, ema=0.99, precision="auto", flip=True)
         settings |= dict(log_every=250, checkpoint_every=arguments.steps, sample_every=0)
         model = dict(encoder=encoder(word), head="10L", objective="tet")
         if (folder / "checkpoints" / "last").exists():

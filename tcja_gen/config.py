@@ -138,8 +138,9 @@ class Config:
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
     encoder still learns its running statistics."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of convolutions and products; membranes and statistics are always fp32."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """Of convolutions and products; membranes and statistics are always fp32. auto: bf16 where the device has
+    instructions for it (without them it is many times slower than fp32), else fp32; the run keeps what it was."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compile normalisation and neurons; auto: where a compiler is found."""
     memory: Literal["speed", "recompute"] = "speed"

@@ -140,9 +140,14 @@ def _compiled_code() -> str:
     return f"kept in {cache_dir()}, " + (f"{len(kept)} folders so far" if kept else "nothing there yet")
 
 
-def _bf16(device: torch.device) -> str:
+def bf16_units(device: torch.device) -> list[str]:
+    """What a device computes bf16 products with; empty if it has nothing but emulation."""
     if device.type == "cuda":
-        return "yes" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return ["tensor cores"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
     able = torch.cpu.get_capabilities()
-    units = [name for name in ("amx_bf16", "avx512_bf16", "bf16") if able.get(name)]
-    return f"yes ({', '.join(units)})" if units else "no: --precision bf16 works, and is slower than fp32"
+    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if able.get(name)]
+
+
+def _bf16(device: torch.device) -> str:
+    units = bf16_units(device)
+    return f"yes ({', '.join(units)})" if units else "no: --precision bf16 works, and is many times slower than fp32"

@@ -90,6 +90,8 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
     saved = configs.load(folder / "config.toml")
     found = {name: getattr(saved.model, name) for name in FROM_DATA if not getattr(config.model, name)}
     config = replace(config, model=replace(config.model, **found))
+    if config.precision == "auto":
+        config = replace(config, precision=saved.precision)
     if unlike := configs.differences(saved, config, (*configs.FREE_ON_RESUME, *free)):
         raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
@@ -177,6 +179,8 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
 def asked(plan: Plan, experiment: Experiment) -> dict:
     """All that a result follows from apart from seeds, data and program: settings that are no defaults, protocol."""
     settings = {key: value for key, value in vars(plan.config(experiment, 0)).items() if key not in PLACES}
+    if settings["precision"] == "auto":  # what it was is told by the cost
+        del settings["precision"]
     default = vars(configs.Config())
     changed = {key: value for key, value in settings.items() if key != "model" and value != default[key]}
     model, default = vars(settings["model"]), vars(configs.Model())
@@ -220,6 +224,7 @@ def cost(runs: list[Path]) -> dict:
     memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)
     environment = json.loads((runs[0] / "environment.json").read_text())
     found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
+    found["precision"] = configurations[0].precision
     return found | {"peak_memory_mb": round(memory)} | {k: environment[k] for k in ("device", "threads", "processes")}
 
 

@@ -24,7 +24,7 @@ from ..data import Batches, EventSet, ImageSet, parse_kinds
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse, keep
-from ..process import first_ahead, neuron_path, start
+from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 from .perceptual import perceptual
 
@@ -80,6 +80,8 @@ class Trainer:
             raise ValueError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
         self.process = start(config.device)
         self.device = self.process.device
+        if config.precision == "auto":
+            config = replace(config, precision="bf16" if bf16_units(self.device) else "fp32")
         state = checkpoints.read(folder) if folder else None
 
         with first_ahead(self.process):
