@@ -142,7 +142,7 @@ class Config:
     """Of convolutions and products; membranes and statistics are always fp32. auto: bf16 where the device has
     instructions for it (without them it is many times slower than fp32), else fp32; the run keeps what it was."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile normalisation and neurons; auto: where a compiler is found."""
+    """Kernels for normalisation and neurons, compiled once a machine; auto: where there is a compiler (or Triton)."""
     memory: Literal["speed", "recompute"] = "speed"
     """recompute: keep only the spikes between layers, a byte each, and compute the rest twice (large T and images)."""
     device: str = "auto"

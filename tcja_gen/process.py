@@ -1,14 +1,15 @@
-"""What a process sets up before it works: its place among others, its device, its memory, its compiler."""
+"""What a process sets up before it works: its place among others, its device, its memory, its kernels."""
 
 import ctypes
 import os
 import platform
-import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+from .nn.kernels.cpu import compiler, library
 
 
 @dataclass(frozen=True)
@@ -87,33 +88,34 @@ def keep_memory() -> None:
     libc.mallopt(top_pad, 64 * 2**20)
 
 
-def can_compile(device: torch.device) -> bool:
-    """Whether `torch.compile` finds what it needs: Triton on a GPU, a C++ compiler on a CPU."""
-    if device.type == "cuda":
-        from torch.utils._triton import has_triton
-
-        return has_triton()
-    return compiler() is not None
-
-
-def compiler() -> str | None:
-    """Path of the C++ compiler."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))), None)
-
-
 def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
-    """What the neurons of a device run on ("triton", "compiled" or "plain", see `nn.fuse`), and why.
+    """What the neurons of a device run on ("triton", "native" or "plain", see `nn.kernels`), and why.
 
-    wanted: the setting `compile`, auto, on or off.
+    wanted: the setting `compile`, auto, on or off. ValueError if it is on, and there is nothing to compile with.
     """
     if wanted == "off":
         return "plain", "compile = off"
-    if wanted == "auto" and not can_compile(device):
-        missing = "Triton for this device" if device.type == "cuda" else "C++ compiler"
-        return "plain", f"there is no {missing}"
+    missing = _missing(device)
+    if missing and wanted == "on":
+        raise ValueError(f"compile = 'on': {missing}")
+    if missing:
+        return "plain", missing
     if device.type == "cuda":
         return "triton", "a GPU, and Triton is installed"
-    return "compiled", f"a CPU, and a C++ compiler is there ({compiler()})" if wanted == "auto" else "compile = on"
+    return "native", f"a CPU, and a C++ compiler is there ({compiler()})"
+
+
+def _missing(device: torch.device) -> str:
+    """Why this device has no kernels, or nothing."""
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        return "" if has_triton() else "there is no Triton for this device"
+    try:
+        library()
+    except (RuntimeError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def environment(device: torch.device) -> dict[str, str]:
@@ -123,21 +125,12 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else _processor(),
         "threads": str(torch.get_num_threads()),
         "neurons": f"{path}: {why}",
-        "compiled code": "none" if path == "plain" else _compiled_code(),
         "bf16": _bf16(device),
     }
 
 
 def _processor() -> str:
     return f"cpu ({torch.cpu.get_capabilities().get('cpu_name') or platform.machine()})"
-
-
-def _compiled_code() -> str:
-    """Where compiled code is kept, and whether some is there: without it a first step takes half a minute."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
-    kept = os.listdir(cache_dir())
-    return f"kept in {cache_dir()}, " + (f"{len(kept)} folders so far" if kept else "nothing there yet")
 
 
 def bf16_units(device: torch.device) -> list[str]:

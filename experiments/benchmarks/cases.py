@@ -75,7 +75,7 @@ def layers(case: Case, folder: Path) -> list[str]:
 def facts(device: str) -> list[str]:
     """What was measured on."""
     found = {**versions(), **environment(start(device).device), "command": " ".join(["python", *sys.argv])}
-    return [f"- {name}: {fact}" for name, fact in found.items() if name != "compiled code"]
+    return [f"- {name}: {fact}" for name, fact in found.items()]
 
 
 def others(base: Case) -> dict[str, Case]:

@@ -66,7 +66,7 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
         raise ValueError(f"{path}: its weights do not fit its own settings: {first}") from None
     model.provenance = json.loads(metadata["provenance"])
     model, device = model.to(device).eval(), torch.device(device)
-    return fuse(model, neuron_path(device)[0]) if device.type == "cuda" else model  # a CPU would compile for long
+    return fuse(model, neuron_path(device)[0])
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:

@@ -18,12 +18,13 @@ The gradient of a spike is a surrogate. With x = V - V_threshold and sharpness `
     box-zero   the same box around V = 0                   FSVAE's code: alpha = 1
 """
 
-import functools
 import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from .kernels import on
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
 
@@ -164,7 +165,7 @@ def spikes_backward(
     """The gradient of `spikes` from `grad` (T, M, C). Computes the membranes again.
 
     Returns dL/dI like x; with a and b also two tensors (., C) whose sums over rows are those of dL/dI and of
-    dL/dI (x - mean) rstd: summed over time here, where all is at hand; with v, dL/dv.
+    dL/dI (x - mean) rstd; with v, dL/dv.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
     membranes, fired = [], []
@@ -174,63 +175,27 @@ def spikes_backward(
         h = torch.where(fired[-1], neuron.v_reset, membranes[-1])
 
     gain = 1 / neuron.tau if neuron.decay_input else 1.0  # dV/dI
-    # a vector, though all of it is the gain: so the compiler makes one loop over (M, C), and no membrane reaches memory
-    unit = gain if a is None else torch.where(rstd > 0, gain, 0.0)
-    carry = torch.zeros_like(h)  # dL/dH_t, times the gain
+    carry = torch.zeros_like(h)  # dL/dH_t
     grads = []
     for u, reset, g in zip(reversed(membranes), reversed(fired), reversed(grad.unbind(0)), strict=True):
         ds = surrogate_gradient(u, neuron)
-        through_reset = torch.where(reset, 0.0, carry)
+        dv = g.float() * ds + torch.where(reset, 0.0, carry)
         if not neuron.detach_reset:
-            through_reset = through_reset + carry * (neuron.v_reset - u) * ds
-        grads.append(unit * g.float() * ds + through_reset)
-        carry = grads[-1] * (1 - 1 / neuron.tau)
-    grads = [sum(grads)] if len(x) != steps else grads[::-1]  # one frame for all steps
-    gx, gv = torch.stack(grads).to(x.dtype), None if v is None else carry / gain
+            dv = dv + carry * (neuron.v_reset - u) * ds
+        grads.append(dv * gain)
+        carry = dv * (1 - 1 / neuron.tau)
+    grads = torch.stack(grads[::-1])
+    if len(x) != steps:
+        grads = grads.sum(0, keepdim=True)  # one frame for all steps
+    gv = None if v is None else carry
     if a is None:
-        return gx, None, None, gv
-    products = [g * (frame.float() - mean) for g, frame in zip(grads, x.unbind(0), strict=True)]
-    return gx, sum(grads), sum(products) * rstd, gv
-
-
-def rows(x: Tensor) -> Tensor:
-    """(T, M, C) -> (T * M, C) as a tensor of its own: the compiler tells views from others, and T from T."""
-    return x.flatten(0, 1).data
+        return grads.to(x.dtype), None, None, gv
+    return grads.to(x.dtype), grads.sum(0), (grads * (x.float() - mean) * rstd).sum(0), gv
 
 
 def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list[Tensor]:
     currents = [frame.float() if a is None else a * frame.float() + b for frame in x.unbind(0)]
     return currents if len(x) == steps else currents * steps
-
-
-PATHS = ("plain", "compiled", "triton")
-
-
-def on(path: str, function):
-    """`function` as it runs on one of `PATHS`: as it stands, compiled, or the kernel of the same name.
-
-    On a GPU, what has no kernel here is compiled, too.
-    """
-    if path == "plain":
-        return function
-    if path == "triton":
-        from . import kernels
-
-        return getattr(kernels, function.__name__, None) or compiled(function)
-    return compiled(function)
-
-
-@functools.cache
-def compiled(function):
-    """`function` as fused kernels: one compilation per T, neuron and dtype, whatever the shape of a layer."""
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)  # models side by side
-    fast = torch.compile(function, dynamic=True)
-
-    def call(*args):
-        with torch.autocast(args[0].device.type, enabled=False):  # or every change of it compiles again
-            return fast(*args)
-
-    return call
 
 
 class _LIF(torch.autograd.Function):
@@ -240,15 +205,13 @@ class _LIF(torch.autograd.Function):
     def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str) -> Tensor:
         ctx.save_for_backward(x, v)
         ctx.settings = neuron, steps, path
-        return on(path, spikes)(x.data, None, None, neuron, steps, v)
+        return on(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
         neuron, steps, path = ctx.settings
-        gx, _, _, gv = on(path, spikes_backward)(
-            x.data, None, None, grad.contiguous().data, None, None, neuron, steps, v
-        )
+        gx, _, _, gv = on(path, spikes_backward)(x, None, None, grad, None, None, neuron, steps, v)
         return gx, gv, None, None, None
 
 
@@ -263,7 +226,7 @@ def lif(
     """Spikes of a layer of LIF neurons over a sequence, from rest (or from membrane `v`).
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: initial membrane (...), float32. path: what runs it, one of `PATHS`.
+    v: initial membrane (...), float32. path: what runs it, one of `kernels.PATHS`.
     Returns spikes (T, ...) of 0 and 1 in the dtype of x.
     """
     frame = x.shape if steps else x.shape[1:]

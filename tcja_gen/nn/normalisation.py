@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .neurons import PATHS, PRESETS, Neuron, lif, lif_step, on, rows, spikes, spikes_backward
+from .kernels import PATHS, on
+from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
 
 class TDBatchNorm(nn.Module):
@@ -60,8 +61,8 @@ class TDBatchNorm(nn.Module):
     def statistics(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
         n = x[..., 0].numel()
-        mean = rows(x).mean(0, dtype=torch.float32)
-        var = on(self.path, squares)(x.data, mean).sum(0) / n
+        mean = x.flatten(0, 1).mean(0, dtype=torch.float32)
+        var = on(self.path, squares)(x, mean).sum(0) / n
         if world() > 1:
             local = mean
             mean = _average(local)
@@ -171,7 +172,7 @@ class _NormLIF(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, var)
         ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset
         a, b = layer.affine(mean, var)
-        return on(layer.path, spikes)(x.data, a.data, b.data, layer.neuron, steps)
+        return on(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
@@ -180,12 +181,10 @@ class _NormLIF(torch.autograd.Function):
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        g, *parts, _ = on(path, spikes_backward)(
-            x.data, a.data, b.data, grad.contiguous().data, mean.data, rstd.data, neuron, steps
-        )
+        g, *parts, _ = on(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
         sums, products = (part.sum(0) for part in parts)
         mean_g, mean_gx = _shares(sums, products, x, training)
-        gx = on(path, finish)(rows(g), rows(x), a.data, mean.data, rstd.data, mean_g, mean_gx).view_as(x)
+        gx = on(path, finish)(g, x, a, mean, rstd, mean_g, mean_gx)
         return gx, products * scale, sums, _nothing(offset), None, None
 
 
@@ -251,9 +250,9 @@ def _average(x: Tensor) -> Tensor:
     return x / world()
 
 
-def fuse(module: nn.Module, path: str = "compiled") -> nn.Module:
-    """Run the normalisation and neurons of every layer inside `module` on one of `PATHS`; `process.neuron_path` knows
-    the best one of a device."""
+def fuse(module: nn.Module, path: str = "native") -> nn.Module:
+    """Run the normalisation and neurons of every layer inside `module` on one of `kernels.PATHS`; `process.neuron_path`
+    knows the best one of a device."""
     if path not in PATHS:
         raise ValueError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():

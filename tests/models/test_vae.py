@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from tcja_gen.models import SpikingVAE, load, save
 from tcja_gen.nn import ImageDraws, StepDraws, fuse
-from tcja_gen.process import can_compile
+from tcja_gen.nn.kernels.cpu import compiler
 
 FSVAE = "32C3s2-64C3s2-128C3s2-256C3s2"
 
@@ -98,7 +98,7 @@ def test_every_shape_of_image_trains_samples_and_is_kept(tmp_path, size, channel
     assert torch.equal(load(tmp_path / "model.safetensors").sample([0, 1]), samples)
 
 
-@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="no C++ compiler")
+@pytest.mark.skipif(not compiler(), reason="there is no C++ compiler")
 def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(tiny, latent_kind):
     torch.manual_seed(0)
     plain = SpikingVAE(**{**tiny, **latent_kind})

@@ -1,19 +1,22 @@
-"""The GPU's kernels against the plain loops: on a GPU where there is one, else in Triton's interpreter."""
+"""Kernels against the plain loops: those of a CPU, and those of a GPU, there or else in Triton's interpreter."""
 
-import importlib
+import copy
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import import_module, util
 
 import pytest
 import torch
 
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
+from tcja_gen.nn.kernels import cpu
 from tcja_gen.nn.neurons import PRESETS, SURROGATES, spikes, spikes_backward
+from tcja_gen.nn.normalisation import advance, finish, squares
+from tcja_gen.process import neuron_path
 
-pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GPU = "cuda" if torch.cuda.is_available() else "cpu"  # where Triton runs
 NEURONS = {
     **PRESETS,
     "reset below rest": Neuron(tau=3.0, v_threshold=0.7, v_reset=-0.1, detach_reset=False, surrogate="box"),
@@ -21,15 +24,32 @@ NEURONS = {
 }
 
 
+@pytest.fixture(scope="module", params=["native", "triton"])
+def path(request) -> str:
+    if request.param == "native" and not cpu.compiler():
+        pytest.skip("there is no C++ compiler")
+    if request.param == "triton":
+        if not util.find_spec("triton"):
+            pytest.skip("Triton is not installed: pip install triton (Linux)")
+        if GPU == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+            pytest.skip("Triton was imported without TRITON_INTERPRET=1")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def kernels():
-    if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("Triton was imported without TRITON_INTERPRET=1")
-    return importlib.import_module("tcja_gen.nn.kernels")
+def kernels(path):
+    return import_module("tcja_gen.nn.kernels." + {"native": "cpu", "triton": "gpu"}[path])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def there(path):
+    with torch.device(GPU if path == "triton" else "cpu"):
+        yield
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
+    values = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    return values.to(torch.get_default_device())
 
 
 def affine(channels: int) -> list[torch.Tensor]:
@@ -79,12 +99,42 @@ def test_every_surrogate_and_reset_has_the_plain_loops_gradient(kernels, surroga
         close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
 
 
-def test_a_program_with_several_blocks_sums_over_all_of_them(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "PROGRAMS", 2)
-    x, grad = numbers(3, 100, 40), numbers(3, 100, 40, seed=1)
+def test_a_program_with_several_blocks_sums_over_all_of_them(kernels, path, monkeypatch):
+    if path == "triton":
+        monkeypatch.setattr(kernels, "PROGRAMS", 2)
+    rows = 100 if path == "triton" else 2000
+    x, grad = numbers(3, rows, 40), numbers(3, rows, 40, seed=1)
     a, b, mean, rstd = affine(40)
     arguments = (x, a, b, grad, mean, rstd, PRESETS["fsvae"], 3)
-    close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
+    ours, plain = (summed(*module.spikes_backward(*arguments)) for module in (kernels, neurons))
+    close(ours[:1], plain[:1])
+    close(ours[1:], plain[1:], 1e-4)
+    torch.testing.assert_close(kernels.squares(x, mean).sum(0), squares(x, mean).sum(0))
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [(3, 40, 24), (2, 3, 1500)])
+def test_normalisation_goes_back_as_in_plain_pytorch(kernels, shape, half):
+    g, x = (numbers(*shape, seed=seed).to(torch.bfloat16 if half else torch.float32) for seed in (0, 1))
+    a, mean_g, mean, rstd = affine(shape[-1])
+    close([kernels.squares(x, mean).sum(0)], [squares(x, mean).sum(0)])
+    given = (x, a, mean, rstd, mean_g, 0.1 * mean)
+    plain = finish(g, *given)
+    close([kernels.finish(g.clone(), *given)], [plain], 1e-2 if half else 2e-5)
+    assert plain.dtype == x.dtype
+
+
+@pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
+@pytest.mark.parametrize("width", [24, 1500])
+def test_a_time_step_fires_and_goes_on_as_the_plain_one(kernels, neuron, width):
+    x, v = 1.5 * numbers(7, width), 0.3 * numbers(7, width, seed=5)
+    weight, bias, mean, var = affine(width)
+    arguments = (x, v, weight, bias, mean, var, 1.5, 1e-5, neuron)
+    (ours, membrane), (plain, expected) = kernels.advance(*arguments), advance(*arguments)
+    assert (ours != plain).float().mean() < 1e-3  # a membrane at the threshold
+    assert 0.02 < ours.mean() < 0.98
+    same = ours == plain
+    torch.testing.assert_close(membrane[same], expected[same])
 
 
 def test_half_precision_in_and_out_full_precision_between(kernels):
@@ -101,12 +151,12 @@ def test_half_precision_in_and_out_full_precision_between(kernels):
 
 
 @pytest.mark.parametrize("layer", [NormLIF(6), NormLIF(6, Neuron.preset("fsvae")).eval(), LIF(Neuron.preset("tet"))])
-def test_layers_give_the_same_on_kernels_and_in_autocast(kernels, layer):
-    layer, x, results = layer.to(DEVICE), 2 * numbers(4, 3, 6, 4, 4), []
-    for path in ("plain", "triton"):
-        fuse(layer, path).zero_grad()
+def test_layers_give_the_same_on_kernels_and_in_autocast(path, layer):
+    layer, x, results = copy.deepcopy(layer).to(torch.get_default_device()), 2 * numbers(4, 3, 6, 4, 4), []
+    for one in ("plain", path):
+        fuse(layer, one).zero_grad()
         given = x.clone().requires_grad_()
-        with torch.autocast(DEVICE, torch.bfloat16):
+        with torch.autocast(given.device.type, torch.bfloat16):
             fired = layer(given)
         (fired * x.roll(1, 0)).sum().backward()
         results.append([fired.detach(), given.grad, *(p.grad for p in layer.parameters())])
@@ -114,11 +164,11 @@ def test_layers_give_the_same_on_kernels_and_in_autocast(kernels, layer):
     assert results[0][1].abs().sum() > 0
 
 
-def test_lif_takes_membranes_and_frames_of_any_shape(kernels):
+def test_lif_takes_membranes_and_frames_of_any_shape(path):
     frame, v = numbers(2, 3, 5).requires_grad_(), (0.3 * numbers(2, 3, 5, seed=1)).requires_grad_()
     results = []
-    for path in ("plain", "triton"):
-        fired = lif(frame, v, steps=4, path=path)
+    for one in ("plain", path):
+        fired = lif(frame, v, steps=4, path=one)
         results.append([fired, *torch.autograd.grad((fired * numbers(4, 2, 3, 5)).sum(), [frame, v])])
     close(*results)
 
@@ -126,17 +176,19 @@ def test_lif_takes_membranes_and_frames_of_any_shape(kernels):
 COMPILE = """
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
-from tcja_gen.nn import kernels
+from tcja_gen.nn.kernels import gpu
 
 scalars = dict.fromkeys(["rows", "width", "steps"], "i32")
-scalars |= dict.fromkeys(["tau", "leak", "v_threshold", "v_reset", "alpha"], "fp32")
-given = dict(x="*bf16", a="*fp32", b="*fp32", grad="*bf16", mean="*fp32", rstd="*fp32", membranes="*fp32", gx="*bf16",
-             sums="*fp32", products="*fp32", spikes="*bf16")
+scalars |= dict.fromkeys(["tau", "leak", "v_threshold", "v_reset", "alpha", "scale", "eps"], "fp32")
+given = dict.fromkeys(["x", "grad", "gx", "g", "spikes"], "*bf16")
+given |= dict.fromkeys(["a", "b", "mean", "rstd", "membranes", "sums", "products", "weight", "bias", "var", "v_end",
+                        "out", "mean_g", "mean_gx"], "*fp32")
 constants = dict(STATIC=False, AFFINE=True, AT_REST=True, DECAY_INPUT=True, STRICT=False, DETACH=False,
                  SURROGATE="atan", ROWS=16, COLUMNS=32, v0=None, gv=None)
-for kernel in (kernels._forward, kernels._backward):
-    known = {name: constants[name] for name in kernel.arg_names if name in constants}
-    signature = {name: ({**given, **scalars}).get(name, "constexpr") for name in kernel.arg_names}
+for kernel in (gpu._forward, gpu._backward, gpu._advance, gpu._squares, gpu._finish):
+    typed = given | scalars | ({"v0": "*fp32"} if kernel is gpu._advance else {})
+    known = {name: constants[name] for name in kernel.arg_names if name in constants and name not in typed}
+    signature = {name: typed.get(name, "constexpr") for name in kernel.arg_names}
     made = compile(ASTSource(kernel, signature, known), target=GPUTarget("cuda", 90, 32))
     print(kernel.__name__, len(made.asm["cubin"]), made.metadata.shared)
 """
@@ -144,7 +196,38 @@ for kernel in (kernels._forward, kernels._backward):
 
 def test_kernels_become_machine_code_of_a_gpu_that_is_not_there():
     """Triton carries NVIDIA's assembler: types, shapes and syntax are checked without a device."""
+    pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "_forward" in done.stdout and "_backward" in done.stdout
+    assert len(done.stdout.splitlines()) == 5
+
+
+@pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
+def test_the_number_of_threads_changes_no_bit_of_a_gradient():
+    with torch.device("cpu"):
+        x, grad = numbers(4, 3000, 32), numbers(4, 3000, 32, seed=1)
+        a, b, mean, rstd = affine(32)
+    results = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            results.append(cpu.spikes_backward(x, a, b, grad, mean, rstd, PRESETS["tcja"], 4)[:3])
+        finally:
+            torch.set_num_threads(1)
+    assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("compiler", ["nowhere/g++", "false"])
+def test_without_a_working_compiler_neurons_run_plain_and_say_why(compiler, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(cpu, "compiler", lambda: compiler if compiler == "false" else None)
+    cpu.library.cache_clear()
+    try:
+        path, why = neuron_path(torch.device("cpu"))
+        assert path == "plain" and ("false fails" in why or "no C++ compiler" in why)
+        with pytest.raises(ValueError, match="compile = 'on': "):
+            neuron_path(torch.device("cpu"), "on")
+    finally:
+        cpu.library.cache_clear()
+    assert not list(tmp_path.rglob("*.so*"))

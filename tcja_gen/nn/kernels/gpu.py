@@ -1,4 +1,4 @@
-"""The neurons on a GPU: Triton kernels for the functions of the same names in `neurons` and `normalisation`.
+"""The neurons on a GPU: Triton kernels behind the functions of the same names in `neurons` and `normalisation`.
 
 A block of neurons goes through all of its steps in one program: every current is read once, every spike written once,
 and the membrane (float32) stays in registers. Normalisation's scale and shift are folded in. The backward kernel runs
@@ -12,10 +12,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .neurons import Neuron
+from ..neurons import Neuron
 
 BLOCK = 512  # neurons a program
-PROGRAMS = 1024  # of a backward pass, at most: 16 steps of their membranes are 32 MB
+PROGRAMS = 1024  # of a backward pass, at most: 16 steps of their membranes are 32 MB; and of a sum over rows
 
 
 @triton.jit
@@ -146,6 +146,56 @@ def _backward(
         tl.store(products + first * width + column, tl.sum(product, 0), inside)
 
 
+@triton.jit
+def _advance(
+    x, v0, weight, bias, mean, var, spikes, v_end,
+    rows, width, scale, eps, tau, leak, v_threshold, v_reset,
+    DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    at = row[:, None] * width + column[None, :]
+    mask = (row < rows)[:, None] & inside[None, :]
+    spread = tl.sqrt_rn(tl.load(var + column, inside, 1.0) + eps)
+    a = tl.load(weight + column, inside, 0.0) * scale * tl.div_rn(1.0, spread)
+    b = tl.load(bias + column, inside, 0.0) - tl.load(mean + column, inside, 0.0) * a
+    current = a[None, :] * tl.load(x + at, mask, 0.0).to(tl.float32) + b[None, :]
+    v = _charge(tl.load(v0 + at, mask, 0.0), current, tau, leak, v_reset, DECAY_INPUT)
+    fired = _fires(v, v_threshold, STRICT)
+    tl.store(v_end + at, tl.where(fired, v_reset, v), mask)
+    tl.store(spikes + at, tl.where(fired, 1.0, 0.0).to(spikes.dtype.element_ty), mask)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _squares(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    first, programs = tl.program_id(0), tl.num_programs(0)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    middle = tl.load(mean + column, inside, 0.0)[None, :]
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for block in range(first, tl.cdiv(rows, ROWS), programs):
+        row = (block * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+        mask = (row < rows)[:, None] & inside[None, :]
+        d = tl.load(x + row[:, None] * width + column[None, :], mask, 0.0).to(tl.float32) - middle
+        total += tl.where(mask, d * d, 0.0)
+    tl.store(out + first * width + column, tl.sum(total, 0), inside)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _finish(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inside = column < width
+    at = row[:, None] * width + column[None, :]
+    mask = (row < rows)[:, None] & inside[None, :]
+    y = tl.load(x + at, mask, 0.0).to(tl.float32) - _columns(mean, column, inside, True)
+    y *= _columns(rstd, column, inside, True)
+    rest = tl.load(g + at, mask, 0.0).to(tl.float32) - _columns(mean_g, column, inside, True)
+    gx = _columns(a, column, inside, True) * (rest - y * _columns(mean_gx, column, inside, True))
+    tl.store(g + at, gx.to(g.dtype.element_ty), mask)
+
+
 def _settings(neuron: Neuron) -> dict:
     return {
         "tau": float(neuron.tau),  # an int might be taken for a constant
@@ -163,16 +213,19 @@ def _tile(rows: int, width: int) -> dict:
     return {"ROWS": BLOCK // columns, "COLUMNS": columns}
 
 
+def _grid(rows: int, width: int, tile: dict) -> tuple[int, int]:
+    return triton.cdiv(rows, tile["ROWS"]), triton.cdiv(width, tile["COLUMNS"])
+
+
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
     """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
     x = x.contiguous()
     _, rows, width = x.shape
     out = x.new_empty(steps, rows, width)
     tile = _tile(rows, width)
-    grid = (triton.cdiv(rows, tile["ROWS"]), triton.cdiv(width, tile["COLUMNS"]))
     static = {"STATIC": len(x) != steps, "AFFINE": a is not None, "AT_REST": v is None}
     with torch.cuda.device_of(x):
-        _forward[grid](x, a, b, v, out, rows, width, steps, **_settings(neuron), **static, **tile)
+        _forward[_grid(rows, width, tile)](x, a, b, v, out, rows, width, steps, **_settings(neuron), **static, **tile)
     return out
 
 
@@ -192,8 +245,8 @@ def spikes_backward(
     x, grad = x.contiguous(), grad.contiguous()
     _, rows, width = x.shape
     tile = _tile(rows, width)
-    across = triton.cdiv(width, tile["COLUMNS"])
-    programs = min(triton.cdiv(rows, tile["ROWS"]), max(PROGRAMS // across, 1))
+    blocks, across = _grid(rows, width, tile)
+    programs = min(blocks, max(PROGRAMS // across, 1))
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
@@ -205,3 +258,45 @@ def spikes_backward(
             rows, width, steps, **_settings(neuron), **static, **tile,
         )  # fmt: skip
     return gx, sums, products, gv
+
+
+def advance(
+    x: Tensor,
+    v: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    scale: float,
+    eps: float,
+    neuron: Neuron,
+) -> tuple[Tensor, Tensor]:
+    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
+    x, v = x.contiguous(), v.contiguous()
+    rows, width = x.shape
+    out, end, tile = torch.empty_like(x), torch.empty_like(v), _tile(rows, width)
+    with torch.cuda.device_of(x):
+        _advance[_grid(rows, width, tile)](
+            x, v, weight, bias, mean, var, out, end, rows, width, float(scale), eps, **_settings(neuron), **tile
+        )
+    return out, end
+
+
+def squares(x: Tensor, mean: Tensor) -> Tensor:
+    """Sums of (x - mean)^2, x (T, M, C) -> (programs, C)."""
+    rows, width = x.shape[0] * x.shape[1], x.shape[2]
+    tile = _tile(rows, width)
+    blocks, across = _grid(rows, width, tile)
+    out = x.new_empty(min(blocks, PROGRAMS), width, dtype=torch.float32)
+    with torch.cuda.device_of(x):
+        _squares[len(out), across](x.contiguous(), mean, out, rows, width, **tile)
+    return out
+
+
+def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+    """dL/dx of batch normalisation, in the place of g."""
+    rows, width = x.numel() // x.shape[-1], x.shape[-1]
+    tile = _tile(rows, width)
+    with torch.cuda.device_of(x):
+        _finish[_grid(rows, width, tile)](g, x.contiguous(), a, mean, rstd, mean_g, mean_gx, rows, width, **tile)
+    return g
