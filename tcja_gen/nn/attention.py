@@ -103,7 +103,7 @@ class _GatedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (x, w), (z, f, parameters) = ctx.saved_tensors, ctx.gate
-        w = w[:, None, None].to(f.dtype)
+        w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are
         gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
         gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
         gx = torch.empty_like(x)
@@ -145,7 +145,10 @@ class TLA(Gate):
         self.tla = _along_time(time_steps, channels, k_time)
 
     def scores(self, z: Tensor) -> Tensor:
-        return _same(self.tla, z.permute(1, 2, 0)).permute(2, 0, 1)  # over (N, C, T)
+        w = self.tla.weight
+        k = w.shape[2]
+        z = F.pad(z, (0, 0, 0, 0, (k - 1) // 2, k // 2))  # T + k - 1 steps
+        return sum(F.linear(z[m : m + self.time_steps], w[:, :, m]) for m in range(k))
 
 
 class CLA(Gate):

@@ -34,7 +34,7 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (w,) = ctx.saved_tensors
-        return w.view(-1, *[1] * grad.dim()) * grad, None
+        return w.view(-1, *[1] * grad.dim()) * grad.contiguous(), None  # laid out as the spikes are
 
 
 class Readout(nn.Module):
