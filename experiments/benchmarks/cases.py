@@ -1,12 +1,14 @@
 """Many measurements, each kept as a file: a run that was stopped goes on where it was, and a table of what there is."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+import torch
 from measure import Case
 
 from tcja_gen.process import environment, start
@@ -25,7 +27,9 @@ def measured(case: Case, folder: Path, limit: float) -> dict | None:
             return None
         launch = [*PROCESSES, str(case.processes)] if case.processes > 1 else []
         command = [sys.executable, *launch, str(HERE / "measure.py"), json.dumps(asdict(case))]
-        done = subprocess.run(command, capture_output=True, text=True)
+        threads = max(torch.get_num_threads() // case.processes, 1)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-1]}  # not kept: the next run tries again
         folder.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def _of_arrays(
         return PIL.Image.fromarray(pixels[i])
 
     labels = torch.from_numpy(labels.astype(np.int64))
-    return Catalogue(**shape, parts=parts, picture=picture, labels=labels, classes=tuple(classes))
+    return Catalogue(**shape, parts=parts, picture=picture, labels=labels, classes=tuple(classes), pixels=pixels)
 
 
 def _celeba(folder: Path, shape: dict[str, Any]) -> Catalogue:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,7 +26,8 @@ SPLIT_SEED = 20240229  # another number moves every carved split: never change i
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Pictures by index and the shape they are wanted in; `picture(i)` is the i-th, of PIL mode L or RGB."""
+    """Pictures by index and the shape they are wanted in; `picture(i)` is the i-th, of PIL mode L or RGB, and `pixels`,
+    where they are at hand, all of them, (N, H, W) or (N, H, W, 3) of uint8."""
 
     name: str
     size: int
@@ -34,6 +36,7 @@ class Catalogue:
     picture: Callable[[int], Image]
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
+    pixels: np.ndarray | None = None
 
     def indices(self, split: str) -> Tensor:
         """Indices of the pictures of one of `SPLITS`, ascending; ValueError if there are none."""

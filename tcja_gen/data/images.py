@@ -19,7 +19,7 @@ from torch import Tensor
 from .builtin import BUILTIN, builtin_catalogue
 from .catalogue import SPLITS, Catalogue
 from .folders import folder_catalogue
-from .pictures import SMALLEST, fit
+from .pictures import SMALLEST, fit, fit_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +107,21 @@ def find_source(source: str | os.PathLike) -> str | Path:
 
 
 def _read(catalogue: Catalogue, split: str) -> ImageSet:
+    indices = catalogue.indices(split)
+    size, channels = catalogue.size, catalogue.channels
+    labels = None if catalogue.labels is None else catalogue.labels[indices]
+    pixels = None if catalogue.pixels is None else fit_all(catalogue.pixels[indices.numpy()], size, channels)
+    if pixels is None:
+        pixels = _one_by_one(catalogue, indices)
+    return ImageSet(torch.from_numpy(pixels), labels, catalogue.name, split, catalogue.classes)
+
+
+def _one_by_one(catalogue: Catalogue, indices: Tensor) -> np.ndarray:
     from tqdm import tqdm
 
-    indices = catalogue.indices(split)
     size, channels = catalogue.size, catalogue.channels
     pixels = np.empty((len(indices), channels, size, size), dtype=np.uint8)
     # tqdm writes to stderr, and here only for loads of more than 2 seconds watched on a terminal
     for row, i in enumerate(tqdm(indices.tolist(), catalogue.name, delay=2, leave=False, disable=None)):
         pixels[row] = fit(catalogue.picture(i), size, channels)
-    labels = None if catalogue.labels is None else catalogue.labels[indices]
-    return ImageSet(torch.from_numpy(pixels), labels, catalogue.name, split, catalogue.classes)
+    return pixels

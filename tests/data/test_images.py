@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tcja_gen.data import ImageSet, load_images
+from tcja_gen.data.pictures import fit, fit_all
 
 NOISE = np.random.RandomState(0)
 
@@ -227,3 +228,15 @@ def test_fingerprint_is_of_the_content_alone():
     others = [(images.view(2, 1, 4, 3), labels), (images + 1, labels), (images, None), (images, 1 - labels)]
     prints = {ImageSet(x, y, "a", "train").fingerprint for x, y in others}
     assert len(prints) == 4 and one.fingerprint not in prints
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "channels"), [((28, 28), 32, 1), ((8, 8), 8, 1), ((20, 20), 12, 1), ((6, 6, 3), 6, 3)]
+)
+def test_arrays_converted_at_once_are_those_converted_one_by_one(shape, size, channels):
+    pixels = np.random.RandomState(0).randint(0, 256, (700, *shape), np.uint8)
+    whole = fit_all(pixels, size, channels)
+    wanted = np.stack([fit(PIL.Image.fromarray(image), size, channels) for image in pixels])
+    assert whole is None or np.array_equal(whole, wanted)
+    assert (whole is not None) or shape[0] != size  # a resize may differ on some processors, and is then not used
+    assert fit_all(pixels, 5, 4 - channels) is None
