@@ -35,7 +35,7 @@ def main() -> None:
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
         print(f"| rounds | temperature | {' | '.join(metrics)} | nJ an image |\n|{'---|' * (3 + len(metrics))}")
         for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
-            model.latent.rounds, model.latent.temperature = int(rounds), float(temperature)
+            model.latent.sample_by(int(rounds), float(temperature))
             scores = evaluate(model, source, metrics, **how)["scores"]
             energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
             cells = [rounds, temperature, *(f"{scores[m]:.2f}" for m in metrics), f"{energy:,.0f}"]

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from importlib import import_module, util
+from importlib import import_module
 
 import pytest
 import torch
@@ -24,27 +24,22 @@ NEURONS = {
 }
 
 
-@pytest.fixture(scope="module", params=["native", "triton"])
-def path(request) -> str:
+@pytest.fixture(params=["native", "triton"])
+def path(request):
+    """What kernels are compared with the plain loops; tensors are made where they run."""
     if request.param == "native" and not cpu.compiler():
         pytest.skip("there is no C++ compiler")
     if request.param == "triton":
-        if not util.find_spec("triton"):
-            pytest.skip("Triton is not installed: pip install triton (Linux)")
+        pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")
         if GPU == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
             pytest.skip("Triton was imported without TRITON_INTERPRET=1")
-    return request.param
+    with torch.device("cpu" if request.param == "native" else GPU):
+        yield request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def kernels(path):
     return import_module("tcja_gen.nn.kernels." + {"native": "cpu", "triton": "gpu"}[path])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def there(path):
-    with torch.device(GPU if path == "triton" else "cpu"):
-        yield
 
 
 def numbers(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -51,19 +51,24 @@ class CodeLatent(Latent):
         classes: int = 0,
     ):
         super().__init__(latent, time_steps)
-        bits, places = latent * time_steps, math.prod(sides)
+        bits = latent * time_steps
         if bits > LIMIT:
             raise ValueError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
-        if not 1 <= rounds <= places:
-            raise ValueError(
-                f"{rounds} rounds for {places} places of the codes ({sides[0]} x {sides[1]}); 1 to {places}"
-            )
-        if temperature <= 0:
-            raise ValueError(f"the prior's temperature is {temperature}, it must be positive")
-        self.sides, self.rounds, self.temperature = sides, rounds, temperature
+        self.sides = sides
+        self.sample_by(rounds, temperature)
         self.prior = MaskedPrior(prior, bits, sides, time_steps, neuron, classes)
         self.register_buffer("rank", coarse_to_fine(*sides).flatten(), persistent=False)
         self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
+
+    def sample_by(self, rounds: int, temperature: float) -> None:
+        """How samples are drawn from now on; ValueError if it cannot be."""
+        places = math.prod(self.sides)
+        if not 1 <= rounds <= places:
+            sides = " x ".join(map(str, self.sides))
+            raise ValueError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
+        if temperature <= 0:
+            raise ValueError(f"the prior's temperature is {temperature}, it must be positive")
+        self.rounds, self.temperature = rounds, temperature
 
     def entry(self, features: int, build: Build) -> nn.Module:
         """1 x 1 convolution and neurons: their spikes are the codes."""
