@@ -1,0 +1,39 @@
+"""The commands: each a dataclass whose fields are its flags, whose text is its help, and whose `run` does it.
+
+Heavy things are imported inside `run`, so that help comes at once.
+"""
+
+from dataclasses import replace
+from inspect import cleandoc
+
+import tyro
+
+from .images import Interpolate, Reconstruct, Sample
+from .look import Check, Show
+from .scores import Evaluate, Predict, Reference
+from .train import Demo, Train
+
+COMMANDS = {
+    "demo": Demo,
+    "train": Train,
+    "sample": Sample,
+    "reconstruct": Reconstruct,
+    "interpolate": Interpolate,
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "reference": Reference,
+    "check": Check,
+    "show": Show,
+}
+
+
+def parse(command: type, name: str, arguments: list[str]):
+    """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
+    asked = _flags(command, name, arguments)
+    if command is not Train:
+        return asked
+    return _flags(command, name, arguments, default=replace(asked, settings=asked.base()))
+
+
+def _flags(command: type, name: str, arguments: list[str], **options):
+    return tyro.cli(command, prog=f"tcja-gen {name}", args=arguments, description=cleandoc(command.__doc__), **options)

@@ -1,0 +1,22 @@
+"""What commands share."""
+
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+Run = Annotated[Positional[str], arg(metavar="RUN")]
+Data = Annotated[Positional[str], arg(metavar="DATA")]
+Number = Annotated[int, arg(aliases=["--number"])]  # torchrun mistakes --n for an option of its own
+
+
+def start(device: str = "auto"):
+    """Place of this process, and its device."""
+    from .. import process
+
+    return process.start(device)
+
+
+def own_data(model) -> str:
+    """What the model was trained on: a name, or the path of a folder or zip."""
+    facts = model.provenance["data"]
+    return facts.get("source", facts["name"])

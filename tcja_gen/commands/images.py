@@ -1,0 +1,211 @@
+"""Commands that make images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, arg
+
+from .common import Number, Run, own_data, start
+
+
+@dataclass
+class Sample:
+    """Make images, one seed each: a seed gives the same image whatever else is made with it.
+
+    examples:
+      tcja-gen sample runs/00000-digits --n 64 --grid
+      tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
+      tcja-gen sample runs/conditional --n 8 --class 3
+      tcja-gen sample --pretrained mnist --n 64 --grid
+    """
+
+    model: Run = ""
+    """Run folder, checkpoint folder or .safetensors file."""
+    pretrained: str = ""
+    """In place of a run: a trained generator that comes with the package (mnist, ...)."""
+    n: Number = 64
+    """Number of images, from seeds 0 .. n-1."""
+    seeds: str = ""
+    """Seeds instead of a number: 0-63, or 3,5,8-11."""
+    label: Annotated[str, arg(name="class")] = ""
+    """Class to make, by name or number, for a conditional generator; default: seed i has class i mod classes."""
+    out: str = "samples"
+    """Folder for the pictures."""
+    grid: FlagCreatePairsOff[bool] = False
+    """One picture of all images instead of a file each."""
+    film: FlagCreatePairsOff[bool] = False
+    """Also an animated GIF of the images forming over the time steps (the first 64)."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from ..evaluation import generate, pictures
+        from ..models import pretrained
+
+        place = start(self.device)
+        if bool(self.model) == bool(self.pretrained):
+            raise ValueError("sample wants a run or --pretrained NAME, one of the two")
+        seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
+        model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
+        label = _class(model, self.label) if self.label else None
+        images = generate.sample(model, seeds, progress=place.first, label=label)
+        if not place.first:
+            return
+        if self.grid:
+            print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
+        else:
+            names = [f"{seed:06d}" for seed in seeds]
+            print(pictures.save_each(images / 255, self.out, names)[0].parent)
+        if self.film:
+            print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
+
+
+@dataclass
+class Reconstruct:
+    """Send images through the latent spikes and back; originals and reconstructions side by side.
+
+    examples:
+      tcja-gen reconstruct runs/00000-digits --n 32
+      tcja-gen reconstruct runs/mnist --images my_pictures/ --out pictures
+    """
+
+    model: Run
+    """Run folder, checkpoint folder or .safetensors file."""
+    images: str = ""
+    """Data set, folder or zip; default: the test images of the run's own data."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch a named data set that is not there."""
+    n: Number = 32
+    """Number of images, the first of the set."""
+    seed: int = 0
+    """Of the latent draws."""
+    out: str = "reconstructions"
+    """Folder for the picture."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        import torch
+
+        from ..evaluation import generate, pictures
+
+        place = start(self.device)
+        model = _generator(self, place.device)
+        originals = _images(model, self)[: _at_least_one(self.n)]
+        again = generate.reconstruct(model, originals, self.seed, progress=place.first)
+        if not place.first:
+            return
+        pairs = torch.stack([originals / 255, again], 1).flatten(0, 1)
+        error = (again - originals / 255).square().mean().item()
+        print(pictures.save_grid(pairs, Path(self.out) / "reconstructions.png", columns=16))
+        print(f"mean squared error {error:.5f} (pixels in [0, 1]) over {len(originals)} images")
+
+
+@dataclass
+class Interpolate:
+    """Make images between two images, in the latent spikes.
+
+    Spikes have no halfway: at fraction a of the way every latent spike is the second image's with probability a,
+    decided once for all fractions, so that spikes change over one by one. The ends are reconstructions. A gaussian
+    latent is no spikes, and goes straight.
+
+    examples:
+      tcja-gen interpolate runs/00000-digits --pairs 8 --steps 9
+      tcja-gen interpolate runs/mnist --images mnist --data-root data
+    """
+
+    model: Run
+    """Run folder, checkpoint folder or .safetensors file."""
+    images: str = ""
+    """Data set, folder or zip whose images 0 and 1, 2 and 3, ... are the ends; default: samples of seeds 0, 1, ..."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch a named data set that is not there."""
+    pairs: int = 8
+    """Number of pairs, a row each."""
+    steps: int = 9
+    """Images a row, the ends among them."""
+    seed: int = 0
+    """Of the latent draws."""
+    out: str = "interpolations"
+    """Folder for the picture."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        import torch
+
+        from ..evaluation import pictures
+
+        place = start(self.device)
+        if self.steps < 2 or self.pairs < 1:
+            raise ValueError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
+        model = _generator(self, place.device)
+        ends = _images(model, self) / 255 if self.images else model.sample(range(2 * self.pairs))
+        if len(ends) < 2 * self.pairs:
+            raise ValueError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
+        rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
+        if place.first:
+            path = Path(self.out) / "interpolations.png"
+            print(pictures.save_grid(torch.cat(rows), path, columns=self.steps))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "0-3,8" -> [0, 1, 2, 3, 8]."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = (word.strip() for word in part.partition("-"))
+        last = last or first
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 2**63):
+            raise ValueError(f"--seeds {text}: cannot read {part!r}; write 0-63 or 3,5,8-11")
+        seeds += range(int(first), int(last) + 1)
+    return seeds
+
+
+def _at_least_one(n: int) -> int:
+    if n < 1:
+        raise ValueError(f"--n {n}: at least one image must be asked for")
+    return n
+
+
+def _generator(command: "Sample | Reconstruct | Interpolate", device):
+    """The model of the command's run; ValueError if it makes no images."""
+    from ..models import load
+
+    model = load(command.model, device, command.which)
+    if not hasattr(model, "sample"):
+        raise ValueError(f"{command.model}: a classifier, which makes no images; tcja-gen predict names classes by it")
+    return model
+
+
+def _class(model, label: str) -> int:
+    """Number of a class by its name in the training data, or by its number."""
+    if not model.classes:
+        raise ValueError(f"--class {label}: this generator was trained without classes (--model.conditional)")
+    names = model.provenance["data"].get("classes", [])
+    if label in names:
+        return names.index(label)
+    if not (label.isdecimal() and int(label) < model.classes):
+        known = f", or a name: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else ""
+        raise ValueError(f"--class {label}: no such class; wanted 0 to {model.classes - 1}{known}")
+    return int(label)
+
+
+def _images(model, command: "Reconstruct | Interpolate"):
+    """Images uint8 of a named set's test split or of a whole folder, fitted to the model."""
+    from ..data import load_images
+
+    source = command.images or own_data(model)
+    split = "all" if command.images and Path(source).exists() else "test"
+    shape = {"size": model.image_size, "channels": model.image_channels}
+    return load_images(source, split, **shape, root=command.data_root, download=command.download).images

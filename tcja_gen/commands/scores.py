@@ -1,0 +1,280 @@
+"""Commands that score."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from .common import Data, Number, Run, own_data, start
+
+
+@dataclass
+class Evaluate:
+    """Score a run, or a folder or zip of images, against a data set.
+
+    Metrics of images: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE
+    papers compute it); fid, kid, is, precision, recall, density, coverage, memorisation by Inception, whose weights
+    (--inception, --download) are not part of this package; the same with -classifier behind, by a classifier of the
+    data's own classes; is-fsvae, IS by torchvision's Inception as FSVAE's code has it, which is not standard. Of
+    reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr, ssim.
+    Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
+    other, not with published ones. --metrics all computes whatever can be, and says what cannot. The table tells the
+    spread (±) of scores that are means over parts, and the floor that tcja-gen reference has found. See the README.
+
+    Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (by the mean of the first 1 .. T
+    outputs of one pass). A table of the classes comes with them, and a picture of the confusion matrix.
+
+    examples:
+      tcja-gen evaluate runs/00000-digits
+      tcja-gen evaluate my_images.zip --reference mnist --metrics fad,fad-official --autoencoder mnist_64.pth
+      tcja-gen evaluate my_images/ --reference mnist --metrics all
+      tcja-gen evaluate my_images/ --reference mnist.npz --metrics fad,kid-classifier
+      tcja-gen evaluate runs/mnist --metrics fad-official --repeats 3
+      tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
+    """
+
+    target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")]
+    """Run folder, checkpoint, or a folder or zip of images."""
+    metrics: str = ""
+    """Names with commas between them, or all; default: fad of what makes images, accuracy of what names classes."""
+    reference: str = ""
+    """Data set to score against, or an .npz of tcja-gen reference --out or of published mu and sigma; default: the
+    data that the run was trained on."""
+    data: str = ""
+    """Data set, where --reference is a file and its images are wanted."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch what is wanted and not there: a named data set, the weights of Inception."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Split to score against."""
+    autoencoder: str = ""
+    """Autoencoder for FAD: FSVAE's published .pth, or one of ours."""
+    classifier: str = ""
+    """Classifier for the scores called -classifier; default: trained on the training images."""
+    inception: str = ""
+    """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    torchvision: str = ""
+    """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
+    resize: Literal["", "clean", "tf1", "torch"] = ""
+    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    is_splits: int = 0
+    """Parts of the images whose mean is the Inception score; 0: 10."""
+    size: int = 0
+    """Pixels a side that a folder or zip of images is brought to; 0: its own."""
+    channels: int = 0
+    """1 or 3, that a folder or zip of images is brought to; 0: its own."""
+    n: Number = 0
+    """Images to score; 0: 5120, of accuracy the whole split."""
+    repeats: int = 0
+    """Sets of n seeds, one after another, to score a run by: the table has the mean and ± the standard deviation."""
+    seed: int = 0
+    """First of the seeds; of accuracy with --n, draws the samples."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print the whole record instead of a table."""
+    out: str = ""
+    """File for the record; default: the scores folder of the run."""
+    compare: tuple[str, ...] = ()
+    """Records (.json) to print beside it; unlike protocols are refused."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from .. import evaluation
+
+        others = {name: evaluation.read_record(name) for name in self.compare}
+        place = start(self.device)
+        target, folder = self._target(place.device)
+        statistics = self.reference if self.reference.endswith(".npz") else None
+        if self.data and self.reference and not statistics:
+            raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
+        data = self.data or ("" if statistics else self.reference)
+        data = data or (own_data(target) if folder else "")
+        if not data and not statistics:
+            raise ValueError(f"{self.target}: images are scored against something: --reference DATA is missing")
+        names = [name.strip() for name in self.metrics.split(",") if name.strip()]
+        record = evaluation.evaluate(
+            target,
+            data or None,
+            names,
+            n=self.n or None,
+            repeats=self.repeats or None,
+            split=self.split,
+            reference=statistics,
+            autoencoder=self.autoencoder or None,
+            classifier=self.classifier or None,
+            inception=self.inception or None,
+            torchvision=self.torchvision or None,
+            resize=self.resize or None,
+            is_splits=self.is_splits or None,
+            size=self.size or None,
+            channels=self.channels or None,
+            root=self.data_root,
+            download=self.download,
+            seed=self.seed,
+            device=place.device,
+            progress=place.first,
+        )
+        if not place.first:
+            return
+        path = Path(self.out) if self.out else folder and folder / self._name(record)
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            evaluation.write_record(path, record)
+        self._print(record, others)
+        for note in record["notes"]:
+            print(f"note: {note}", file=sys.stderr)
+        if path:
+            print(f"record: {path}", file=sys.stderr)
+        if path and "confusion" in record:
+            from ..evaluation import report
+
+            print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
+
+    def _print(self, record: dict, others: dict[str, dict]) -> None:
+        from .. import evaluation
+
+        rows = evaluation.compare({self.target: record, **others})
+        for title, values in (("±", record.get("spread")), ("floor", record.get("floor"))):
+            if values:
+                rows = [row | {title: values.get(row["metric"])} for row in rows]
+        if self.json:
+            print(json.dumps(record, indent=2))
+            return
+        print(evaluation.table(rows))
+        if "classes" in record:
+            print("\n" + evaluation.table(record["classes"]))
+
+    def _name(self, record: dict) -> str:
+        """File for the record: what differs in these makes another file, not an overwritten one."""
+        by = [Path(self.autoencoder).stem] if self.autoencoder else []
+        n = str(max(facts["n"] for facts in record["protocol"].values()))
+        n += f"x{self.repeats}" if self.repeats else ""
+        names = ["all"] if self.metrics.strip() == "all" else record["scores"]
+        return "-".join([*names, self.split, n, *by]) + ".json"
+
+    def _target(self, device):
+        """The model and the folder for its scores, or the path of images and None."""
+        from ..models import load, store
+
+        path = Path(self.target)
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such run, checkpoint, folder or zip")
+        if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
+            model = load(path, device, self.which)
+            run = path if (path / "config.toml").is_file() else store.find(path).parent
+            return model, run / "scores" / f"step-{model.provenance['step']:06d}"
+        return self.target, None
+
+
+@dataclass
+class Predict:
+    """Name the classes of images, or of event recordings, by a classifier or a generator with a head.
+
+    A line a file: file, class, and the probability of the class: the softmax of the mean outputs. Where the outputs
+    are spikes or votes it says rate: their mean over time, which does not sum to 1 over the classes.
+
+    examples:
+      tcja-gen predict runs/classifier digit.png more_digits/
+      tcja-gen predict runs/gestures recordings/user24_led_0.npz --json
+    """
+
+    model: Run
+    """Run folder, checkpoint folder or .safetensors file."""
+    files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES...")]
+    """Files, folders or zips of images; .npz files, or folders of them, for a model of event recordings."""
+    json: FlagCreatePairsOff[bool] = False
+    """Print a list of objects instead of lines."""
+    which: Literal["last", "best"] = "last"
+    """Checkpoint of a run."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from .. import evaluation
+        from ..models import load
+
+        place = start(self.device)
+        rows = evaluation.predict(load(self.model, place.device, self.which), self.files, place.first)
+        if not place.first:
+            return
+        if self.json:
+            print(json.dumps(rows, indent=2))
+            return
+        for row in rows:
+            kind = "probability" if "probability" in row else "rate"
+            print(f"{row['file']}\t{row['class']}\t{kind} {row[kind]:.4f}")
+
+
+@dataclass
+class Reference:
+    """Prepare what scores need for a data set: autoencoder, classifier, features and statistics, and every floor.
+
+    All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of as many real
+    training images: no generator can be expected to be better. Inception takes part if its weights are there, or
+    --download. --out writes all that scores of images compare with, but for Inception's weights, as one file: evaluate
+    --reference FILE.npz then needs no data.
+
+    examples:
+      tcja-gen reference digits
+      tcja-gen reference mnist --data-root data --size 32 --autoencoder mnist_64.pth
+      tcja-gen reference mnist --data-root data --size 32 --out mnist.npz
+    """
+
+    data: Data
+    """Data set, folder or zip."""
+    data_root: str = "data"
+    """Folder of the named data sets."""
+    download: FlagCreatePairsOff[bool] = False
+    """Fetch what is not there: a named data set, the weights of Inception (200 MB for the two of them)."""
+    size: int = 0
+    """Pixels a side; 0: the data's own."""
+    channels: int = 0
+    """1 or 3; 0: the data's own."""
+    split: Literal["test", "validation", "train"] = "test"
+    """Split to score against."""
+    n: Number = 5120
+    """Images of the floor."""
+    autoencoder: str = ""
+    """Autoencoder in a file; default: trained on the training images."""
+    classifier: str = ""
+    """Classifier for the scores called -classifier; default: trained on the training images."""
+    inception: str = ""
+    """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
+    torchvision: str = ""
+    """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
+    resize: Literal["", "clean", "tf1", "torch"] = ""
+    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    out: str = ""
+    """File (.npz) for all of it."""
+    device: str = "auto"
+    """cpu, cuda, ...; auto: a GPU if there is one."""
+
+    def run(self) -> None:
+        from .. import evaluation
+
+        place = start(self.device)
+        record = evaluation.reference(
+            self.data,
+            split=self.split,
+            n=self.n,
+            size=self.size or None,
+            channels=self.channels or None,
+            root=self.data_root,
+            download=self.download,
+            autoencoder=self.autoencoder or None,
+            classifier=self.classifier or None,
+            inception=self.inception or None,
+            torchvision=self.torchvision or None,
+            resize=self.resize or None,
+            out=self.out or None,
+            device=place.device,
+            progress=place.first,
+        )
+        if place.first:
+            print(json.dumps(record, indent=2))
