@@ -119,6 +119,18 @@ def test_normalisation_goes_back_as_in_plain_pytorch(kernels, shape, half):
     assert plain.dtype == x.dtype
 
 
+def test_inputs_may_lie_in_memory_in_any_way(kernels):
+    x, grad = numbers(40, 3, 24).transpose(0, 1), numbers(24, 40, 3, seed=1).permute(2, 1, 0)
+    a, b, mean, rstd = affine(24)
+    arguments = (a, b, PRESETS["tcja"], 3)
+    assert torch.equal(kernels.spikes(x, *arguments), spikes(x, *arguments))
+    arguments = (x, a, b, grad, mean, rstd, PRESETS["tcja"], 3)
+    close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
+    close([kernels.squares(x, mean).sum(0)], [squares(x, mean).sum(0)])
+    g = numbers(3, 40, 24)
+    close([kernels.finish(g.clone(), x, a, mean, rstd, b, mean)], [finish(g, x, a, mean, rstd, b, mean)])
+
+
 @pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
 @pytest.mark.parametrize("width", [24, 1500])
 def test_a_time_step_fires_and_goes_on_as_the_plain_one(kernels, neuron, width):

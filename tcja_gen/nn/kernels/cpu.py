@@ -17,7 +17,7 @@ from ..neurons import SURROGATES, Neuron
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-BEST = [["-march=native", "-fopenmp"], ["-fopenmp"], []]  # the first that the compiler can do
+BEST = [["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []]  # the first that the compiler can do
 ORDER = ["atan", "triangle", "box", "box-zero"]  # of the surrogates in cpu.cpp
 assert set(ORDER) == set(SURROGATES)
 
@@ -155,13 +155,15 @@ def advance(
 
 def squares(x: Tensor, mean: Tensor) -> Tensor:
     """Sums of (x - mean)^2, x (T, M, C) -> (parts, C)."""
+    x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     out = x.new_empty(_parts(rows, width), width, dtype=torch.float32)
-    _call("squares", x, x, mean, out, rows, width)
+    _call("squares", x, x, *_floats(mean), out, rows, width)
     return out
 
 
 def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
-    """dL/dx of batch normalisation, in the place of g."""
-    _call("finish", x, g, x, a, mean, rstd, mean_g, mean_gx, x.numel() // x.shape[-1], x.shape[-1])
+    """dL/dx of batch normalisation, in the place of g (contiguous, of x's dtype)."""
+    x, columns = x.detach().contiguous(), _floats(a, mean, rstd, mean_g, mean_gx)
+    _call("finish", x, g, x, *columns, x.numel() // x.shape[-1], x.shape[-1])
     return g
