@@ -33,4 +33,4 @@ def test_the_gpu_benchmark_runs_small_on_a_cpu_and_goes_on_from_its_files(tmp_pa
 
 
 def test_the_comparison_of_paths_runs():
-    assert "gradients of the first step" in run("equivalence.py", "--steps", "50")
+    assert "gradients of the first step" in run("equivalence.py", "--steps", "50", "--disturbed", "1")

@@ -1,7 +1,7 @@
 """The fast path against plain PyTorch (`measure.py`: its batch normalisation, a loop over time, autograd): gradients of
 the first step and the losses of 500 steps, with the same seeds and the same data (scikit-learn's digits, T = 4, fp32).
 
-    python experiments/benchmarks/equivalence.py [--steps 500]
+    python experiments/benchmarks/equivalence.py [--steps 500] [--disturbed 5]
 
 Spikes are discontinuous: a rounding error that moves one across its threshold is a small noise, and 500 steps make
 another course of it. What that noise amounts to is shown by more plain runs, whose weights differ from the first's by
@@ -58,7 +58,9 @@ def losses(made: torch.nn.Module, batches: Batches, steps: int, half: bool = Fal
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
-    steps = parser.parse_args().steps // BLOCK * BLOCK
+    parser.add_argument("--disturbed", type=int, default=5, help="plain runs to compare with")
+    asked = parser.parse_args()
+    steps = asked.steps // BLOCK * BLOCK
     fast, why = neuron_path(torch.device("cpu"))
     print(f"fast path: {fast}, {why}")
     batches = Batches(load_images("digits", "train"), BATCH, seed=0)
@@ -73,7 +75,7 @@ def main() -> None:
         "plain": losses(model("plain"), batches, steps),
         "fast": losses(model(fast), batches, steps),
         "fast, bf16": losses(model(fast), batches, steps, half=True),
-        **{f"plain, noise {i}": losses(model("plain", i), batches, steps) for i in range(1, 6)},
+        **{f"plain, noise {i}": losses(model("plain", i), batches, steps) for i in range(1, 1 + asked.disturbed)},
     }
     print(f"loss, means of {BLOCK} steps")
     for name, curve in curves.items():
