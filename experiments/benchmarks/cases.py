@@ -28,8 +28,8 @@ def measured(case: Case, folder: Path, limit: float) -> dict | None:
         launch = [*PROCESSES, str(case.processes)] if case.processes > 1 else []
         command = [sys.executable, *launch, str(HERE / "measure.py"), json.dumps(asdict(case))]
         threads = max(torch.get_num_threads() // case.processes, 1)
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        done = subprocess.run(command, capture_output=True, text=True, env=variables)
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-1]}  # not kept: the next run tries again
         folder.mkdir(parents=True, exist_ok=True)

@@ -95,12 +95,9 @@ def fit_all(pixels: np.ndarray, size: int, channels: int) -> np.ndarray | None:
         return None
     some = slice(None, None, max(len(whole) // TRIED, 1))
     exact = np.stack([fit(PIL.Image.fromarray(image), size, 1) for image in pixels[some]])
-    return _resized(whole, size) if np.array_equal(_resized(whole[some], size), exact) else None
-
-
-def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=True).numpy()
+    images = torch.from_numpy(np.ascontiguousarray(whole))
+    resized = F.interpolate(images, (size, size), mode="bilinear", antialias=True).numpy()
+    return resized if np.array_equal(resized[some], exact) else None
 
 
 def centre_crop(image: Image, side: int) -> Image:

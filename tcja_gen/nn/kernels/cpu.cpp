@@ -15,8 +15,8 @@
 #include <vector>
 
 using Size = int64_t;
-constexpr Size TILE = 1024;   // neurons
-constexpr Size PARTS = 64;   // of the rows, at most
+constexpr Size TILE = 1024;    // neurons
+constexpr Size PARTS = 64;     // of the rows, at most
 constexpr Size SMALL = 16384;  // elements that are not worth a second thread
 
 struct bf16 {
@@ -42,13 +42,12 @@ inline void put(bf16& to, float x) {  // to nearest, ties to even
 
 // The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one.
 struct Tiles {
-    Size rows, width, high, wide, pieces, groups, parts;
+    Size rows, width, high, pieces, groups, parts;
 
     Tiles(Size rows, Size width)
         : rows(rows),
           width(width),
           high(std::max<Size>(TILE / width, 1)),
-          wide(std::min(TILE, width)),
           pieces((width + TILE - 1) / TILE),
           groups((rows + high - 1) / high),
           parts(std::min(groups, PARTS)) {}
@@ -154,7 +153,7 @@ void run_forward(const X* x, const float* a, const float* b, const float* v0, X*
 template <typename X, bool DECAY_INPUT, bool STATIC>
 void run_backward(const X* x, const float* a, const float* b, const float* v0, const X* grad, const float* mean,
                   const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
-                  Size frames, const Neuron& n, Size threads) {
+                  const Neuron& n, Size threads) {
     const Tiles tiles(rows, width);
     const Size frame = rows * width;
     const float from = n.fires_from(), gain = DECAY_INPUT ? 1 / n.tau : 1, through = n.detach_reset ? 0 : 1;
@@ -168,7 +167,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
             const Size at = row * width + column, length = std::min(tiles.high, last - row) * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
             for (Size t = 0; t < steps; t++) {
-                const X* current = x + at + (frames == 1 ? 0 : t * frame);
+                const X* current = x + at + (STATIC ? 0 : t * frame);
                 float* v = &membranes[t * TILE];
                 for (Size j = 0; j < length; j++) {
                     v[j] = charge<DECAY_INPUT>(h[j], A[j] * wide(current[j]) + B[j], n);
@@ -271,9 +270,10 @@ void forward(const void* x, const float* a, const float* b, const float* v0, voi
     }
 }
 
-#define BACKWARD(X, DECAY)                                                                                       \
-    (frames == 1 && steps > 1 ? run_backward<X, DECAY, true> : run_backward<X, DECAY, false>)((const X*)x, a, b, v0, (const X*)grad, mean, rstd, (X*)gx, gv, sums, products, rows, \
-                           width, steps, frames, *n, threads)
+#define BACKWARD(X, DECAY)                                                                                   \
+    (frames == 1 && steps > 1 ? run_backward<X, DECAY, true> : run_backward<X, DECAY, false>)(               \
+        (const X*)x, a, b, v0, (const X*)grad, mean, rstd, (X*)gx, gv, sums, products, rows, width, steps, *n, \
+        threads)
 void backward(const void* x, const float* a, const float* b, const float* v0, const void* grad, const float* mean,
               const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
               Size frames, const Neuron* n, int half, Size threads) {
