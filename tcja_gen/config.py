@@ -143,6 +143,8 @@ class Config:
     instructions for it (without them it is many times slower than fp32), else fp32; the run keeps what it was."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Kernels for normalisation and neurons, compiled once a machine; auto: where there is a compiler (or Triton)."""
+    graph: Literal["auto", "on", "off"] = "auto"
+    """Training steps as a CUDA graph, which keeps a GPU busy with small networks; auto: in one process on a GPU."""
     memory: Literal["speed", "recompute"] = "speed"
     """recompute: keep only the spikes between layers, a byte each, and compute the rest twice (large T and images)."""
     device: str = "auto"
@@ -228,6 +230,7 @@ FREE_ON_RESUME = (
     "data_root",
     "download",
     "compile",
+    "graph",
     "memory",
     "device",
     "log_every",

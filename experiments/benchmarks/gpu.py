@@ -28,10 +28,11 @@ def stages(base: Case, small: bool) -> dict[str, dict[str, Case]]:
         "steps": {
             f"compat, ours, {base.precision}": sampled,
             "compat, ours, fp32": replace(base, precision="fp32"),
+            "compat, ours, no CUDA graph": replace(base, graph=False),
             "with TCJA at every stage, ours": replace(sampled, network="tcja"),
             "memory = recompute": replace(base, memory="recompute"),
         },
-        "others": {"compat, ours": sampled, **others(base)},
+        "others": {"compat, ours": sampled, **others(replace(base, graph=False))},
         "scaling": {"compat, ours": sampled, **scaling(base, (t // 4, t // 2, 2 * t), (n // 2, 2 * n), (64,))},
     }
 
@@ -65,7 +66,7 @@ def main() -> None:
     if asked.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu.py: there is no CUDA device on this machine; --device cpu --small is a smoke run")
     size = {"time_steps": 4, "batch": 4, "steps": 1} if asked.small else {"batch": asked.batch, "steps": 20}
-    base = Case(device=asked.device, precision="bf16", **size)
+    base = Case(device=asked.device, precision="bf16", graph=asked.device == "cuda", **size)
     print(*facts(asked.device), sep="\n")
     for name, cases in stages(base, asked.small).items():
         if asked.stage in ("", name):

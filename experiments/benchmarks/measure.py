@@ -31,8 +31,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcja_gen.models import SpikingVAE
-from tcja_gen.nn import LIF, Gate, Neuron, NormLIF, SpikingBlock, StepDraws, fuse, keep, lif_step
+from tcja_gen.nn import LIF, Draws, Gate, Neuron, NormLIF, SpikingBlock, StepDraws, fuse, keep, lif_step
 from tcja_gen.process import neuron_path, start
+from tcja_gen.training.step import WARM_UP, Graph
 
 STAGES = "32C3s2{0}-64C3s2{0}-128C3s2{0}-256C3s2{0}"
 NETWORKS = {
@@ -51,6 +52,7 @@ class Case:
     image_size: int = 32
     precision: str = "fp32"
     memory: str = "speed"
+    graph: bool = False  # whether a step is a CUDA graph
     processes: int = 1
     device: str = "cpu"
     steps: int = 8
@@ -191,23 +193,28 @@ def measure_step(case: Case) -> dict:
     own = model = build(case, device)
     if process.world > 1:
         model = nn.parallel.DistributedDataParallel(own, broadcast_buffers=False)
-    optimizer = torch.optim.AdamW(own.parameters(), 1e-3, weight_decay=1e-3, fused=True)
+    capturable = device.type == "cuda"
+    optimizer = torch.optim.AdamW(own.parameters(), 1e-3, weight_decay=1e-3, fused=True, capturable=capturable)
     count = iter(range(10**6))
 
-    def step(batch: int) -> None:
-        x = torch.rand(batch // process.world, 1, case.image_size, case.image_size, device=device) * 2 - 1
-        draws = StepDraws(0, next(count), batch, process.rank, process.world, device)
+    def work(x: Tensor, targets: None, draws: Draws, progress: float | Tensor) -> dict[str, Tensor]:
         with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
-            loss = model(x, draws, 0.0)["loss"]
+            loss = model(x, draws, progress)["loss"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        return {"loss": loss.detach()}
 
-    seconds(partial(step, 4 * process.world), 1, device)
+    def step(work: Callable, batch: int) -> None:
+        x = torch.rand(batch // process.world, 1, case.image_size, case.image_size, device=device) * 2 - 1
+        work(x, None, StepDraws(0, next(count), batch, process.rank, process.world, device), 0.0)
+
+    seconds(partial(step, work, 4 * process.world), 1, device)
     first = time.perf_counter() - began  # with the model's making, and the kernels'
     before = forget_peak(device)
-    seconds(partial(step, case.batch), 2, device)
-    taken = seconds(partial(step, case.batch), case.steps, device)
+    run = partial(step, Graph(work, device, required=True) if case.graph else work, case.batch)
+    seconds(run, WARM_UP + 1 if case.graph else 2, device)
+    taken = seconds(run, case.steps, device)
     result = {
         "first_step_s": first,
         "step_s": statistics.median(taken),

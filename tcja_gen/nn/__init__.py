@@ -2,7 +2,7 @@
 
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
-from .draws import Draws, ImageDraws, StepDraws
+from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock, neuron_or_relu
 from .neurons import Neuron, lif, lif_step
@@ -31,6 +31,8 @@ __all__ = [
     "Neuron",
     "NormLIF",
     "NormReLU",
+    "NotedDraws",
+    "PlacedDraws",
     "PoissonLatent",
     "ReLU",
     "Readout",

@@ -54,4 +54,58 @@ class StepDraws:
         return torch.rand((), generator=self.generator).item()
 
 
-Draws = ImageDraws | StepDraws
+class NotedDraws:
+    """The draws of a step as they are, and a note of which were asked for, in `calls`."""
+
+    def __init__(self, draws: StepDraws):
+        self.draws, self.device, self.calls = draws, draws.device, []
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __getattr__(self, kind: str):
+        def draw(*shape: int):
+            self.calls.append((kind, shape))
+            return getattr(self.draws, kind)(*shape)
+
+        return draw
+
+
+class PlacedDraws:
+    """Draws that lie in the same places of the device at every step: `fill` puts those of a step there, and the same
+    calls in the same order as those noted get them. A coin is a tensor here, for nothing on the device may be asked
+    about while a graph is captured."""
+
+    def __init__(self, noted: NotedDraws):
+        self.device, self.count, self.calls = noted.device, len(noted), noted.calls
+        shapes = [() if kind == "coin" else (self.count, *shape) for kind, shape in noted.calls]
+        self.places = [torch.empty(shape, device=self.device) for shape in shapes]
+        self.next = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fill(self, draws: StepDraws) -> None:
+        self.next = 0
+        for place, (kind, shape) in zip(self.places, self.calls, strict=True):
+            numbers = getattr(draws, kind)(*shape)
+            place.fill_(numbers) if kind == "coin" else place.copy_(numbers)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return self._placed("uniform", shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        return self._placed("normal", shape)
+
+    def coin(self) -> Tensor:
+        return self._placed("coin", ())
+
+    def _placed(self, kind: str, shape: tuple[int, ...]) -> Tensor:
+        wanted = self.calls[self.next] if self.next < len(self.calls) else None
+        if wanted != (kind, shape):
+            raise RuntimeError(f"a step draws {kind} {shape} where the one before drew {wanted}")
+        self.next += 1
+        return self.places[self.next - 1]
+
+
+Draws = ImageDraws | StepDraws | NotedDraws | PlacedDraws

@@ -34,7 +34,7 @@ class TDBatchNorm(nn.Module):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
         self.path = "plain"  # set by `fuse`
-        self.counting = True  # whether the running statistics follow a pass
+        self.counting = True  # whether the running statistics follow a pass: a bool, or a tensor of one
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -68,9 +68,10 @@ class TDBatchNorm(nn.Module):
             mean = _average(local)
             var = _average(var + (local - mean).square())
             n *= world()
-        if self.counting:
-            self.running_mean.lerp_(mean if offset is None else mean + offset, self.momentum)
-            self.running_var.lerp_(var * (n / max(n - 1, 1)), self.momentum)
+        if self.counting is not False:
+            share = self.momentum if self.counting is True else self.momentum * self.counting
+            self.running_mean.lerp_(mean if offset is None else mean + offset, share)
+            self.running_var.lerp_(var * (n / max(n - 1, 1)), share)
         return mean, var
 
     def moments(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:

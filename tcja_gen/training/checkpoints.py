@@ -18,7 +18,7 @@ from torch import nn
 
 from ..models import store
 
-FORMAT = 1
+FORMAT = 2
 
 
 def write(folder: Path, step: int, model: nn.Module, settings: dict, provenance: dict, state: dict) -> Path:

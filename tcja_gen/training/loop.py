@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from .. import config as configs
 from ..config import Config
@@ -27,6 +26,7 @@ from ..nn import StepDraws, fuse, keep
 from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 from .perceptual import perceptual
+from .step import Losses, Step
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
@@ -119,15 +119,7 @@ class Trainer:
             world=self.process.world,
             device=self.device,
         )
-        self.optimizer = torch.optim.AdamW(
-            task.parameter_groups(self.model, config),
-            config.lr,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
-        average = moving_average(config.ema)
-        self.ema = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True) if config.ema else None
+        self.steps = Step(self.model, config, self.process, self.options)
         self.step, self.best = 0, math.inf
         if state:
             self._restore(state)
@@ -145,30 +137,18 @@ class Trainer:
             self.log = runs.Log(self.folder, quiet)
             self._describe(facts, resumed=bool(state))
 
-    def _rate(self, step: int) -> float:
-        """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
-        warmup, steps = self.config.warmup, self.config.steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if self.config.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
     def run(self) -> Run:
         """All steps that are left. Ctrl-C, or a signal to end, saves after the step in hand."""
-        model = self.model
-        if self.process.world > 1:
-            ids = [self.device.index] if self.device.type == "cuda" else None
-            model = nn.parallel.DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
         self._to_training(self.model)
         with stopping() as stop:
             window, since = [], time.monotonic()
             while self.step < self.config.steps:
                 watching = (self.step + 1) % self.config.log_every == 0
                 with activity.watch(self.model) if watching else nullcontext() as seen:
-                    window.append(self._step(model))
+                    window.append(self.steps(self.step, *self.batches.at(self.step), eager=watching))
+                self.step += 1
                 if watching:
-                    self._report(window, seen, time.monotonic() - since)
+                    self._report(window, seen, since)
                     window, since = [], time.monotonic()
                 if self._due(self.config.checkpoint_every):
                     self._checkpoint()
@@ -201,29 +181,12 @@ class Trainer:
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
 
-    def _step(self, model: nn.Module) -> dict[str, Tensor]:
-        """One optimiser step; its losses, still on the device."""
-        config, process = self.config, self.process
-        torch.manual_seed((config.seed * 1_000_003 + self.step) % 2**63)  # dropout
-        x, targets = self.batches.at(self.step)
-        draws = StepDraws(config.seed, self.step, config.batch, process.rank, process.world, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = model(x, draws, self.step / config.steps, targets=targets, **self.options)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
-        self.optimizer.step()
-        self.schedule.step()
-        if self.ema:
-            self.ema.update_parameters(self.model)
-        self.step += 1
-        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
-
     # what a run tells
 
-    def _report(self, window: list[dict[str, Tensor]], seen: dict, seconds: float) -> None:
+    def _report(self, window: list[Losses], seen: dict, since: float) -> None:
         """Means over the steps since the last report; stops the run if one was not finite."""
-        means = self._check(window)
+        means = self._check(window)  # waits for a GPU to be done
+        seconds = time.monotonic() - since
         if not self.log:
             return
         rates = activity.summary(seen)
@@ -234,7 +197,7 @@ class Trainer:
             self.step,
             {
                 **means,
-                "lr": self.schedule.get_last_lr()[0],
+                "lr": self.steps.rate * self.steps.peaks[0],
                 "images_per_second": speed,
                 "peak_memory_mb": peak_memory(self.device),
                 **firing,  # an ANN has none
@@ -244,7 +207,7 @@ class Trainer:
         told = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if seen else ""
         self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {told}{speed:.0f} images/s  {clock(left)} left")
 
-    def _check(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
+    def _check(self, window: list[Losses]) -> dict[str, float]:
         """Means of the losses of some steps over all processes. Diverged, naming the step, if one is not finite."""
         table = torch.stack([torch.stack([value.float() for value in losses.values()]) for losses in window])
         if self.process.world > 1:
@@ -281,7 +244,7 @@ class Trainer:
         self.best = min(judged, self.best)
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
-            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.ema else "raw"}
+            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.steps.ema else "raw"}
             path = checkpoints.write(
                 self.folder,
                 self.step,
@@ -331,25 +294,18 @@ class Trainer:
 
     def _averaged(self) -> nn.Module:
         """The model that is used and kept."""
-        return self.ema.module if self.ema else self.model
+        return self.steps.ema or self.model
 
     def _state(self) -> dict:
         return {
             "data": self.provenance["data"]["fingerprint"],
             "best": self.best,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else {},
+            **self.steps.state(),
         }
 
     def _restore(self, state: dict) -> None:
         self.step, self.best = state["step"], state["best"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        if self.ema:
-            self.ema.load_state_dict(state["ema"])
+        self.steps.restore(state)
 
     def _finish(self, window: list) -> Run:
         finished = self.step >= self.config.steps
@@ -383,17 +339,6 @@ class Trainer:
         votes = torch.tensor(float(flag), device=self.device)
         dist.all_reduce(votes)
         return votes.item() > 0
-
-
-def moving_average(decay: float):
-    """Exponential moving average for `AveragedModel`, short-sighted at first: decay (1 + n) / (10 + n) at most."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], n: Tensor) -> None:
-        if averaged[0].is_floating_point():  # tensors come by device and type; whole numbers never change
-            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + float(n)) / (10 + float(n))))
-
-    return update
 
 
 @contextmanager

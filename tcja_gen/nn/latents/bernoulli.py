@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..neurons import PRESETS, Neuron
+from ..normalisation import TDBatchNorm
 from .protocol import Latent, check_class
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
@@ -44,7 +45,7 @@ class ScheduledSampling:
         if self.replace not in ("draw", "vote"):
             raise ValueError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
 
-    def probability(self, progress: float) -> float:
+    def probability(self, progress: float | Tensor) -> float | Tensor:
         return self.start + (self.end - self.start) * progress
 
 
@@ -142,7 +143,9 @@ class BernoulliLatent(Latent):
         """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L)."""
         return self._posterior(h, draws)[0]
 
-    def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def infer(
+        self, h: Tensor, draws: Draws, progress: float | Tensor = 1.0, y: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L), and the divergence from the prior.
 
         Gradient flows through the drawn bits to the posterior, and through all k bits of both nets to the divergence.
@@ -198,7 +201,7 @@ class BernoulliLatent(Latent):
         return torch.stack(z)
 
     @torch.no_grad()
-    def _mix(self, seen: Tensor, draws: Draws, progress: float, y: Tensor | None = None) -> Tensor:
+    def _mix(self, seen: Tensor, draws: Draws, progress: float | Tensor, y: Tensor | None = None) -> Tensor:
         """Scheduled sampling: some of z_1 .. z_{T-1} (rows 1.. of `seen`) replaced by the prior's own."""
         plan = self._plan(draws, self.scheduled.probability(progress))
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
@@ -207,26 +210,25 @@ class BernoulliLatent(Latent):
                 with running_statistics(self.prior):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
             elif t in plan:
-                bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
+                with counted(self.prior, plan[t][0]):
+                    bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
             if t in plan:
                 swap, u = plan[t]
                 mixed[t + 1] = torch.where(swap, self._own(bits, u), mixed[t + 1])
         return torch.stack(mixed)
 
-    def _plan(self, draws: Draws, p: float) -> dict[int, tuple[Tensor, Tensor]]:
-        """The steps at which some image may take the prior's z: which do, (N, 1), and the draws (N, L) for it."""
+    def _plan(self, draws: Draws, p: float | Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """The steps at which some image may take the prior's z: which do, (N, 1) or one for all, and draws (N, L)."""
         plan = {}
         for t in range(self.scheduled.first, self.time_steps - 1):
-            swap = self._swap(draws, p)
-            if swap is not None:
-                plan[t] = swap, draws.uniform(self.latent)
+            swap, u = self._swap(draws, p), draws.uniform(self.latent)
+            if swap is not False:
+                plan[t] = torch.as_tensor(swap, device=draws.device), u
         return plan
 
-    def _swap(self, draws: Draws, p: float) -> Tensor | None:
-        """Which images take the prior's z, (N, 1); None if a vote says that none does, on all processes alike."""
-        if self.scheduled.replace == "vote":
-            return torch.ones(1, 1, dtype=torch.bool, device=draws.device) if draws.coin() < p else None
-        return draws.uniform(1) < p
+    def _swap(self, draws: Draws, p: float | Tensor) -> Tensor | bool:
+        """Which images take the prior's z, (N, 1), or, of a vote, whether all do, on all processes alike."""
+        return draws.coin() < p if self.scheduled.replace == "vote" else draws.uniform(1) < p
 
     def _own(self, bits: Tensor, u: Tensor) -> Tensor:
         """The prior's z (N, L) of its bits (N, L, k)."""
@@ -238,6 +240,19 @@ class BernoulliLatent(Latent):
 def shift(z: Tensor) -> Tensor:
     """z_1 .. z_T -> z_0 .. z_{T-1} with z_0 = 0."""
     return torch.cat([torch.zeros_like(z[:1]), z[:-1]])
+
+
+@contextmanager
+def counted(net: nn.Module, whether: Tensor):
+    """Inside, the running statistics follow a pass in training mode if `whether` says so, or is not one for all."""
+    layers = [layer for layer in net.modules() if isinstance(layer, TDBatchNorm)] if whether.dim() == 0 else []
+    for layer in layers:
+        layer.counting = whether
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.counting = True
 
 
 @contextmanager

@@ -80,10 +80,9 @@ class CodeLatent(Latent):
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(h.detach())  # (N, P)
         unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # 1 .. P of them
-        logits = self.prior(self.bits(tokens), ~unknown, unknown, y)
-        nats = F.cross_entropy(logits.float(), tokens[unknown], reduction="none")
-        share = (1 / unknown.sum(1, keepdim=True)).expand_as(unknown)[unknown]  # of a token in its image's mean
-        return h, (nats * share).sum() / len(tokens)
+        logits = self.prior(self.bits(tokens), ~unknown, y).float()
+        nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
+        return h, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""
@@ -91,11 +90,11 @@ class CodeLatent(Latent):
         tokens, first = torch.zeros_like(u, dtype=torch.long), 0
         for last in self._ends():
             known = (self.rank < first).expand_as(tokens)
-            wanted = ((self.rank >= first) & (self.rank < last)).expand_as(tokens)
-            logits = self.prior(self.bits(tokens), known, wanted, y).float()
-            p = (logits / self.temperature).softmax(1)
-            drawn = (p.cumsum(1) < u[wanted][:, None]).sum(1).clamp(max=p.shape[1] - 1)
-            tokens = tokens.masked_scatter(wanted, drawn)
+            wanted = ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
+            logits = self.prior(self.bits(tokens), known, y)[:, wanted].float()
+            p = (logits / self.temperature).softmax(2)
+            drawn = (p.cumsum(2) < u[:, wanted, None]).sum(2).clamp(max=p.shape[2] - 1)
+            tokens = tokens.index_copy(1, wanted, drawn)
             first = last
         return self.bits(tokens).unflatten(1, (self.time_steps, self.latent)).transpose(0, 1)
 
@@ -132,9 +131,8 @@ class MaskedPrior(nn.Module):
             raise ValueError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
         self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
 
-    def forward(self, bits: Tensor, known: Tensor, wanted: Tensor, y: Tensor | None = None) -> Tensor:
-        """Logits (M, 2^bits) of the M places that are `wanted`, image by image, from the bits (N, bits, h, w) of those
-        that are `known`; both (N, P)."""
+    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits (N, P, 2^bits) of all places from the bits (N, bits, h, w) of those that are `known`, (N, P)."""
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         seen = known.view(n, 1, *sides).to(bits.dtype)
@@ -143,7 +141,7 @@ class MaskedPrior(nn.Module):
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
         rates = self.trunk(x).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
-        return self.logits(rates[wanted])
+        return self.logits(rates)
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:

@@ -1,0 +1,196 @@
+"""One optimiser step: losses, gradients, AdamW at the step's learning rate, the weights' moving average.
+
+On a GPU the work of a step is captured as a CUDA graph and replayed: hundreds of small kernels are launched at once,
+where one by one a small network leaves the GPU idle most of the time. What changes from step to step lies in places of
+its own: the batch, the random numbers, the progress, the learning rate. A graph does what the steps before it did.
+"""
+
+import copy
+import gc
+import math
+import warnings
+from collections.abc import Callable
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config
+from ..nn import NotedDraws, PlacedDraws, StepDraws
+from ..process import Process
+from .task import parameter_groups
+
+WARM_UP = 3  # steps before a graph is captured: kernels are compiled and chosen in them
+
+Losses = dict[str, Tensor]
+
+
+class Step:
+    """Steps of a run, by their number. model: what is trained; options: of its `forward`, beside the data.
+
+    ema is the moving average of all weights and running statistics, a model like the one that is trained, or None.
+    """
+
+    def __init__(self, model: nn.Module, config: Config, process: Process, options: dict):
+        self.model, self.config, self.process, self.options = model, config, process, options
+        self.device = process.device
+        self.ema = copy.deepcopy(model).requires_grad_(False) if config.ema else None
+        self.forward: nn.Module = model
+        if process.world > 1:
+            ids = [self.device.index] if self.device.type == "cuda" else None
+            self.forward = nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        self.optimizer = torch.optim.AdamW(
+            parameter_groups(model, config),
+            config.lr,
+            weight_decay=config.weight_decay,
+            fused=True,
+            capturable=self.device.type == "cuda",
+        )
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self._place_rates()
+        self.graph = Graph(self._losses, self.device, config.graph == "on") if graphs(config, process) else None
+
+    def __call__(self, number: int, x: Tensor, targets: Tensor | None, eager: bool = False) -> Losses:
+        """Step `number`, from 0, on a batch; its losses and the norm of the gradient, still on the device. eager: not
+        by a graph, which no hook can look into."""
+        config, process = self.config, self.process
+        torch.manual_seed((config.seed * 1_000_003 + number) % 2**63)  # dropout
+        draws = StepDraws(config.seed, number, config.batch, process.rank, process.world, self.device)
+        self.rate = rate(config, number)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"].fill_(peak * self.rate)
+        run = self._losses if eager or not self.graph else self.graph
+        losses = run(x, targets, draws, number / config.steps)
+        if self.ema:
+            self._average(number)
+        return losses
+
+    def _losses(self, x: Tensor, targets: Tensor | None, draws, progress: float | Tensor) -> Losses:
+        """Everything that a graph holds."""
+        config = self.config
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            losses = self.forward(x, draws, progress, targets=targets, **self.options)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        self.optimizer.step()
+        return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
+
+    @torch.no_grad()
+    def _average(self, number: int) -> None:
+        """Short-sighted at first: decay (1 + n) / (10 + n) at most, none at the first step."""
+        decay = min(self.config.ema, (1 + number) / (10 + number)) if number else 0.0
+        torch._foreach_lerp_(numbers(self.ema), numbers(self.model), 1 - decay)
+
+    def _place_rates(self) -> None:
+        """The learning rates as tensors, which a graph looks up at every step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = torch.zeros((), device=self.device)
+
+    def state(self) -> dict:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else {},
+        }
+
+    def restore(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._place_rates()
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+
+
+class Graph:
+    """run(x, targets, draws, progress) as a CUDA graph from the call after `WARM_UP` on; what it returns is a copy.
+
+    Where something cannot be captured, it warns and goes on without a graph, unless the graph is `required`.
+    """
+
+    def __init__(self, run: Callable[..., Losses], device: torch.device, required: bool = False):
+        self.run, self.device, self.required = run, device, required
+        self.calls, self.graph, self.failed = 0, None, False
+        self.stream = torch.cuda.Stream(device)
+
+    def __call__(self, x: Tensor, targets: Tensor | None, draws: StepDraws, progress: float) -> Losses:
+        self.calls += 1
+        if self.calls <= WARM_UP:
+            noted = NotedDraws(draws)
+            losses = self._beside(lambda: self.run(x, targets, noted, progress))
+            self.places = Places(x, targets, noted)
+            return losses
+        if not self.graph and not self.failed:
+            self._capture()
+        if self.failed:
+            return self.run(x, targets, draws, progress)
+        self.places.fill(x, targets, draws, progress)
+        self.graph.replay()
+        return {name: loss.clone() for name, loss in self.losses.items()}
+
+    def _capture(self) -> None:
+        gc.collect()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self.stream):
+                self.losses = self.run(*self.places.arguments)
+        except RuntimeError as error:
+            if self.required:
+                raise
+            self.failed = True
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"no CUDA graph of this model's step, which goes on without: {reason}", stacklevel=2)
+        else:
+            self.graph = graph
+
+    def _beside(self, run: Callable[[], Losses]) -> Losses:
+        """On the stream of the capture, which what autograd keeps for a parameter must have seen alone."""
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            losses = run()
+        torch.cuda.current_stream(self.device).wait_stream(self.stream)
+        return losses
+
+
+class Places:
+    """Arguments of a step that lie in the same places every time; `fill` puts a step's own there."""
+
+    def __init__(self, x: Tensor, targets: Tensor | None, noted: NotedDraws):
+        self.x = torch.empty_like(x)
+        self.targets = None if targets is None else torch.empty_like(targets)
+        self.draws = PlacedDraws(noted)
+        self.progress = torch.empty((), device=x.device)
+
+    @property
+    def arguments(self) -> tuple:
+        return self.x, self.targets, self.draws, self.progress
+
+    def fill(self, x: Tensor, targets: Tensor | None, draws: StepDraws, progress: float) -> None:
+        self.x.copy_(x)
+        if targets is not None:
+            self.targets.copy_(targets)
+        self.draws.fill(draws)
+        self.progress.fill_(progress)
+
+
+def graphs(config: Config, process: Process) -> bool:
+    """Whether steps are graphs. ValueError if they shall be and cannot."""
+    able = process.device.type == "cuda" and process.world == 1
+    if config.graph == "on" and not able:
+        raise ValueError("graph = 'on': CUDA graphs are for one process on one GPU")
+    return able and config.graph != "off"
+
+
+def rate(config: Config, step: int) -> float:
+    """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
+    warmup, steps = config.warmup, config.steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def numbers(model: nn.Module) -> list[Tensor]:
+    """Weights and statistics; what is no floating-point number never changes."""
+    return [tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()]

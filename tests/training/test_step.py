@@ -1,0 +1,113 @@
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tcja_gen import train
+from tcja_gen.config import Config, Model, update
+from tcja_gen.nn import NotedDraws, StepDraws, fuse
+from tcja_gen.process import Process, neuron_path
+from tcja_gen.training.step import Places, Step, rate
+from tcja_gen.training.task import new_model
+
+SMALL = {"image_size": 8, "image_channels": 1, "encoder": "4C3s2-TCJA-8C3s2-TCJA", "latent": 6, "k": 3}
+MODELS = {
+    "bernoulli": {"time_steps": 8, "scheduled_first": 1, "scheduled_start": 0.5, "scheduled_end": 0.5},
+    "as FSVAE's code": {
+        "time_steps": 8,
+        "passes": "prefixes",
+        "scheduled_replace": "vote",
+        "scheduled_first": 1,
+        "scheduled_start": 0.5,
+        "scheduled_end": 0.5,
+    },
+    "poisson": {"latent_kind": "poisson", "k": 20},
+    "codes": {
+        "latent_kind": "codes",
+        "latent": 2,
+        "k": 20,
+        "prior": "8C3-8R3[TCJA]",
+        "rounds": 4,
+        "decoder": "8T3s2-4T3s2",
+    },
+    "classifier": {"encoder": "4C3s2-TCJA-8C3s2", "head": "DP.5-16FC-10L", "latent": 128, "k": 20, "classes": 10},
+}
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+
+
+def step_of(name: str, device: str, **settings) -> Step:
+    task = "classify" if name == "classifier" else "generate"
+    config = Config(task=task, batch=6, steps=10, warmup=2, model=update(Model(), SMALL | MODELS[name]))
+    config = replace(config, **{"graph": "off", **settings})
+    torch.manual_seed(0)
+    model = new_model(config).to(device).train()
+    fuse(model, neuron_path(torch.device(device))[0])
+    return Step(model, config, Process(0, 1, torch.device(device)), {})
+
+
+def batch(number: int, device: str) -> tuple:
+    generator = torch.Generator().manual_seed(number)
+    x = torch.rand(6, 1, 8, 8, generator=generator) * 2 - 1
+    targets = torch.nn.functional.one_hot(torch.arange(6) + number % 4, 10).float()
+    return x.to(device), targets.to(device)
+
+
+def weights(step: Step) -> torch.Tensor:
+    return torch.cat([tensor.flatten().float() for tensor in step.model.state_dict().values()])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_from_fixed_places_is_the_step(name, device):
+    """What a CUDA graph is captured from: the same losses, weights and statistics, without its being a graph."""
+    plain, placed = step_of(name, device), step_of(name, device)
+    places = None
+    for number in range(6):
+        x, targets = batch(number, device)
+        wanted = plain(number, x, targets)
+        draws = StepDraws(0, number, 6, device=device)
+        torch.manual_seed(number)  # as `Step` does, for dropout
+        for group in placed.optimizer.param_groups:
+            group["lr"].fill_(placed.peaks[0] * rate(placed.config, number))
+        if not places:
+            noted = NotedDraws(draws)
+            found = placed._losses(x, targets, noted, number / 10)
+            places = Places(x, targets, noted)
+        else:
+            places.fill(x, targets, draws, number / 10)
+            found = placed._losses(*places.arguments)
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(weights(placed), weights(plain), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", MODELS)
+def test_a_graph_learns_what_single_steps_learn(name):
+    plain, graph = step_of(name, "cuda"), step_of(name, "cuda", graph="on")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(10):
+            x, targets = batch(number, "cuda")
+            wanted = plain(number, x, targets)
+            found = graph(number, x, targets, eager=number == 7)
+            for key, value in wanted.items():
+                torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
+    assert graph.graph.graph is not None
+
+
+def test_a_graph_that_is_asked_for_needs_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match="graph = 'on'"):
+        train(graph="on", device="cpu", steps=1, out=str(tmp_path / "run"))
+
+
+def test_the_moving_average_starts_at_the_first_weights_and_then_lags():
+    step = step_of("poisson", "cpu")
+    step(0, *batch(0, "cpu"))
+    first = [p.clone() for p in step.model.parameters()]
+    for a, b in zip(step.ema.parameters(), first, strict=True):
+        assert torch.equal(a, b)
+    step(1, *batch(1, "cpu"))
+    for a, b, c in zip(step.ema.parameters(), step.model.parameters(), first, strict=True):
+        torch.testing.assert_close(a, b + (c - b) * 2 / 11)
