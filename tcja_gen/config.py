@@ -80,6 +80,8 @@ class Model:
     """Passes of the masked prior that a sample takes."""
     temperature: float = 1.0
     """Divides the masked prior's logits when it samples; below 1: likelier tokens, less variety."""
+    flips: float = 0.0
+    """Share of the bits of spatial codes that are flipped in training, where decoder and prior see them."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ OF_LATENTS = {  # what some kinds look at and others do not
         "scheduled_replace",
         "conditional",
     ),
-    "codes": ("prior", "rounds", "temperature", "conditional"),
+    "codes": ("prior", "rounds", "temperature", "flips", "conditional"),
     "poisson": (),
     "gaussian": (),
 }
@@ -221,6 +223,7 @@ OF_GENERATORS = (
     "prior",
     "rounds",
     "temperature",
+    "flips",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")

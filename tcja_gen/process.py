@@ -39,6 +39,7 @@ def start(device: str = "auto") -> Process:
     if chosen.type == "cpu":
         keep_memory()
     else:
+        chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")

@@ -253,6 +253,17 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
         assert "no CUDA device" in mistake("sample", run, "--device", "cuda")
 
 
+def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, tmp_path):
+    toml = tmp_path / "codes.toml"
+    toml.write_text(
+        'steps = 1\nbatch = 4\n[model]\nencoder = "8C3s2-8C3s2"\ndecoder = "8T4s2-8T4s2"\n'
+        'latent_kind = "codes"\nlatent = 1\nprior = "8C3-8R3"\nrounds = 1\n'
+    )
+    assert main(["train", str(toml), "--model.rounds", "2", "--out", str(tmp_path / "run")]) == 0
+    assert "rounds = 2" in (tmp_path / "run" / "config.toml").read_text()
+    assert "no meaning with latent_kind = 'bernoulli'" in mistake("train", "--model.rounds", "2")
+
+
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
     class Bomb:
         def __reduce__(self):

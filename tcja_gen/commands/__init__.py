@@ -3,7 +3,6 @@
 Heavy things are imported inside `run`, so that help comes at once.
 """
 
-from dataclasses import replace
 from inspect import cleandoc
 
 import tyro
@@ -11,7 +10,7 @@ import tyro
 from .images import Interpolate, Reconstruct, Sample
 from .look import Check, Show
 from .scores import Evaluate, Predict, Reference
-from .train import Demo, Train
+from .train import Demo, FlagsOfTrain, Train
 
 COMMANDS = {
     "demo": Demo,
@@ -29,11 +28,11 @@ COMMANDS = {
 
 def parse(command: type, name: str, arguments: list[str]):
     """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
-    asked = _flags(command, name, arguments)
+
+    def flags(kind: type, **options):
+        return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=cleandoc(command.__doc__), **options)
+
     if command is not Train:
-        return asked
-    return _flags(command, name, arguments, default=replace(asked, settings=asked.base()))
-
-
-def _flags(command: type, name: str, arguments: list[str], **options):
-    return tyro.cli(command, prog=f"tcja-gen {name}", args=arguments, description=cleandoc(command.__doc__), **options)
+        return flags(command)
+    asked = flags(FlagsOfTrain)
+    return flags(Train, default=Train(asked.file, asked.resume, asked.base()))

@@ -63,6 +63,20 @@ class Train:
         _stop_unless(run.finished)
 
 
+class Unchecked(Config):
+    """Settings of flags alone, which may not go together before a file's are there."""
+
+    def __post_init__(self):
+        pass
+
+
+@dataclass
+class FlagsOfTrain(Train):
+    """What `Train` is told apart from the file, to learn of the file."""
+
+    settings: Annotated[Unchecked, arg(name="")] = field(default_factory=Unchecked)
+
+
 @dataclass
 class Demo:
     """Train on the embedded digits, sample from the model and score it, in about two minutes.

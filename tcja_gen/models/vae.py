@@ -43,7 +43,7 @@ class SpikingVAE(nn.Module):
     encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
     `surrogate` (None: the preset's), or "relu". latent_kind: of `nn.LATENTS`; latent: its channels L.
     divergence_weight: of the divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of
-    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds, temperature: of codes, see
+    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds, temperature, flips: of codes, see
     `nn.latents.codes`.
 
     conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
@@ -75,6 +75,7 @@ class SpikingVAE(nn.Module):
         prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]",
         rounds: int = 16,
         temperature: float = 1.0,
+        flips: float = 0.0,
         classes: int = 0,
         conditional: bool = False,
         head: str = "",
@@ -105,6 +106,7 @@ class SpikingVAE(nn.Module):
             prior=prior,
             rounds=rounds,
             temperature=temperature,
+            flips=flips,
             k=k,
             divergence=divergence,
             passes=passes,

@@ -287,7 +287,7 @@ def squares(x: Tensor, mean: Tensor) -> Tensor:
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     tile = _tile(rows, width)
     blocks, across = _grid(rows, width, tile)
-    out = x.new_empty(min(blocks, PROGRAMS), width, dtype=torch.float32)
+    out = x.new_empty(min(blocks, max(PROGRAMS // across, 1)), width, dtype=torch.float32)
     with torch.cuda.device_of(x):
         _squares[len(out), across](x.contiguous(), mean, out, rows, width, **tile)
     return out

@@ -14,6 +14,10 @@ fine: the ranks of Bayer's matrix, in which neighbours in time are far apart in 
 A round is one pass of the network; they grow like 1 - cos, from a place at first to many at last. The posterior has no
 entropy, so the divergence is the prior's cross-entropy, in nats a token, a mean over how many are known (uniform) and
 over the unknown. It moves the prior alone: codes do not bend to be easy to predict.
+
+With `flips`, bits are flipped at random in training, a channel with noise: the decoder learns to bear wrong bits, codes
+to lie so that a wrong bit does little harm, and the prior not to trust what it sees too much. What it is to name stays
+as it is.
 """
 
 import math
@@ -35,7 +39,7 @@ LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
 class CodeLatent(Latent):
     """Latent of `latent` channels on a grid of `sides` (h, w). prior: notation of the prior's network, of convolutions
     and residual blocks that keep the size; rounds: passes of it that a sample takes; temperature: divides its logits
-    when it samples."""
+    when it samples; flips: share of the bits that are flipped in training, see the module's text."""
 
     spatial = True
 
@@ -47,10 +51,14 @@ class CodeLatent(Latent):
         prior: str,
         rounds: int = 16,
         temperature: float = 1.0,
+        flips: float = 0.0,
         neuron: Neuron = PRESETS["tcja"],
         classes: int = 0,
     ):
         super().__init__(latent, time_steps)
+        if not 0 <= flips < 0.5:
+            raise ValueError(f"{flips} of the bits of codes are to be flipped; 0 to 0.5 (excluded)")
+        self.flips = flips
         bits = latent * time_steps
         if bits > LIMIT:
             raise ValueError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
@@ -75,14 +83,19 @@ class CodeLatent(Latent):
         return conv_block(features, self.latent, 1, 1, build)
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
-        return h
+        """The codes themselves; in training, with some bits flipped, which gradients do not know of."""
+        if not (self.training and self.flips):
+            return h
+        flipped = draws.uniform(self.time_steps, self.latent, *self.sides).transpose(0, 1) < self.flips
+        return h + ((1 - 2 * h) * flipped).detach()
 
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z = self.encode(h, draws)
         tokens = self.tokens(h.detach())  # (N, P)
         unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # 1 .. P of them
-        logits = self.prior(self.bits(tokens), ~unknown, y).float()
+        logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y).float()
         nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
-        return h, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
+        return z, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""

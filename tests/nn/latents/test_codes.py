@@ -85,6 +85,24 @@ def test_the_prior_never_looks_at_what_is_unknown():
     assert a.shape == (5, P, 4) and torch.equal(a, b)
 
 
+def test_flipped_bits_are_met_in_training_alone_and_are_not_what_is_to_be_named():
+    model, z = latent(flips=0.1), codes(200)
+    assert torch.equal(model.eval().encode(z, StepDraws(0, 0, 200)), z)
+    asked = z.clone().requires_grad_()
+    met = model.train().encode(asked, StepDraws(0, 0, 200))
+    met.sum().backward()
+    assert 0.08 < (met != z).float().mean() < 0.12 and {*met.unique().tolist()} == {0, 1}
+    assert torch.equal(asked.grad, torch.ones_like(z))  # as if nothing was flipped
+    with pytest.raises(ValueError, match="0.5 of the bits"):
+        latent(flips=0.5)
+
+
+def test_a_prior_that_met_flipped_bits_still_names_the_codes_themselves():
+    model = trained(flips=0.1)
+    tokens = model.tokens(model.sample(ImageDraws(range(400))))
+    assert (tokens == tokens[:, :1]).all(1).float().mean() > 0.8
+
+
 def test_the_divergence_moves_the_prior_alone():
     z = codes(8).requires_grad_()
     model = latent()
