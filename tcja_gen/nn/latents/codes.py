@@ -104,7 +104,7 @@ class CodeLatent(Latent):
         for last in self._ends():
             known = (self.rank < first).expand_as(tokens)
             wanted = ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
-            logits = self.prior(self.bits(tokens), known, y)[:, wanted].float()
+            logits = self.prior(self.bits(tokens), known, y, wanted).float()
             p = (logits / self.temperature).softmax(2)
             drawn = (p.cumsum(2) < u[:, wanted, None]).sum(2).clamp(max=p.shape[2] - 1)
             tokens = tokens.index_copy(1, wanted, drawn)
@@ -144,8 +144,9 @@ class MaskedPrior(nn.Module):
             raise ValueError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
         self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
 
-    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
-        """Logits (N, P, 2^bits) of all places from the bits (N, bits, h, w) of those that are `known`, (N, P)."""
+    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+        """Logits (N, P, 2^bits) of all places, or of some by number, from the bits (N, bits, h, w) of those that are
+        `known`, (N, P)."""
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         seen = known.view(n, 1, *sides).to(bits.dtype)
@@ -154,7 +155,7 @@ class MaskedPrior(nn.Module):
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
         rates = self.trunk(x).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
-        return self.logits(rates)
+        return self.logits(rates if places is None else rates[:, places])
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:
