@@ -89,6 +89,18 @@ def keep_memory() -> None:
     libc.mallopt(top_pad, 64 * 2**20)
 
 
+@contextmanager
+def whole_fp32():
+    """Inside, a GPU's convolutions of fp32 numbers use all of their bits, as its products do: TF32, which they take
+    otherwise, flips enough spikes to make another image of a seed than a CPU does."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
 def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
     """What the neurons of a device run on ("triton", "native" or "plain", see `nn.kernels`), and why.
 

@@ -201,10 +201,15 @@ def spread(values: list[list[float]]) -> dict:
 
 def _validation(runs: list[Path]) -> dict:
     """Losses of the last checkpoints on validation images, as training left them."""
-    from tcja_gen import load
-
-    found = [load(run).provenance["validation"] for run in runs]
+    found = []
+    for run in runs:
+        told = [line for line in _stats(run) if any(key.startswith("validation_") for key in line)][-1]
+        found.append({key.removeprefix("validation_"): value for key, value in told.items() if key != "step"})
     return {name: spread([[losses[name]] for losses in found]) for name in found[0]}
+
+
+def _stats(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
 
 
 def _compact(protocol: dict) -> dict:
@@ -218,7 +223,7 @@ def _compact(protocol: dict) -> dict:
 
 def cost(runs: list[Path]) -> dict:
     """Of training a run: seconds at its steps, without checkpoints, and the most memory of any run."""
-    lines = [[json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()] for run in runs]
+    lines = [_stats(run) for run in runs]
     configurations = [configs.load(run / "config.toml") for run in runs]
     seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
     memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)

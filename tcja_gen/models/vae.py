@@ -33,6 +33,7 @@ from ..nn import (
 from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
+from ..process import whole_fp32
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
@@ -261,7 +262,8 @@ class SpikingVAE(nn.Module):
             for i in range(0, len(seeds), CHUNK):
                 rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
                 draws = ImageDraws([seeds[r] for r in rows], device)
-                chunk = function(draws) if x is None else function(draws, x[rows].to(device))
+                with whole_fp32():
+                    chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
             return torch.cat(outputs)
         finally:

@@ -119,7 +119,7 @@ class Trainer:
             world=self.process.world,
             device=self.device,
         )
-        self.steps = Step(self.model, config, self.process, self.options)
+        self.stepper = Step(self.model, config, self.process, self.options)
         self.step, self.best = 0, math.inf
         if state:
             self._restore(state)
@@ -145,7 +145,7 @@ class Trainer:
             while self.step < self.config.steps:
                 watching = (self.step + 1) % self.config.log_every == 0
                 with activity.watch(self.model) if watching else nullcontext() as seen:
-                    window.append(self.steps(self.step, *self.batches.at(self.step), eager=watching))
+                    window.append(self.stepper(self.step, *self.batches.at(self.step), eager=watching))
                 self.step += 1
                 if watching:
                     self._report(window, seen, since)
@@ -197,7 +197,7 @@ class Trainer:
             self.step,
             {
                 **means,
-                "lr": self.steps.rate * self.steps.peaks[0],
+                "lr": self.stepper.rate * self.stepper.peaks[0],
                 "images_per_second": speed,
                 "peak_memory_mb": peak_memory(self.device),
                 **firing,  # an ANN has none
@@ -244,7 +244,7 @@ class Trainer:
         self.best = min(judged, self.best)
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
-            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.steps.ema else "raw"}
+            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.stepper.ema else "raw"}
             path = checkpoints.write(
                 self.folder,
                 self.step,
@@ -294,18 +294,18 @@ class Trainer:
 
     def _averaged(self) -> nn.Module:
         """The model that is used and kept."""
-        return self.steps.ema or self.model
+        return self.stepper.ema or self.model
 
     def _state(self) -> dict:
         return {
             "data": self.provenance["data"]["fingerprint"],
             "best": self.best,
-            **self.steps.state(),
+            **self.stepper.state(),
         }
 
     def _restore(self, state: dict) -> None:
         self.step, self.best = state["step"], state["best"]
-        self.steps.restore(state)
+        self.stepper.restore(state)
 
     def _finish(self, window: list) -> Run:
         finished = self.step >= self.config.steps

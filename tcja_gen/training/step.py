@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
-from ..nn import NotedDraws, PlacedDraws, StepDraws
+from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .task import parameter_groups
 
@@ -65,7 +65,7 @@ class Step:
             self._average(number)
         return losses
 
-    def _losses(self, x: Tensor, targets: Tensor | None, draws, progress: float | Tensor) -> Losses:
+    def _losses(self, x: Tensor, targets: Tensor | None, draws: Draws, progress: float | Tensor) -> Losses:
         """Everything that a graph holds."""
         config = self.config
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -62,6 +64,25 @@ def test_sampling_is_the_same_in_training_mode_and_restores_the_mode(model):
     model.sample([0])
     assert not model.training
     assert torch.equal(model.decoder.stages[0].neurons.running_mean, statistics)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_seed_is_the_same_image_on_a_gpu(model):
+    here = model.sample(range(64))
+    there = copy.deepcopy(model).cuda().sample(range(64)).cpu()
+    unlike = ((here - there).abs().amax((1, 2, 3)) > 1e-3).float().mean()
+    assert unlike < 0.1  # rounding may flip a spike
+
+
+def test_sampling_leaves_the_precision_of_others_alone(model):
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for asked in (True, False):
+            torch.backends.cudnn.allow_tf32 = asked
+            model.sample([0])
+            assert torch.backends.cudnn.allow_tf32 is asked
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def test_sampling_keeps_no_graph(model):
