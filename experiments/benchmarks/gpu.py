@@ -1,4 +1,4 @@
-"""Training steps on a GPU, side by side, and FSVAE's whole MNIST recipe. Nothing here has run on a GPU yet.
+"""Training steps on a GPU, side by side, and FSVAE's whole MNIST recipe: `gpu.md`, which has no `recipe` yet.
 
     python experiments/benchmarks/gpu.py --keep FOLDER [--stage steps|others|scaling|layers|recipe] [--minutes 9]
 

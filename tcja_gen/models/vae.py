@@ -247,6 +247,7 @@ class SpikingVAE(nn.Module):
         return images * 2 - 1
 
     @torch.no_grad()
+    @whole_fp32()
     def _chunks(self, function, seeds: Sequence[int] | Tensor, x: Tensor | None = None) -> Tensor:
         """`function(draws[, x])` over chunks of equal size, the last one filled up and cut again."""
         device = next(self.parameters()).device
@@ -262,8 +263,7 @@ class SpikingVAE(nn.Module):
             for i in range(0, len(seeds), CHUNK):
                 rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
                 draws = ImageDraws([seeds[r] for r in rows], device)
-                with whole_fp32():
-                    chunk = function(draws) if x is None else function(draws, x[rows].to(device))
+                chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
             return torch.cat(outputs)
         finally:

@@ -6,13 +6,12 @@ every stage's forward pass twice.
 """
 
 from collections.abc import Callable
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from .normalisation import TDBatchNorm
+from .normalisation import counted
 
 MEMORY = ("speed", "recompute")
 
@@ -38,21 +37,8 @@ class _Recompute(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         (kept,), (run, stage, dtype, parameters, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
-        with torch.enable_grad(), torch.autocast(*precision), statistics_kept(stage):
+        with torch.enable_grad(), torch.autocast(*precision), counted(stage, False):  # the first pass has counted
             end = get_gradient_edge(run(x))  # the output itself is not needed again
         wanted = [*([x] if x.requires_grad else []), *parameters]
         grads = torch.autograd.grad(end, wanted, grad)
         return None, None, None, *([] if x.requires_grad else [None]), *grads
-
-
-@contextmanager
-def statistics_kept(stage: nn.Module):
-    """Inside, a pass in training mode leaves the running statistics alone: the first one has counted already."""
-    layers = [layer for layer in stage.modules() if isinstance(layer, TDBatchNorm)]
-    for layer in layers:
-        layer.counting = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.counting = True

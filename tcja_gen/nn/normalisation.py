@@ -11,6 +11,8 @@ backward pass, and `fuse` chooses what runs it. A static frame has its own varia
 the same number, only the running variance's n / (n - 1) counts N*H*W values rather than T times as many.
 """
 
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -69,7 +71,7 @@ class TDBatchNorm(nn.Module):
             var = _average(var + (local - mean).square())
             n *= world()
         if self.counting is not False:
-            share = self.momentum if self.counting is True else self.momentum * self.counting
+            share = self.momentum * self.counting
             self.running_mean.lerp_(mean if offset is None else mean + offset, share)
             self.running_var.lerp_(var * (n / max(n - 1, 1)), share)
         return mean, var
@@ -225,6 +227,20 @@ def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[
     """<g> and <g y> over all processes; nothing flows through statistics that were not the batch's."""
     n = x[..., 0].numel()
     return (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
+
+
+@contextmanager
+def counted(module: nn.Module, whether: bool | Tensor):
+    """Inside, the running statistics of every layer in `module` follow a pass in training mode if `whether`, a bool or
+    a tensor of one, says so."""
+    layers = [layer for layer in module.modules() if isinstance(layer, TDBatchNorm)]
+    for layer in layers:
+        layer.counting = whether
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.counting = True
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class Step:
         self.model, self.config, self.process, self.options = model, config, process, options
         self.device = process.device
         self.ema = copy.deepcopy(model).requires_grad_(False) if config.ema else None
+        self.averaged = (numbers(self.ema), numbers(model)) if self.ema else None
         self.forward: nn.Module = model
         if process.world > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
@@ -80,7 +81,7 @@ class Step:
     def _average(self, number: int) -> None:
         """Short-sighted at first: decay (1 + n) / (10 + n) at most, none at the first step."""
         decay = min(self.config.ema, (1 + number) / (10 + number)) if number else 0.0
-        torch._foreach_lerp_(numbers(self.ema), numbers(self.model), 1 - decay)
+        torch._foreach_lerp_(*self.averaged, 1 - decay)
 
     def _place_rates(self) -> None:
         """The learning rates as tensors, which a graph looks up at every step."""
@@ -116,19 +117,18 @@ class Graph:
     def __call__(self, x: Tensor, targets: Tensor | None, draws: StepDraws, progress: float) -> Losses:
         self.calls += 1
         if self.calls <= WARM_UP:
-            noted = NotedDraws(draws)
-            losses = self._beside(lambda: self.run(x, targets, noted, progress))
-            self.places = Places(x, targets, noted)
-            return losses
+            self.noted = NotedDraws(draws)
+            return self._beside(lambda: self.run(x, targets, self.noted, progress))
         if not self.graph and not self.failed:
-            self._capture()
+            self._capture(x, targets)
         if self.failed:
             return self.run(x, targets, draws, progress)
         self.places.fill(x, targets, draws, progress)
         self.graph.replay()
         return {name: loss.clone() for name, loss in self.losses.items()}
 
-    def _capture(self) -> None:
+    def _capture(self, x: Tensor, targets: Tensor | None) -> None:
+        self.places = Places(x, targets, self.noted)
         gc.collect()
         graph = torch.cuda.CUDAGraph()
         try:

@@ -217,6 +217,12 @@ def _grid(rows: int, width: int, tile: dict) -> tuple[int, int]:
     return triton.cdiv(rows, tile["ROWS"]), triton.cdiv(width, tile["COLUMNS"])
 
 
+def _rounds(rows: int, width: int, tile: dict) -> tuple[int, int]:
+    """The same of a kernel whose programs take block after block: `PROGRAMS` at most."""
+    blocks, across = _grid(rows, width, tile)
+    return min(blocks, max(PROGRAMS // across, 1)), across
+
+
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
     """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
     x = x.contiguous()
@@ -245,8 +251,7 @@ def spikes_backward(
     x, grad = x.contiguous(), grad.contiguous()
     _, rows, width = x.shape
     tile = _tile(rows, width)
-    blocks, across = _grid(rows, width, tile)
-    programs = min(blocks, max(PROGRAMS // across, 1))
+    programs, across = _rounds(rows, width, tile)
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
@@ -286,10 +291,10 @@ def squares(x: Tensor, mean: Tensor) -> Tensor:
     """Sums of (x - mean)^2, x (T, M, C) -> (programs, C)."""
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     tile = _tile(rows, width)
-    blocks, across = _grid(rows, width, tile)
-    out = x.new_empty(min(blocks, max(PROGRAMS // across, 1)), width, dtype=torch.float32)
+    programs, across = _rounds(rows, width, tile)
+    out = x.new_empty(programs, width, dtype=torch.float32)
     with torch.cuda.device_of(x):
-        _squares[len(out), across](x.contiguous(), mean, out, rows, width, **tile)
+        _squares[programs, across](x.contiguous(), mean, out, rows, width, **tile)
     return out
 
 

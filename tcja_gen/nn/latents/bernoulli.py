@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..neurons import PRESETS, Neuron
-from ..normalisation import TDBatchNorm
+from ..normalisation import counted
 from .protocol import Latent, check_class
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
@@ -210,7 +210,8 @@ class BernoulliLatent(Latent):
                 with running_statistics(self.prior):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
             elif t in plan:
-                with counted(self.prior, plan[t][0]):
+                swap, _ = plan[t]
+                with counted(self.prior, swap if swap.dim() == 0 else True):  # the pass of a vote that says no is none
                     bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
             if t in plan:
                 swap, u = plan[t]
@@ -240,19 +241,6 @@ class BernoulliLatent(Latent):
 def shift(z: Tensor) -> Tensor:
     """z_1 .. z_T -> z_0 .. z_{T-1} with z_0 = 0."""
     return torch.cat([torch.zeros_like(z[:1]), z[:-1]])
-
-
-@contextmanager
-def counted(net: nn.Module, whether: Tensor):
-    """Inside, the running statistics follow a pass in training mode if `whether` says so, or is not one for all."""
-    layers = [layer for layer in net.modules() if isinstance(layer, TDBatchNorm)] if whether.dim() == 0 else []
-    for layer in layers:
-        layer.counting = whether
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.counting = True
 
 
 @contextmanager
