@@ -5,6 +5,7 @@ one that was cut off is resumed. Its scores are kept in the run, in `scores/book
 again if the book asks for others. A result is a JSON of numbers with all that they depend on, see `result`.
 """
 
+import hashlib
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tcja_gen import config as configs
 
-from .plan import Experiment, Plan
+from .plan import Experiment, Plan, is_file
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
 PLACES = ("seed", *configs.FREE_ON_RESUME)  # settings that are no part of what is asked
@@ -76,7 +77,7 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place) -> Path:
 def settings(plan: Plan, experiment: Experiment, seed: int, place: Place) -> configs.Config:
     where = {"data_root": place.data_root, "out": str(place.run(experiment, seed))}
     for key, first in experiment.after.items():
-        where[key] = str(place.run(plan.experiments[first], seed))
+        where[key] = str(plan.folder / first if is_file(first) else place.run(plan.experiments[first], seed))
     return configs.update(plan.config(experiment, seed), where)
 
 
@@ -186,6 +187,8 @@ def asked(plan: Plan, experiment: Experiment) -> dict:
     model, default = vars(settings["model"]), vars(configs.Model())
     changed["model"] = {key: value for key, value in model.items() if value != default[key]}
     found = {"recipe": experiment.recipe, "settings": changed}
+    for first in filter(is_file, experiment.after.values()):
+        found[first] = hashlib.sha256((plan.folder / first).read_bytes()).hexdigest()
     return found | {"protocol": plan.asked(experiment), "sampling": experiment.sampling}
 
 

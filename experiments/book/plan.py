@@ -7,7 +7,8 @@
                          sampling = 1      sets of n sampling seeds: 0 .. n - 1, n .. 2n - 1, and so on
                          set = {}          settings that it changes in the recipe
                          after = {}        settings that are another experiment's run of the same training seed, which
-                                           is made first: after = { init_from = "first-stage" }
+                                           is made first: after = { init_from = "first-stage" }; or a kept file of
+                                           weights, from here: after = { init_from = "../assets/mnist.safetensors" }
                          checkpoint = ""   file, from here, that keeps the weights of the first training seed
                        cpu = {}, gpu = {}  the scales that it has, each with the fields above that it changes
     [study.NAME]       an experiment whose cells are experiments NAME/CELL with changes of their own:
@@ -73,7 +74,8 @@ class Plan:
         for name in names:
             for experiment in self.named(name):
                 for first in experiment.after.values():
-                    found |= {e.name: e for e in self.chosen([first])}
+                    if not is_file(first):
+                        found |= {e.name: e for e in self.chosen([first])}
                 found[experiment.name] = experiment
         return list(found.values())
 
@@ -153,6 +155,11 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
 def _known(given: Iterable[str], known: Iterable[str], where: str) -> None:
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
+
+
+def is_file(first: str) -> bool:
+    """Whether what an experiment comes after is a file, not an experiment's name."""
+    return first.endswith(".safetensors")
 
 
 def cells(study: dict) -> dict[str, dict | str]:
