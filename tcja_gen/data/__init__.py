@@ -8,7 +8,8 @@ loop of one or many processes.
 from .batches import Batches
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
-from .event_sets import KNOWN, EventSet, load_events, load_recording
+from .event_layout import KNOWN
+from .event_sets import EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
 from .sources import is_events, load

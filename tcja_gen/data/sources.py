@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .event_sets import KNOWN, EventSet, load_events
+from .event_layout import KNOWN
+from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
 
 

@@ -1,0 +1,149 @@
+"""Frames of counts from the files of an event data set, made once and kept.
+
+They are kept in $XDG_CACHE_HOME/tcja_gen (~/.cache/tcja_gen), one .npy a set, T, way and size; it
+is mapped, not read, so that the 10 GB of N-Caltech101 at T = 14 need no memory. Its name is a hash of the files'
+names and of the sizes and checksums (CRC-32) that an npz lists for its arrays: content, where times of change
+would not survive a copy, at the cost of some bytes of each file, where a full hash would read all of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..cache import cache_file, replacing
+from .event_layout import Recordings
+from .events import integrate, read_arrays, read_events
+from .pictures import one_line
+
+CACHE_FORMAT = 1  # another number makes every kept file anew
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How files become frames; together with the files it is what a kept file depends on."""
+
+    made: bool  # by SpikingJelly, so that only the size is left to do
+    time_steps: int
+    by: str
+    sensor: tuple[int, int]
+    size: tuple[int, int]
+
+    def frames(self, path: Path) -> np.ndarray:
+        """Integer counts `(T, 2, H, W)` of a file; ValueError naming it."""
+        if self.made:
+            counts = _made_frames(path, (self.time_steps, 2, *self.sensor))
+        else:
+            counts = integrate(read_events(path, self.sensor), self.time_steps, self.by, size=self.sensor)
+        return counts if self.size == self.sensor else binned(counts, self.size)
+
+
+def cut_of(
+    base: Path,
+    recordings: Recordings,
+    time_steps: int,
+    by: str,
+    sensor: tuple[int, int] | None,
+    size: int | tuple[int, int] | None,
+) -> Cut:
+    """What is to be done to each file; ValueError if the sensor is unknown or smaller than the size."""
+    made = base.name != "events_np"
+    if sensor is None and made:
+        sensor = read_arrays(recordings.files[0][1], ("frames",))["frames"].shape[-2:]
+    size = (size, size) if isinstance(size, int) else size
+    if sensor is None and size is None:
+        raise ValueError(
+            f"{base}: the sensor that recorded it is not known: give its sides, sensor=(H, W), "
+            "in training --model.image-size (and --model.image-width)"
+        )
+    sensor, size = tuple(sensor or size), tuple(size or sensor)
+    if len(size) != 2 or not all(1 <= new <= side for new, side in zip(size, sensor, strict=False)):
+        raise ValueError(
+            f"size {size} does not lie between 1 and the sensor's {tuple(sensor)}: counts can only be merged"
+        )
+    return Cut(made, time_steps, by, tuple(sensor), size)
+
+
+def kept(recordings: Recordings, cut: Cut) -> Path:
+    """The .npy of all frames, made if it is not there."""
+    files = [[name, sums(path)] for name, path in recordings.files]
+    path = cache_file("event-frames", ".npy", format=CACHE_FORMAT, cut=vars(cut), files=files)
+    if not path.exists():
+        paths = [path for _, path in recordings.files]
+        with replacing(path) as temporary:
+            if not _fill(temporary, paths, cut, np.uint8):
+                _fill(temporary, paths, cut, np.int16)
+    return path
+
+
+def sums(path: Path) -> list:
+    """Name, length and checksum of each array, as the npz lists them; ValueError naming a file that is no npz."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [[member.filename, member.file_size, member.CRC] for member in archive.infolist()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
+
+
+def _fill(target: Path, paths: list[Path], cut: Cut, dtype: type) -> bool:
+    """Write the frames of all files as one .npy; False, with the file unfinished, at a count too large for uint8."""
+    from tqdm import tqdm
+
+    shape = (len(paths), cut.time_steps, 2, *cut.size)
+    _check_space(target.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize)
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with open(target, "wb") as file:  # written, not mapped: a full disk is an error here and a crash there
+        np.lib.format.write_array_header_1_0(file, header)
+        for path in tqdm(paths, "frames", delay=2, leave=False, disable=None):
+            frames = cut.frames(path)
+            if frames.max() > np.iinfo(dtype).max:
+                if dtype is np.uint8:
+                    return False
+                raise ValueError(
+                    f"{path}: {frames.max()} events in one pixel and frame: take more steps or a larger size"
+                )
+            file.write(frames.astype(dtype).tobytes())
+    return True
+
+
+def _check_space(folder: Path, wanted: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < wanted:
+        found = f"{free / 1e9:.1f} GB free, {wanted / 1e9:.1f} GB wanted for the frames"
+        raise OSError(f"{folder} has {found}: make room, or set XDG_CACHE_HOME to a folder on a larger disk")
+
+
+def mapped(path: Path) -> Tensor:
+    """A .npy as a tensor that reads from the file when it is indexed."""
+    with warnings.catch_warnings():  # torch has no read-only tensors and says so; EventSet says it, too
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.load(path, mmap_mode="r"))
+
+
+def _made_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Frames that SpikingJelly made, as int64 of this shape; ValueError naming the file if they are others."""
+    frames = read_arrays(path, ("frames",))["frames"]
+    if frames.shape != shape:
+        raise ValueError(f"{path}: frames are {frames.shape}, wanted (T, 2, H, W) = {shape}: make them anew")
+    if frames.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: frames are {frames.dtype}, wanted event counts: make them anew")
+    with np.errstate(invalid="ignore"):
+        counts = frames.astype(np.int64)
+    if counts.min() < 0 or not np.array_equal(counts, frames):
+        raise ValueError(f"{path}: frames hold values that are no event counts (0, 1, 2 ...): make them anew")
+    return counts
+
+
+def binned(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Counts `(..., H, W)` on a coarser grid `(..., H', W')`: pixel (x, y) goes to (x · W' // W, y · H' // H)."""
+    for axis, new in ((-2, size[0]), (-1, size[1])):
+        first = -(-np.arange(new) * frames.shape[axis] // new)  # the first pixel of each bin
+        frames = np.add.reduceat(frames, first, axis=axis)
+    return frames
