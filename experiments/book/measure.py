@@ -188,7 +188,8 @@ def asked(plan: Plan, experiment: Experiment) -> dict:
     changed["model"] = {key: value for key, value in model.items() if value != default[key]}
     found = {"recipe": experiment.recipe, "settings": changed}
     for first in filter(is_file, experiment.after.values()):
-        found[first] = hashlib.sha256((plan.folder / first).read_bytes()).hexdigest()
+        file = plan.folder / first
+        found[first] = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "no such file"
     return found | {"protocol": plan.asked(experiment), "sampling": experiment.sampling}
 
 

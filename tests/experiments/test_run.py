@@ -236,6 +236,21 @@ def test_a_second_stage_starts_from_the_first(copy):
     assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
 
 
+def test_an_experiment_starts_from_kept_weights_and_is_to_be_done_again_when_they_are_others(copy):
+    book = copy
+    own = '[experiment.from-file]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (book / "book.toml").write_text(BOOK + own + 'after = { init_from = "kept.safetensors" }\n')
+    assert run(book, "from-file").returncode == 0
+    trained = (book / "runs" / "from-file" / "seed-0" / "config.toml").read_text()
+    assert f'init_from = "{book / "kept.safetensors"}"' in trained
+    assert "1/1 runs" in run(book, "from-file", "--list").stdout
+    (book / "kept.safetensors").write_bytes(b"others")
+    assert "0/1 runs" in run(book, "from-file", "--list").stdout
+    (book / "kept.safetensors").unlink()
+    answer = run(book, "from-file", "--out", book / "elsewhere")
+    assert answer.returncode == 2 and "0/1 runs" in run(book, "from-file", "--list").stdout
+
+
 def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
     copy = shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
     answer = run(copy, "--book")
