@@ -13,6 +13,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from .plan import Experiment, Plan, is_file
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
 PLACES = ("seed", *configs.FREE_ON_RESUME)  # settings that are no part of what is asked
 FROM_DATA = ("image_size", "image_width", "image_channels", "classes")  # settings that are 0 until the data are read
+TRAININGS: set[subprocess.Popen] = set()  # that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
 
 
@@ -54,21 +57,47 @@ def slug(name: str) -> str:
 # training
 
 
-def train(plan: Plan, experiment: Experiment, seed: int, place: Place) -> Path:
-    """The finished run of a seed. ValueError if there is one with other settings; Stopped if it did not end."""
+def train_together(plan: Plan, runs: Iterable[tuple[Experiment, int]], place: Place, jobs: int) -> None:
+    """Trains runs, each behind those that it comes after, so many at once; what each tells goes to seed-S.log beside
+    it. One that fails, and what comes after it, is left to who needs the run, and will be told there."""
+    futures: dict[tuple[str, int], Future] = {}
+
+    def after_others(experiment: Experiment, seed: int, others: list[Future]) -> None:
+        for other in others:
+            other.result()
+        train(plan, experiment, seed, place, place.run(experiment, seed).with_suffix(".log"))
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for experiment, seed in runs:
+            others = [futures[first, seed] for first in experiment.after.values() if (first, seed) in futures]
+            futures[experiment.name, seed] = pool.submit(after_others, experiment, seed, others)
+        try:
+            wait(futures.values())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in [*TRAININGS]:
+                process.terminate()
+            raise
+
+
+def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path | None = None) -> Path:
+    """The finished run of a seed. ValueError if there is one with other settings; Stopped if it did not end.
+
+    log: file that has what the training tells, in place of the screen
+    """
     folder, config = place.run(experiment, seed), settings(plan, experiment, seed, place)
     if (folder / "config.toml").exists():
         _same(folder, config, experiment.after)
         if finished(folder):
             return folder
     if (folder / "checkpoints" / "last").exists():
-        _call("--resume", folder, "--data-root", place.data_root)
+        _call(log, "--resume", folder, "--data-root", place.data_root)
     else:
         shutil.rmtree(folder, ignore_errors=True)  # cut off before its first checkpoint
         recipe = folder.with_suffix(".toml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(configs.dump(config))
-        _call(recipe)
+        _call(log, recipe)
     if not finished(folder):
         raise Stopped(130)
     return folder
@@ -97,15 +126,20 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
         raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
 
-def _call(*arguments) -> None:
+def _call(log: Path | None, *arguments) -> None:
     """`tcja-gen train`, waited for even when this process is asked to stop: it saves and ends by itself."""
-    process = subprocess.Popen([sys.executable, "-m", "tcja_gen", "train", *map(str, arguments)])
-    try:
-        code = process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+    with log.open("a") if log else nullcontext() as told:
+        command = [sys.executable, "-m", "tcja_gen", "train", *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=told, stderr=told and subprocess.STDOUT)
+        TRAININGS.add(process)
+        try:
+            code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            TRAININGS.remove(process)
     if code:
         raise Stopped(code)
 

@@ -217,7 +217,13 @@ def test_smoke_runs_what_is_only_for_a_gpu_and_leaves_the_results_alone(book):
 
 
 @pytest.mark.parametrize(
-    "arguments, hint", [(["tinny"], "did you mean 'tiny'"), ([], "--all"), (["word", "--scale", "gpu"], "cpu")]
+    "arguments, hint",
+    [
+        (["tinny"], "did you mean 'tiny'"),
+        ([], "--all"),
+        (["word", "--scale", "gpu"], "cpu"),
+        (["tiny", "--jobs", "0"], "1"),
+    ],
 )
 def test_a_mistake_is_one_line(book, arguments, hint):
     answer = run(book, *arguments)
@@ -234,6 +240,24 @@ def test_a_second_stage_starts_from_the_first(copy):
     shutil.rmtree(book / "runs" / "tiny")
     checked = run(book, "second", "--check")
     assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
+
+
+def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(measured, book):
+    second = '[experiment.second]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (book / "book.toml").write_text(BOOK + second + 'after = { init_from = "tiny" }\nseeds = [0, 1]\n')
+    answer = run(book, "second", "--jobs", "3")
+    assert answer.returncode == 0, answer.stderr
+    assert result(book)["scores"] == result(measured)["scores"] and len(result(book, "second")["seeds"]) == 2
+    assert "step 2/2" in (book / "runs" / "second" / "seed-1.log").read_text()
+
+
+def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(book):
+    (book / "bad.toml").write_text(RECIPE.replace('data = "digits"', 'data = "no-such-folder"'))
+    bad = '[experiment.bad]\nabout = "b"\nrecipe = "bad.toml"\nprotocol = "digits"\ncpu = {}\n'
+    (book / "book.toml").write_text(BOOK + bad)
+    assert run(book, "bad", "tiny", "--jobs", "2").returncode == 2
+    assert "no-such-folder" in (book / "runs" / "bad" / "seed-0.log").read_text()
+    assert result(book)["scores"]
 
 
 def test_an_experiment_starts_from_kept_weights_and_is_to_be_done_again_when_they_are_others(copy):
