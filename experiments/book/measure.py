@@ -222,9 +222,27 @@ def asked(plan: Plan, experiment: Experiment) -> dict:
     changed["model"] = {key: value for key, value in model.items() if value != default[key]}
     found = {"recipe": experiment.recipe, "settings": changed}
     for first in filter(is_file, experiment.after.values()):
-        file = plan.folder / first
-        found[first] = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "no such file"
+        found[first] = _taken(plan.folder / first, settings["fit"])
     return found | {"protocol": plan.asked(experiment), "sampling": experiment.sampling}
+
+
+def _taken(file: Path, fit: str) -> str:
+    """SHA-256 of the weights that a run takes from a kept file: of all but the prior where a prior is fitted, which may
+    then take its place in that file."""
+    from safetensors import SafetensorError, safe_open
+
+    from tcja_gen.training.task import is_adopted
+
+    if not file.exists():
+        return "no such file"
+    digest = hashlib.sha256()
+    try:
+        with safe_open(file, "numpy") as weights:
+            for name in sorted(filter(lambda name: is_adopted(name, fit), weights.keys())):
+                digest.update(name.encode() + weights.get_tensor(name).tobytes())
+    except SafetensorError as error:
+        raise ValueError(f"{file}: not a file of weights ({error})") from None
+    return digest.hexdigest()
 
 
 def spread(values: list[list[float]]) -> dict:

@@ -84,7 +84,7 @@ def adopt(model: nn.Module, config: Config) -> None:
     """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
     fit a decoder, all weights; to fit a prior, all but that prior's. ValueError if they do not fit."""
     other, own = store.load(config.init_from).state_dict(), model.state_dict()
-    adopted = [name for name in sorted({*own, *other}) if _is_adopted(name, config.fit)]
+    adopted = [name for name in sorted({*own, *other}) if is_adopted(name, config.fit)]
     for name in adopted:
         a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
         if a != b:
@@ -92,7 +92,8 @@ def adopt(model: nn.Module, config: Config) -> None:
     model.load_state_dict({**own, **{name: other[name] for name in adopted}})
 
 
-def _is_adopted(name: str, fit: str) -> bool:
+def is_adopted(name: str, fit: str) -> bool:
+    """Whether a weight is one that `adopt` takes from the other model."""
     if fit == "prior":
         return not name.startswith("latent.prior.")
     return fit == "decoder" or name.startswith("encoder.")
