@@ -55,8 +55,8 @@ class Step:
         """Step `number`, from 0, on a batch; its losses and the norm of the gradient, still on the device. eager: not
         by a graph, which no hook can look into."""
         config, process = self.config, self.process
-        torch.manual_seed((config.seed * 1_000_003 + number) % 2**63)  # dropout
         draws = StepDraws(config.seed, number, config.batch, process.rank, process.world, self.device)
+        torch.manual_seed(draws.generator.initial_seed())  # dropout
         self.rate = rate(config, number)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"].fill_(peak * self.rate)
