@@ -227,8 +227,7 @@ def asked(plan: Plan, experiment: Experiment) -> dict:
 
 
 def _taken(file: Path, fit: str) -> str:
-    """SHA-256 of the weights that a run takes from a kept file: of all but the prior where a prior is fitted, which may
-    then take its place in that file."""
+    """SHA-256 of the weights that a run takes from a kept file, of which the others may change."""
     from safetensors import SafetensorError, safe_open
 
     from tcja_gen.training.task import is_adopted
