@@ -68,9 +68,11 @@ def train_together(plan: Plan, runs: Iterable[tuple[Experiment, int]], place: Pl
         train(plan, experiment, seed, place, place.run(experiment, seed).with_suffix(".log"))
 
     with ThreadPoolExecutor(jobs) as pool:
-        for experiment, seed in runs:
-            others = [futures[first, seed] for first in experiment.after.values() if (first, seed) in futures]
-            futures[experiment.name, seed] = pool.submit(after_others, experiment, seed, others)
+        for wanted, seed in runs:
+            for experiment in plan.chosen([wanted.name]):
+                if (experiment.name, seed) not in futures:
+                    others = [futures[first, seed] for first in experiment.after.values() if not is_file(first)]
+                    futures[experiment.name, seed] = pool.submit(after_others, experiment, seed, others)
         try:
             wait(futures.values())
         except BaseException:
@@ -90,6 +92,9 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path
         _same(folder, config, experiment.after)
         if finished(folder):
             return folder
+    for first in experiment.after.values():  # whose result may be there without its run
+        if not is_file(first):
+            train(plan, plan.experiments[first], seed, place, log)
     if (folder / "checkpoints" / "last").exists():
         _call(log, "--resume", folder, "--data-root", place.data_root)
     else:

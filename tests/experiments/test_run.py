@@ -93,6 +93,10 @@ def command():
     return runpy.run_path(str(EXPERIMENTS / "run"))["main"]
 
 
+def another(name, recipe="tiny.toml"):
+    return f'[experiment.{name}]\nabout = "b"\nrecipe = "{recipe}"\nprotocol = "digits"\ncpu = {{}}\n'
+
+
 def write_book(folder):
     for name, text in {"book": BOOK, "tiny": RECIPE, "published": PUBLISHED}.items():
         (folder / f"{name}.toml").write_text(text)
@@ -234,8 +238,7 @@ def test_a_mistake_is_one_line(book, arguments, hint):
 
 def test_a_second_stage_starts_from_the_first(copy):
     book = copy
-    second = '[experiment.second]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
-    (book / "book.toml").write_text(BOOK + second + 'after = { init_from = "tiny" }\n')
+    (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
     assert run(book, "second").returncode == 0
     assert result(book, "second")["asked"]["settings"]["init_from"] == "tiny"
     assert str(book / "runs" / "tiny" / "seed-0") in (book / "runs" / "second" / "seed-0" / "config.toml").read_text()
@@ -244,9 +247,17 @@ def test_a_second_stage_starts_from_the_first(copy):
     assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_first_stage_whose_result_is_there_without_its_run_is_trained_for_the_second(copy, jobs):
+    (copy / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
+    shutil.rmtree(copy / "runs")  # as in a fresh clone, which has the results alone
+    before = result(copy)
+    assert run(copy, "second", "--jobs", jobs).returncode == 0
+    assert result(copy, "second")["scores"] and result(copy) == before
+
+
 def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(measured, book):
-    second = '[experiment.second]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
-    (book / "book.toml").write_text(BOOK + second + 'after = { init_from = "tiny" }\nseeds = [0, 1]\n')
+    (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\nseeds = [0, 1]\n')
     answer = run(book, "second", "--jobs", "3")
     assert answer.returncode == 0, answer.stderr
     assert result(book)["scores"] == result(measured)["scores"] and len(result(book, "second")["seeds"]) == 2
@@ -255,8 +266,7 @@ def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(m
 
 def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(book):
     (book / "bad.toml").write_text(RECIPE.replace('data = "digits"', 'data = "no-such-folder"'))
-    bad = '[experiment.bad]\nabout = "b"\nrecipe = "bad.toml"\nprotocol = "digits"\ncpu = {}\n'
-    (book / "book.toml").write_text(BOOK + bad)
+    (book / "book.toml").write_text(BOOK + another("bad", "bad.toml"))
     assert run(book, "bad", "tiny", "--jobs", "2").returncode == 2
     assert "no-such-folder" in (book / "runs" / "bad" / "seed-0.log").read_text()
     assert result(book)["scores"]
@@ -264,8 +274,7 @@ def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(bo
 
 def test_an_experiment_starts_from_kept_weights_and_is_to_be_done_again_when_these_are_others(copy):
     book, kept = copy, copy / "kept.safetensors"
-    own = '[experiment.from-file]\nabout = "b"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
-    (book / "book.toml").write_text(BOOK + own + 'after = { init_from = "kept.safetensors" }\n')
+    (book / "book.toml").write_text(BOOK + another("from-file") + 'after = { init_from = "kept.safetensors" }\n')
     assert run(book, "from-file").returncode == 0
     assert f'init_from = "{kept}"' in (book / "runs" / "from-file" / "seed-0" / "config.toml").read_text()
 
