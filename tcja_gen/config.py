@@ -137,6 +137,12 @@ class Config:
     autoencoder, whose other weights stay."""
     perceptual: float = 0.0
     """Weight, in a generator's loss, of a distance of images by the features of a classifier of the training set."""
+    adversarial: float = 0.0
+    """Weight, in a generator's loss, of the judgement of a spiking discriminator that is trained beside it."""
+    discriminator: str = "32C3s2-64C3s2-128C3s2"
+    """Encoder notation of the discriminator."""
+    noise: float = 0.3
+    """Standard deviation of the noise on images, in [-1, 1], that the discriminator sees."""
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
     encoder still learns its running statistics."""
@@ -165,6 +171,9 @@ class Config:
         for name in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"config: {name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("perceptual", "adversarial", "noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"config: {name} is {getattr(self, name)}, it must be positive, or 0")
         if not 0 <= self.ema < 1:
             raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
@@ -175,7 +184,7 @@ class Config:
             raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
-            for name in ("fit", "perceptual"):
+            for name in ("fit", "perceptual", "adversarial"):
                 if getattr(self, name) not in ("all", 0.0):
                     raise ValueError(f"config: {name} has no meaning with task = 'classify'")
         else:
@@ -183,10 +192,14 @@ class Config:
             kind = self.model.latent_kind
             others = {name for names in OF_LATENTS.values() for name in names} - {*OF_LATENTS[kind]}
             self._refuse(others, f"with latent_kind = {kind!r}")
-            if self.fit == "prior" and self.perceptual:
-                raise ValueError("config: perceptual has no meaning with fit = 'prior', which compares no images")
+            for name in ("perceptual", "adversarial"):
+                if self.fit == "prior" and getattr(self, name):
+                    raise ValueError(f"config: {name} has no meaning with fit = 'prior', which compares no images")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
+        for name in ("discriminator", "noise"):
+            if not self.adversarial and getattr(self, name) != getattr(Config, name):
+                raise ValueError(f"config: {name} has no meaning without adversarial")
         if self.model.objective != "tet":
             self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
 

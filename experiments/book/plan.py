@@ -8,7 +8,7 @@
                          set = {}          settings that it changes in the recipe
                          after = {}        settings that are another experiment's run of the same training seed, which
                                            is made first: after = { init_from = "first-stage" }; or a kept file of
-                                           weights, from here: after = { init_from = "../assets/mnist.safetensors" }
+                                           weights, from here: after = { init_from = "weights/mnist.safetensors" }
                          checkpoint = ""   file, from here, that keeps the weights of the first training seed
                        cpu = {}, gpu = {}  the scales that it has, each with the fields above that it changes
     [study.NAME]       an experiment whose cells are experiments NAME/CELL with changes of their own:

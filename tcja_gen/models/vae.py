@@ -15,7 +15,7 @@ Images outside of a model are floats in [0, 1].
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -133,13 +133,13 @@ class SpikingVAE(nn.Module):
         progress: float = 1.0,
         targets: Tensor | None = None,
         fit: str = "all",
-        perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        distances: Mapping[str, Callable[[Tensor, Tensor, Draws], Tensor]] | None = None,
     ) -> dict[str, Tensor]:
         """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
 
         targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
-        fit: see `frozen`; the part of the loss that has no say in what is trained is not computed. perceptual: a
-        distance of reconstruction and image that is added to the loss.
+        fit: see `frozen`; the part of the loss that has no say in what is trained is not computed.
+        distances: of reconstruction and image, beside the squared error; each is added to the loss, under its name.
         """
         spikes = self.encoder(x)
         h = self.to_latent(self.flatten(spikes))
@@ -156,10 +156,10 @@ class SpikingVAE(nn.Module):
         reconstruction = (y - x).square().mean()
         loss = loss + reconstruction
         losses = {"reconstruction": reconstruction.detach(), **losses}
-        if perceptual is not None:
-            d = perceptual(y, x)
+        for name, distance in (distances or {}).items():
+            d = distance(y, x, draws)
             loss = loss + d
-            losses["perceptual"] = d.detach()
+            losses[name] = d.detach()
         if self.head is not None:
             o = self.head(spikes)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)

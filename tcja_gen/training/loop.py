@@ -25,8 +25,9 @@ from ..models import store
 from ..nn import StepDraws, fuse, keep
 from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
+from .adversary import Adversary
 from .perceptual import perceptual
-from .step import Losses, Step
+from .step import Losses, Objective, Step, learns
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
@@ -98,14 +99,15 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
-        self.options = self._options(data)
+        self.distances = self._distances(data).to(self.device)
         if config.init_from and not state:
             task.adopt(self.model, config)
         self.frozen = self._frozen()
         for part in self.frozen:
             part.requires_grad_(False)
-        fuse(self.model, neuron_path(self.device, config.compile)[0])
-        keep(self.model, config.memory)
+        for part in (self.model, self.distances):
+            fuse(part, neuron_path(self.device, config.compile)[0])
+            keep(part, config.memory)
         self.batches = Batches(
             data,
             config.batch,
@@ -119,7 +121,7 @@ class Trainer:
             world=self.process.world,
             device=self.device,
         )
-        self.stepper = Step(self.model, config, self.process, self.options)
+        self.stepper = Step(self.model, self.distances, config, self.process)
         self.step, self.best = 0, math.inf
         if state:
             self._restore(state)
@@ -164,14 +166,15 @@ class Trainer:
             if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
                 part.eval()
 
-    def _options(self, data: ImageSet | EventSet) -> dict:
-        """What a generator's `forward` is told beside its data."""
-        config = self.config
-        if config.task == "classify":
-            return {}
-        with first_ahead(self.process):
-            distance = perceptual(data, config.perceptual, self.device) if config.perceptual else None
-        return {"fit": config.fit, "perceptual": distance}
+    def _distances(self, data: ImageSet | EventSet) -> nn.ModuleDict:
+        """What compares a generator's images with real ones, beside the squared error."""
+        config, found = self.config, nn.ModuleDict()
+        if config.adversarial:
+            found["adversarial"] = Adversary(config)
+        if config.perceptual:
+            with first_ahead(self.process):
+                found["perceptual"] = perceptual(data, config.perceptual, self.device)
+        return found
 
     def _frozen(self) -> list[nn.Module]:
         """Parts of the model whose weights stay as they are."""
@@ -259,15 +262,18 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, model: nn.Module) -> dict[str, float]:
-        """Losses of the averaged weights on validation samples, the same draws every time."""
+        """Losses of the averaged weights on validation samples, the same draws every time; of distances, those that
+        stay as they are."""
         model.eval()
+        fixed = {name: d for name, d in self.distances.items() if not learns(d)}
+        objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
         count = len(self.validation) if self.config.task == "classify" else min(len(self.validation), VALIDATION)
         for first in range(0, count, VALIDATION):
             chosen = slice(first, min(first + VALIDATION, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
-            losses = model(x, StepDraws(0, first, n, device=self.device), targets=targets, **self.options)
+            losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)

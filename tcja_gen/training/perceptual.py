@@ -13,18 +13,19 @@ from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..metrics.classifier import cached_classifier
+from ..nn import Draws
 
 SEED = 1  # the scoring classifier's is 0
 
 
 class Perceptual(nn.Module):
-    """d(y, x) of images (N, C, H, W) in [-1, 1], times `weight`; x gets no gradient."""
+    """d(y, x) of images (N, C, H, W) in [-1, 1], times `weight`; x gets no gradient, nothing is drawn."""
 
     def __init__(self, classifier: nn.Module, weight: float):
         super().__init__()
         self.body, self.weight = classifier.body.requires_grad_(False).eval(), weight
 
-    def forward(self, y: Tensor, x: Tensor) -> Tensor:
+    def forward(self, y: Tensor, x: Tensor, draws: Draws | None = None) -> Tensor:
         with torch.no_grad():
             wanted = self._features(x)
         parts = [(a - b).square().mean() / b.square().mean() for a, b in zip(self._features(y), wanted, strict=True)]

@@ -20,29 +20,37 @@ from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .task import parameter_groups
 
+BETAS = {False: (0.9, 0.999), True: (0.5, 0.99)}  # of AdamW, without and with a discriminator: see `adversary`
 WARM_UP = 3  # steps before a graph is captured: kernels are compiled and chosen in them
 
 Losses = dict[str, Tensor]
 
 
 class Step:
-    """Steps of a run, by their number. model: what is trained; options: of its `forward`, beside the data.
+    """Steps of a run, by their number. model: what is trained; distances: of images, which may learn beside it (see
+    `adversary`).
 
     ema is the moving average of all weights and running statistics, a model like the one that is trained, or None.
     """
 
-    def __init__(self, model: nn.Module, config: Config, process: Process, options: dict):
-        self.model, self.config, self.process, self.options = model, config, process, options
+    def __init__(self, model: nn.Module, distances: nn.ModuleDict, config: Config, process: Process):
+        self.model, self.distances, self.config, self.process = model, distances, config, process
         self.device = process.device
         self.ema = copy.deepcopy(model).requires_grad_(False) if config.ema else None
         self.averaged = (numbers(self.ema), numbers(model)) if self.ema else None
-        self.forward: nn.Module = model
+        self.objective: nn.Module = Objective(model, distances, config)
+        groups = parameter_groups(model, config)
+        groups += [{"params": [*d.parameters()]} for d in distances.values() if learns(d)]
+        self.learning = [p for group in groups for p in group["params"]]
         if process.world > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
-            self.forward = nn.parallel.DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+            self.objective = nn.parallel.DistributedDataParallel(
+                self.objective, device_ids=ids, broadcast_buffers=False
+            )
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(model, config),
+            groups,
             config.lr,
+            betas=BETAS[bool(config.adversarial)],
             weight_decay=config.weight_decay,
             fused=True,
             capturable=self.device.type == "cuda",
@@ -70,10 +78,10 @@ class Step:
         """Everything that a graph holds."""
         config = self.config
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            losses = self.forward(x, draws, progress, targets=targets, **self.options)
+            losses = self.objective(x, draws, progress, targets)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.learning, config.clip or math.inf)
         self.optimizer.step()
         return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
 
@@ -91,16 +99,31 @@ class Step:
     def state(self) -> dict:
         return {
             "model": self.model.state_dict(),
+            "distances": {name: d.state_dict() for name, d in self.distances.items() if learns(d)},
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
         }
 
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
+        for name, kept in state.get("distances", {}).items():  # states of old have none
+            self.distances[name].load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         self._place_rates()
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+
+
+class Objective(nn.Module):
+    """The losses of a batch, by the model and all that is trained with it."""
+
+    def __init__(self, model: nn.Module, distances: nn.ModuleDict, config: Config):
+        super().__init__()
+        self.model, self.distances = model, distances
+        self.options = {"fit": config.fit, "distances": distances} if config.task == "generate" else {}
+
+    def forward(self, x: Tensor, draws: Draws, progress: float | Tensor, targets: Tensor | None) -> Losses:
+        return self.model(x, draws, progress, targets=targets, **self.options)
 
 
 class Graph:
@@ -189,6 +212,10 @@ def rate(config: Config, step: int) -> float:
     if config.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+
+def learns(module: nn.Module) -> bool:
+    return any(p.requires_grad for p in module.parameters())
 
 
 def numbers(model: nn.Module) -> list[Tensor]:

@@ -36,6 +36,7 @@ LATENT_KINDS = {
     "poisson": {**BACKBONE, "time_steps": 8, "latent_kind": "poisson"},
     "gaussian": {**BACKBONE, "time_steps": 1, "latent_kind": "gaussian", "neuron": "relu"},
 }
+AGAINST = {"adversarial": 0.2, "discriminator": "4C3s2-8C3s2"}  # a discriminator
 
 
 def train(out, **changes):
@@ -63,6 +64,8 @@ def assert_same(a: Path, b: Path, step: str) -> None:
     states = [torch.load(run / "checkpoints" / step / "state.pt", weights_only=True) for run in (a, b)]
     for part in ("model", "ema"):
         assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
+    for name, kept in states[0]["distances"].items():
+        assert all(torch.equal(kept[weight], states[1]["distances"][name][weight]) for weight in kept)
     moments = [state["optimizer"]["state"] for state in states]
     assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[0])
 
@@ -160,9 +163,9 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
     assert not torch.equal(images[0], images[1])
 
 
-@pytest.mark.parametrize("kind", LATENT_KINDS)
-def test_two_processes_follow_the_course_of_one(tmp_path, kind):
-    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind]}
+@pytest.mark.parametrize(("kind", "against"), [*((kind, {}) for kind in LATENT_KINDS), ("poisson", AGAINST)])
+def test_two_processes_follow_the_course_of_one(tmp_path, kind, against):
+    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind], **against}
     train(tmp_path / "one", **settings)
     code = tmp_path / "go.py"
     code.write_text(f"import tcja_gen as tg; tg.train(**{settings | {'out': str(tmp_path / 'two')}!r})\n")
@@ -200,9 +203,9 @@ def test_a_resumed_classifier_is_the_one_that_was_not_stopped(tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.parametrize("kind", ["poisson", "gaussian"])
-def test_a_resumed_generator_of_another_latent_is_the_one_that_was_not_stopped(tmp_path, kind):
-    settings = {"model": LATENT_KINDS[kind], "prior_lr": 10.0 if kind == "poisson" else 1.0}
+@pytest.mark.parametrize(("kind", "against"), [("poisson", {}), ("gaussian", {}), ("poisson", AGAINST)])
+def test_a_resumed_generator_of_another_latent_is_the_one_that_was_not_stopped(tmp_path, kind, against):
+    settings = {"model": LATENT_KINDS[kind], "prior_lr": 10.0 if kind == "poisson" else 1.0, **against}
     whole = train(tmp_path / "whole", **settings)
     half = train(tmp_path / "half", **settings)
     for name in ("step-000012", "last"):  # as if it had been killed after step 6
@@ -253,6 +256,13 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
         ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
         ({"augment": "flip,spin", "model": {}}, "unknown augmentation 'spin': take some of flip, roll"),
         ({"augment": "nda", "model": {}}, "augment is for event frames"),
+        ({"adversarial": 0.1, "model": {}}, "adversarial has no meaning with task = 'classify'"),
+        ({"task": "generate", "noise": 0.1, "model": {}}, "noise has no meaning without adversarial"),
+        (
+            {"task": "generate", "adversarial": 0.1, "discriminator": "4C3-10L", "model": {}},
+            "notation '4C3-10L' at '10L'",
+        ),
+        ({"task": "generate", "adversarial": -0.1, "model": {}}, "adversarial is -0.1, it must be positive, or 0"),
     ],
 )
 def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, named):
@@ -336,3 +346,14 @@ def test_a_perceptual_loss_needs_labels_and_images_to_compare(tmp_path):
         train(tmp_path / "a", data=str(tmp_path / "flat"), model=CODES, perceptual=1.0)
     with pytest.raises(ValueError, match="perceptual has no meaning with fit = 'prior'"):
         train(tmp_path / "b", model=CODES, fit="prior", init_from="x", perceptual=1.0)
+
+
+def test_a_generator_trains_against_a_discriminator_that_is_not_kept_with_it(tmp_path):
+    plain = train(tmp_path / "plain", model=LATENT_KINDS["poisson"])
+    run = train(tmp_path / "run", model=LATENT_KINDS["poisson"], **AGAINST)
+    one, other = (load_file(r.folder / "checkpoints" / "step-000012" / "model.safetensors") for r in (plain, run))
+    assert one.keys() == other.keys() and not torch.equal(one["decoder.last.weight"], other["decoder.last.weight"])
+    lines = [json.loads(line) for line in (run.folder / "stats.jsonl").read_text().splitlines()]
+    parts = ("reconstruction", "divergence", "adversarial")
+    assert lines[0]["loss"] == pytest.approx(sum(lines[0][part] for part in parts))
+    assert "validation_reconstruction" in lines[-1] and "validation_adversarial" not in lines[-1]  # it judges nothing

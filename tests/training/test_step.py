@@ -43,7 +43,7 @@ def step_of(name: str, device: str, **settings) -> Step:
     torch.manual_seed(0)
     model = new_model(config).to(device).train()
     fuse(model, neuron_path(torch.device(device))[0])
-    return Step(model, config, Process(0, 1, torch.device(device)), {})
+    return Step(model, torch.nn.ModuleDict(), config, Process(0, 1, torch.device(device)))
 
 
 def batch(number: int, device: str) -> tuple:
