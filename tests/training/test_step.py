@@ -8,6 +8,7 @@ from tcja_gen import train
 from tcja_gen.config import Config, Model, update
 from tcja_gen.nn import NotedDraws, fuse
 from tcja_gen.process import Process, neuron_path
+from tcja_gen.training.adversary import Adversary
 from tcja_gen.training.step import Places, Step
 from tcja_gen.training.task import new_model
 
@@ -31,6 +32,7 @@ MODELS = {
         "rounds": 4,
         "decoder": "8T3s2-4T3s2",
     },
+    "against a discriminator": {"latent_kind": "poisson", "k": 20},
     "classifier": {"encoder": "4C3s2-TCJA-8C3s2", "head": "DP.5-16FC-10L", "latent": 128, "k": 20, "classes": 10},
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -41,9 +43,13 @@ def step_of(name: str, device: str, **settings) -> Step:
     config = Config(task=task, batch=6, steps=10, warmup=2, model=update(Model(), SMALL | MODELS[name]))
     config = replace(config, **{"graph": "off", **settings})
     torch.manual_seed(0)
-    model = new_model(config).to(device).train()
-    fuse(model, neuron_path(torch.device(device))[0])
-    return Step(model, torch.nn.ModuleDict(), config, Process(0, 1, torch.device(device)))
+    model, distances = new_model(config).to(device).train(), torch.nn.ModuleDict()
+    if name == "against a discriminator":
+        config = replace(config, adversarial=0.2, discriminator="4C3s2-8C3s2")
+        distances["adversarial"] = Adversary(config).to(device)
+    for part in (model, distances):
+        fuse(part, neuron_path(torch.device(device))[0])
+    return Step(model, distances, config, Process(0, 1, torch.device(device)))
 
 
 def batch(number: int, device: str) -> tuple:
