@@ -20,7 +20,7 @@ from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .task import parameter_groups
 
-BETAS = {False: (0.9, 0.999), True: (0.5, 0.99)}  # of AdamW, without and with a discriminator: see `adversary`
+BETAS, AGAINST = (0.9, 0.999), (0.5, 0.99)  # of AdamW; against a discriminator
 WARM_UP = 3  # steps before a graph is captured: kernels are compiled and chosen in them
 
 Losses = dict[str, Tensor]
@@ -50,7 +50,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(
             groups,
             config.lr,
-            betas=BETAS[bool(config.adversarial)],
+            betas=AGAINST if config.adversarial else BETAS,
             weight_decay=config.weight_decay,
             fused=True,
             capturable=self.device.type == "cuda",
