@@ -83,7 +83,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         (x,), (z, f, parameters) = ctx.saved_tensors, ctx.gate
         gf = (grad * x).sum(2).to(f.dtype)
-        gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
+        gz, *gp = _through(f, z, parameters, ctx.needs_input_grad[2:], gf)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
 
@@ -105,7 +105,7 @@ class _GatedSum(torch.autograd.Function):
         (x, w), (z, f, parameters) = ctx.saved_tensors, ctx.gate
         w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are
         gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
-        gz, *gp = torch.autograd.grad(f, (z, *parameters), gf, retain_graph=True)
+        gz, *gp = _through(f, z, parameters, ctx.needs_input_grad[3:], gf)
         gx = torch.empty_like(x)
         for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
             out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))
@@ -117,6 +117,13 @@ def _scored(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         z = (x.data.sum(2) / x.shape[2]).requires_grad_()
         return z, torch.sigmoid(block.scores(z))
+
+
+def _through(f: Tensor, z: Tensor, parameters: tuple, needed: tuple[bool, ...], gf: Tensor) -> list[Tensor | None]:
+    """Gradients of z and of the parameters, None for those that are frozen, by that of the gate f."""
+    wanted = [p for p, need in zip(parameters, needed, strict=True) if need]
+    gz, *found = torch.autograd.grad(f, (z, *wanted), gf, retain_graph=True)
+    return [gz, *(found.pop(0) if need else None for need in needed)]
 
 
 def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:

@@ -90,6 +90,20 @@ def test_gradients_are_those_of_multiplying_by_the_gate(word, layout):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("frozen", [1, 2])
+def test_gradients_pass_a_gate_whose_weights_are_frozen(frozen):
+    """One of its two convolutions, or both."""
+    torch.manual_seed(0)
+    block, w, x = TCJA(4, 6), torch.tensor([0.1, 0.5, 0.9, 1.0]), spikes(4, 2, 6, 5, 3, rate=0.4).requires_grad_()
+    grads = []
+    for learning in (True, False):
+        for weight in [*block.parameters()][:frozen]:
+            weight.requires_grad_(learning)
+        loss = block(x).square().sum() + block.total(x, w).square().sum()
+        grads.append(torch.autograd.grad(loss, [x, *filter(lambda p: p.requires_grad, block.parameters())]))
+    torch.testing.assert_close(grads[1], grads[0][:1] + grads[0][1 + frozen :])
+
+
 @pytest.mark.parametrize("word", ATTENTION)
 def test_images_of_a_batch_do_not_see_each_other(word):
     block, x = ATTENTION[word](4, 6), spikes(4, 3, 6, 5, 5, rate=0.3)

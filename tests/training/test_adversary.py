@@ -13,7 +13,7 @@ def adversary(weight: float = 0.5, noise: float = 0.3, neuron: str = "tcja", tim
     torch.manual_seed(0)
     kind = "gaussian" if neuron == "relu" else "bernoulli"
     model = Model(image_size=8, image_channels=1, time_steps=time_steps, neuron=neuron, latent_kind=kind)
-    return Adversary(Config(adversarial=weight, discriminator="8C3s2-16C3s2", noise=noise, model=model))
+    return Adversary(Config(adversarial=weight, discriminator="8C3s2-TCJA-16C3s2", noise=noise, model=model))
 
 
 def digits(n: int, first: int = 0) -> torch.Tensor:
