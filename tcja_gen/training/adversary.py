@@ -5,10 +5,10 @@ against it (Goodfellow et al., NeurIPS 2014), and by which images are compared b
     of D:              mean max(0, 1 - s(x)) + mean max(0, 1 + s(y))         (hinge; Lim & Ye, arXiv 1705.02894)
     of what made y:    -weight mean s(y)
 
-Noise on what D sees (Arjovsky & Bottou, ICLR 2017) keeps it from telling the two by a detail at once; without it D is
-soon right about most images and teaches less. Real and generated images pass D as one batch, so that its batch norm
-sees both by one statistic. Each of the two losses reaches its own side alone, so their sum takes one backward pass and
-one optimiser, whose momentum is short (`step.AGAINST`): both aim at what moves.
+Noise on what D sees (Arjovsky & Bottou, ICLR 2017) keeps it from telling the two by a detail of single pixels; without
+it images come out worse. Real and generated images pass D as one batch, so that its batch norm sees both by one
+statistic. Each of the two losses reaches its own side alone, so their sum takes one backward pass and one optimiser,
+whose momentum is short (`step.AGAINST`): both aim at what moves.
 """
 
 import torch
