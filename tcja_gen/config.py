@@ -138,7 +138,8 @@ class Config:
     perceptual: float = 0.0
     """Weight, in a generator's loss, of a distance of images by the features of a classifier of the training set."""
     adversarial: float = 0.0
-    """Weight, in a generator's loss, of the judgement of a spiking discriminator that is trained beside it."""
+    """Weight, in a generator's loss, of the judgement of a spiking discriminator that is trained beside it; AdamW's
+    betas are then 0.5 and 0.99."""
     discriminator: str = "32C3s2-64C3s2-128C3s2"
     """Encoder notation of the discriminator."""
     noise: float = 0.3

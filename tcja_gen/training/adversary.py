@@ -21,9 +21,9 @@ from ..nn import Draws
 
 
 class Adversary(nn.Module):
-    """Hinge loss of a discriminator with the encoder `config.discriminator`, for images of the model that `config`
-    describes; its neurons and time steps are that model's. `config.adversarial` is the weight of its gradient in the
-    generator, `config.noise` the standard deviation of the noise on the images (in [-1, 1]) that it sees."""
+    """A discriminator with the encoder `config.discriminator`, for images of the model that `config` describes, whose
+    neurons and time steps it has, and the losses of both sides. `config.adversarial` is the weight of its judgement in
+    the generator's, `config.noise` the standard deviation of the noise on the images (in [-1, 1]) that it sees."""
 
     def __init__(self, config: Config):
         super().__init__()
