@@ -13,14 +13,9 @@ import argparse
 from pathlib import Path
 
 from tcja_gen import evaluate, load
+from tcja_gen.commands.common import own_data
 from tcja_gen.data import load as load_data
 from tcja_gen.evaluation.subjects import drawn
-
-
-def described(model) -> tuple[str, int, int]:
-    """Data set, size and channels of its images."""
-    data = model.provenance["data"]
-    return data.get("source", data["name"]), model.image_size, model.image_channels
 
 
 def main() -> None:
@@ -35,7 +30,8 @@ def main() -> None:
     metrics = asked.metrics.split(",")
     try:
         models = {run: load(run) for run in asked.runs}
-        (source, size, channels), *others = dict.fromkeys(described(model) for model in models.values())
+        kinds = [(own_data(model), model.image_size, model.image_channels) for model in models.values()]
+        (source, size, channels), *others = dict.fromkeys(kinds)
         if others:
             raise ValueError(f"runs of unlike images, {(source, size, channels)} and {others[0]}")
         train = load_data(source, "train", size=size, channels=channels, root=asked.data_root)

@@ -10,6 +10,7 @@ validation images, by which one is chosen before a test image is looked at, and 
 import argparse
 from itertools import product
 
+from tcja_gen.commands.common import own_data
 from tcja_gen.evaluation import evaluate
 from tcja_gen.evaluation.energy import SAMPLES, count, totals
 from tcja_gen.models import load
@@ -31,12 +32,11 @@ def main() -> None:
         model = load(asked.run)
         if not hasattr(model.latent, "rounds"):
             raise ValueError(f"{asked.run}: its latent has no rounds; one of spatial codes (latent_kind = codes) has")
-        source = model.provenance["data"].get("source", model.provenance["data"]["name"])
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
         print(f"| rounds | temperature | {' | '.join(metrics)} | nJ an image |\n|{'---|' * (3 + len(metrics))}")
         for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
             model.latent.sample_by(int(rounds), float(temperature))
-            scores = evaluate(model, source, metrics, **how)["scores"]
+            scores = evaluate(model, own_data(model), metrics, **how)["scores"]
             energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
             cells = [rounds, temperature, *(f"{scores[m]:.2f}" for m in metrics), f"{energy:,.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
