@@ -11,11 +11,14 @@ from tcja_gen.evaluation import METRICS, compare, evaluate, read_record, referen
 from tcja_gen.metrics import (
     AutoencoderFeatures,
     Statistics,
+    inception,
     load_autoencoder,
     load_classifier,
     train_autoencoder,
     train_classifier,
 )
+
+SMALL = 75  # the side of Inception's images where only their number matters: a sixteenth of the time
 
 
 class Smudge:
@@ -294,7 +297,8 @@ def test_one_file_takes_a_reference_to_a_machine_without_the_data(weights, judge
         reference("digits", out=tmp_path / "ref.json")
 
 
-def test_fsvaes_is_is_marked_as_its_own_and_takes_whole_splits_of_256(torchvision_file):
+def test_fsvaes_is_is_marked_as_its_own_and_takes_whole_splits_of_256(torchvision_file, monkeypatch):
+    monkeypatch.setattr(inception, "SIDE", SMALL)
     images = load_images("digits", "train").images[:260]
     record = evaluate(images, "digits", ["is-fsvae"], n=260, torchvision=torchvision_file)
     found = record["protocol"]["is-fsvae"]
@@ -361,6 +365,7 @@ SHARED += ["fid", "kid", "is", "recall"]
 
 def _process(rank: int, folder: str, data: str, how: dict) -> None:
     torch.set_num_threads(1)
+    inception.SIDE = SMALL
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     record = evaluate(Smudge(), data, SHARED, **how)
     write_record(f"{folder}/{rank}.json", record)
@@ -369,6 +374,7 @@ def _process(rank: int, folder: str, data: str, how: dict) -> None:
 
 def test_two_processes_give_the_record_of_one(weights, judge, inception_file, pictures, tmp_path, monkeypatch):
     """Neither number of images is a multiple of a batch; Inception's is 32."""
+    monkeypatch.setattr(inception, "SIDE", SMALL)
     files = dict(autoencoder=str(weights), classifier=str(judge), inception=str(inception_file))
     how = dict(n=37, split="train", batch=16, is_splits=2, **files)
     torch.multiprocessing.spawn(_process, (str(tmp_path), str(pictures), how), nprocs=2)
