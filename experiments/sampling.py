@@ -30,12 +30,10 @@ def main() -> None:
     metrics = asked.metrics.split(",")
     try:
         model = load(asked.run)
-        if not hasattr(model.latent, "rounds"):
-            raise ValueError(f"{asked.run}: its latent has no rounds; one of spatial codes (latent_kind = codes) has")
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
         print(f"| rounds | temperature | {' | '.join(metrics)} | nJ an image |\n|{'---|' * (3 + len(metrics))}")
         for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
-            model.latent.sample_by(int(rounds), float(temperature))
+            model.sample_by(int(rounds), float(temperature))
             scores = evaluate(model, own_data(model), metrics, **how)["scores"]
             energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
             cells = [rounds, temperature, *(f"{scores[m]:.2f}" for m in metrics), f"{energy:,.0f}"]

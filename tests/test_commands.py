@@ -264,6 +264,28 @@ def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, t
     assert "no meaning with latent_kind = 'bernoulli'" in mistake("train", "--model.rounds", "2")
 
 
+def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(mistake, run, classifier, tmp_path):
+    codes, pictures = tmp_path / "codes", tmp_path / "pictures"
+    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent-kind", "codes"]
+    words += ["--model.latent", "2", "--model.prior", "32C3-32R3", "--model.rounds", "4"]
+    assert main(["train", *TINY[:-4], *words, "--steps", "150", "--lr", "0.02", "--out", str(codes)]) == 0
+    ways = {"own": [], "same": ["--rounds", "4"], "fewer": ["--rounds", "1"], "varied": ["--temperature", "9"]}
+    for name, way in ways.items():
+        assert main(["sample", str(codes), "--n", "64", "--grid", "--out", str(pictures / name), *way]) == 0
+    made = {name: (pictures / name / "samples.png").read_bytes() for name in ways}
+    assert made["own"] == made["same"] and len({*made.values()}) == 3
+    score = ["evaluate", str(codes), "--n", "64"]
+    for way in ([], ["--rounds", "1"]):
+        assert main([*score, *way]) == 0
+    fewer, own = sorted((codes / "scores").rglob("*.json"))
+    facts = [json.loads(file.read_text())["protocol"]["fad"] for file in (fewer, own)]
+    assert [(x["rounds"], x["temperature"]) for x in facts] == [(1, 1.0), (4, 1.0)]
+    assert main([*score, "--compare", str(fewer)]) == 0
+    assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
+    assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
+    assert "none to sample from" in mistake("evaluate", classifier, "--rounds", "2")
+
+
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
     class Bomb:
         def __reduce__(self):

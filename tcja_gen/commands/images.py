@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from .common import Number, Run, own_data, start
+from .common import Number, Run, own_data, sample_by, start
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Sample:
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
       tcja-gen sample runs/conditional --n 8 --class 3
       tcja-gen sample --pretrained mnist --n 64 --grid
+      tcja-gen sample --pretrained mnist --rounds 8 --temperature 1.1
     """
 
     model: Run = ""
@@ -30,6 +31,10 @@ class Sample:
     """Seeds instead of a number: 0-63, or 3,5,8-11."""
     label: Annotated[str, arg(name="class")] = ""
     """Class to make, by name or number, for a conditional generator; default: seed i has class i mod classes."""
+    rounds: int | None = None
+    """Of a prior of spatial codes: its passes a sample, fewer are quicker and worse; default: the model's."""
+    temperature: float | None = None
+    """Of the same: higher is more varied; default: the model's."""
     out: str = "samples"
     """Folder for the pictures."""
     grid: FlagCreatePairsOff[bool] = False
@@ -50,6 +55,7 @@ class Sample:
             raise ValueError("sample wants a run or --pretrained NAME, one of the two")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
+        sample_by(model, self.rounds, self.temperature)
         label = _class(model, self.label) if self.label else None
         images = generate.sample(model, seeds, progress=place.first, label=label)
         if not place.first:

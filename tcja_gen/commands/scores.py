@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from .common import Data, Number, Run, own_data, start
+from .common import Data, Number, Run, own_data, sample_by, start
 
 
 @dataclass
@@ -73,6 +73,10 @@ class Evaluate:
     """Sets of n seeds, one after another, to score a run by: the table has the mean and ± the standard deviation."""
     seed: int = 0
     """First of the seeds; of accuracy with --n, draws the samples."""
+    rounds: int | None = None
+    """Of a prior of spatial codes: its passes a sample, fewer are quicker and worse; default: the model's."""
+    temperature: float | None = None
+    """Of the same: higher is more varied; default: the model's."""
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
@@ -90,6 +94,7 @@ class Evaluate:
         others = {name: evaluation.read_record(name) for name in self.compare}
         place = start(self.device)
         target, folder = self._target(place.device)
+        sample_by(target, self.rounds, self.temperature)
         statistics = self.reference if self.reference.endswith(".npz") else None
         if self.data and self.reference and not statistics:
             raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
@@ -156,6 +161,8 @@ class Evaluate:
         n = str(max(facts["n"] for facts in record["protocol"].values()))
         n += f"x{self.repeats}" if self.repeats else ""
         names = ["all"] if self.metrics.strip() == "all" else record["scores"]
+        by += [f"rounds-{self.rounds}"] if self.rounds else []
+        by += [f"temperature-{self.temperature:g}"] if self.temperature else []
         return "-".join([*names, self.split, n, *by]) + ".json"
 
     def _target(self, device):

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ..cache import replacing
 
-MAY_DIFFER = {"step", "seeds", "repeats", "time_steps", "command"}  # what is compared, not how it is measured
+# what is compared, not how it is measured
+MAY_DIFFER = {"step", "seeds", "repeats", "time_steps", "rounds", "temperature", "command"}
 
 
 def circumstances() -> dict:
@@ -57,7 +58,7 @@ def compare(records: Mapping[str, dict]) -> list[dict]:
 
     A score that is a list gives a row for each of its numbers, called "name 1" and so on.
     ValueError that names the fields, and their values, in which two protocols of one metric differ; only the
-    step, the seeds and the number of sets of them, T and the command may.
+    step, the seeds and the number of sets of them, T, the prior's rounds and temperature, and the command may.
     """
     metrics = list(dict.fromkeys(metric for record in records.values() for metric in record["scores"]))
     for metric in metrics:

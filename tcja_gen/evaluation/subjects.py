@@ -54,6 +54,7 @@ class Subject:
         """Fields of the protocol that tell how so many images were made, in so many sets."""
         facts = {} if self.model is None else self.model.provenance | {"time_steps": self.model.time_steps}
         facts = {name: facts.get(name) for name in ("time_steps", "weights", "step")}
+        facts |= getattr(getattr(self.model, "latent", None), "sampling", {})
         facts["classes"] = "seed mod classes" if getattr(self.model, "classes", 0) else None
         facts["seeds"] = [self.seed, self.seed + (sets - 1) * self.n + made - 1] if self.model else None
         return {"quantised": self.rounded} | facts

@@ -195,6 +195,11 @@ class SpikingVAE(nn.Module):
         y = self._classes(seeds, classes)
         return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
+    def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
+        """Another way to draw from a prior of spatial codes, from now on: passes of it a sample, and what its logits
+        are divided by. None: as before. ValueError for other latents, or if it cannot be so."""
+        self.latent.sample_by(rounds, temperature)
+
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1] through the latent and back; seed i (default: i) draws the bits of image i."""
         seeds = range(len(images)) if seeds is None else seeds

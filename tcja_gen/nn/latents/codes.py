@@ -68,8 +68,13 @@ class CodeLatent(Latent):
         self.register_buffer("rank", coarse_to_fine(*sides).flatten(), persistent=False)
         self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
 
-    def sample_by(self, rounds: int, temperature: float) -> None:
-        """How samples are drawn from now on; ValueError if it cannot be."""
+    @property
+    def sampling(self) -> dict[str, float]:
+        return {"rounds": self.rounds, "temperature": self.temperature}
+
+    def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
+        rounds = self.rounds if rounds is None else rounds
+        temperature = self.temperature if temperature is None else temperature
         places = math.prod(self.sides)
         if not 1 <= rounds <= places:
             sides = " x ".join(map(str, self.sides))

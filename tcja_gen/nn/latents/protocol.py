@@ -39,6 +39,17 @@ class Latent(nn.Module, ABC):
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L) from the prior, one row of draws an image."""
 
+    @property
+    def sampling(self) -> dict[str, float]:
+        """What of `sample_by` holds now, by name."""
+        return {}
+
+    def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
+        """Changes how samples are drawn from now on, where that can be chosen; None: as before. ValueError if it cannot
+        be so."""
+        if not (rounds is temperature is None):
+            raise ValueError("this latent's prior has no rounds and no temperature; one of spatial codes has")
+
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
         """z at fractions a (A,) of the way from z0 to z1, (T, L, ...) each, -> (A, T, L, ...); one row of draws.
 
