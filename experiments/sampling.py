@@ -3,17 +3,27 @@
     python experiments/sampling.py RUN [--rounds 4,8,16] [--temperatures 0.9,0.95,1] [--n 2560] [--split validation]
                                        [--metrics fad-official,fad] [--autoencoder mnist_64.pth] [--data-root data]
 
-RUN has a latent of spatial codes. A line for every number of rounds and temperature: scores of n samples against
-validation images, by which one is chosen before a test image is looked at, and the energy of an image.
+RUN has a latent of spatial codes. A line for every number of rounds and temperature: what codes of validation images
+cost by the prior (-log p in nats an image), scores of n samples against these images, and the energy of a sample. By
+the one or the other a temperature is chosen before a test image is looked at.
 """
 
 import argparse
 from itertools import product
 
+import torch
+
 from tcja_gen.commands.common import own_data
+from tcja_gen.data import load_images
 from tcja_gen.evaluation import evaluate
 from tcja_gen.evaluation.energy import SAMPLES, count, totals
 from tcja_gen.models import load
+
+
+@torch.no_grad()
+def nats(latent, z: torch.Tensor) -> float:
+    """What codes (T, N, L, h, w) cost by the prior, a mean."""
+    return torch.cat([latent.nats(part) for part in z.split(256, 1)]).mean().item()
 
 
 def main() -> None:
@@ -31,13 +41,17 @@ def main() -> None:
     try:
         model = load(asked.run)
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
-        print(f"| rounds | temperature | {' | '.join(metrics)} | nJ an image |\n|{'---|' * (3 + len(metrics))}")
+        names = ["rounds", "temperature", "nats an image", *metrics, "nJ an image"]
+        print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+        shape = {"size": model.image_size, "channels": model.image_channels}
+        images = load_images(own_data(model), asked.split, **shape, root=asked.data_root).images[: asked.n] / 255
+        z = model.encode(images).transpose(0, 1)
         for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
-            model.sample_by(int(rounds), float(temperature))
+            model.sample_by(int(rounds), float(temperature))  # ValueError of another latent
             scores = evaluate(model, own_data(model), metrics, **how)["scores"]
             energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
-            cells = [rounds, temperature, *(f"{scores[m]:.2f}" for m in metrics), f"{energy:,.0f}"]
-            print(f"| {' | '.join(cells)} |", flush=True)
+            told = [f"{number:.2f}" for number in (nats(model.latent, z), *(scores[m] for m in metrics))]
+            print(f"| {' | '.join([rounds, temperature, *told, f'{energy:,.0f}'])} |", flush=True)
     except (ValueError, OSError) as error:
         raise SystemExit(f"sampling.py: {error}") from None
 

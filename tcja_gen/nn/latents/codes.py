@@ -21,6 +21,7 @@ as it is.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -105,16 +106,21 @@ class CodeLatent(Latent):
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""
         u = draws.uniform(len(self.rank))
-        tokens, first = torch.zeros_like(u, dtype=torch.long), 0
-        for last in self._ends():
-            known = (self.rank < first).expand_as(tokens)
-            wanted = ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
-            logits = self.prior(self.bits(tokens), known, y, wanted).float()
-            p = (logits / self.temperature).softmax(2)
+        tokens = torch.zeros_like(u, dtype=torch.long)
+        for known, wanted in self._passes():
+            p = self._logits(tokens, known, wanted, y).softmax(2)
             drawn = (p.cumsum(2) < u[:, wanted, None]).sum(2).clamp(max=p.shape[2] - 1)
             tokens = tokens.index_copy(1, wanted, drawn)
-            first = last
         return self.bits(tokens).unflatten(1, (self.time_steps, self.latent)).transpose(0, 1)
+
+    def nats(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """-log p(z | y), (N,), of codes z (T, N, L, h, w), as samples are drawn: by these rounds and temperature."""
+        tokens = self.tokens(z)
+        nats = torch.zeros(len(tokens), device=tokens.device)
+        for known, wanted in self._passes():
+            logits = self._logits(tokens, known, wanted, y)
+            nats += F.cross_entropy(logits.transpose(1, 2), tokens[:, wanted], reduction="none").sum(1)
+        return nats
 
     def tokens(self, z: Tensor) -> Tensor:
         """Tokens (N, P) of codes z (T, N, L, h, w)."""
@@ -124,6 +130,16 @@ class CodeLatent(Latent):
     def bits(self, tokens: Tensor) -> Tensor:
         """Bits (N, T L, h, w), as floats, of tokens (N, P)."""
         return ((tokens[:, None] & self.powers[:, None]) > 0).float().unflatten(2, self.sides)
+
+    def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each round which places are known, (P,), and the numbers of those that are named."""
+        first = 0
+        for last in self._ends():
+            yield self.rank < first, ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
+            first = last
+
+    def _logits(self, tokens: Tensor, known: Tensor, places: Tensor, y: Tensor | None) -> Tensor:
+        return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
 
     def _ends(self) -> list[int]:
         """How many places are known after each round: 1 - cos of the way, at least one more each time."""

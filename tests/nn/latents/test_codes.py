@@ -67,6 +67,24 @@ def test_all_in_one_round_tokens_are_independent(fitted):
     assert (tokens == tokens[:, :1]).all(1).float().mean() < 0.4
 
 
+@pytest.mark.parametrize("rounds, temperature", [(4, 1.0), (2, 1.0), (1, 1.0), (4, 0.7)])
+def test_the_probabilities_of_all_codes_sum_to_one_however_they_are_drawn(rounds, temperature):
+    torch.manual_seed(0)
+    model = CodeLatent(1, 2, (2, 2), "16C3-16R3", rounds, temperature).eval()
+    with torch.no_grad():
+        every = model.bits(torch.cartesian_prod(*[torch.arange(4)] * 4)).unflatten(1, (2, 1)).transpose(0, 1)
+        p = model.nats(every).neg().exp()
+    assert len(p) == 256 and p.sum().item() == pytest.approx(1, abs=1e-4) and p.max() > 2 * p.min()
+
+
+def test_what_is_drawn_often_is_what_costs_little(fitted):
+    with torch.no_grad():
+        nats = fitted.nats(codes(200))
+    ones = codes(200)[0, :, 0, 0, 0] == 1
+    assert nats[~ones].mean().item() == pytest.approx(-math.log(0.75), abs=0.3)
+    assert nats[ones].mean().item() == pytest.approx(-math.log(0.25), abs=0.5)
+
+
 def test_a_prior_of_classes_makes_the_class_asked_for():
     model = trained(classes=2)
     for c, token in ((0, 0), (1, 3)):
