@@ -40,15 +40,18 @@ def main() -> None:
     metrics = asked.metrics.split(",")
     try:
         model = load(asked.run)
+        if not model.latent.sampling:
+            raise ValueError(f"{asked.run}: its latent has no rounds; one of spatial codes (latent_kind = codes) has")
+        source = own_data(model)
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
         names = ["rounds", "temperature", "nats an image", *metrics, "nJ an image"]
         print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
         shape = {"size": model.image_size, "channels": model.image_channels}
-        images = load_images(own_data(model), asked.split, **shape, root=asked.data_root).images[: asked.n] / 255
+        images = load_images(source, asked.split, **shape, root=asked.data_root).images[: asked.n] / 255
         z = model.encode(images).transpose(0, 1)
         for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
-            model.sample_by(int(rounds), float(temperature))  # ValueError of another latent
-            scores = evaluate(model, own_data(model), metrics, **how)["scores"]
+            model.sample_by(int(rounds), float(temperature))
+            scores = evaluate(model, source, metrics, **how)["scores"]
             energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
             told = [f"{number:.2f}" for number in (nats(model.latent, z), *(scores[m] for m in metrics))]
             print(f"| {' | '.join([rounds, temperature, *told, f'{energy:,.0f}'])} |", flush=True)

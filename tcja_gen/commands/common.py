@@ -16,16 +16,6 @@ def start(device: str = "auto"):
     return process.start(device)
 
 
-def sample_by(model, rounds: int | None, temperature: float | None) -> None:
-    """Makes `model` draw its samples as the flags --rounds and --temperature have it, if they are given; ValueError if
-    it cannot."""
-    if rounds is temperature is None:
-        return
-    if not hasattr(model, "sample_by"):
-        raise ValueError("--rounds and --temperature are of a generator's prior, and there is none to sample from")
-    model.sample_by(rounds, temperature)
-
-
 def own_data(model) -> str:
     """What the model was trained on: a name, or the path of a folder or zip."""
     facts = model.provenance["data"]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
-from .common import Number, Run, own_data, sample_by, start
+from .common import Number, Run, own_data, start
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Sample:
             raise ValueError("sample wants a run or --pretrained NAME, one of the two")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
-        sample_by(model, self.rounds, self.temperature)
+        model.sample_by(self.rounds, self.temperature)
         label = _class(model, self.label) if self.label else None
         images = generate.sample(model, seeds, progress=place.first, label=label)
         if not place.first:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from .common import Data, Number, Run, own_data, sample_by, start
+from .common import Data, Number, Run, own_data, start
 
 
 @dataclass
@@ -94,7 +94,12 @@ class Evaluate:
         others = {name: evaluation.read_record(name) for name in self.compare}
         place = start(self.device)
         target, folder = self._target(place.device)
-        sample_by(target, self.rounds, self.temperature)
+        if self.rounds is not None or self.temperature is not None:
+            if not hasattr(target, "sample_by"):
+                raise ValueError(
+                    "--rounds and --temperature are of a generator's prior, and there is none to sample from"
+                )
+            target.sample_by(self.rounds, self.temperature)
         statistics = self.reference if self.reference.endswith(".npz") else None
         if self.data and self.reference and not statistics:
             raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")

@@ -1,7 +1,5 @@
 """How far a generator is from the data by its decoder alone."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,26 +7,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def limit(monkeypatch, tmp_path):
-    """Runs the command with some words."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def run(*words: str) -> None:
-        monkeypatch.setattr(sys, "argv", ["prior_limit.py", *words])
-        runpy.run_path(str(ROOT / "experiments" / "prior_limit.py"), run_name="__main__")
-
-    return run
-
-
-def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(limit, capsys):
-    limit(str(ROOT / "assets" / "digits.safetensors"), "--n", "128", "--metrics", "fid-classifier")
+def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(script, capsys):
+    script("prior_limit.py", str(ROOT / "assets" / "digits.safetensors"), "--n", "128", "--metrics", "fid-classifier")
     lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     names, scores = [line[0] for line in lines], [float(line[1]) for line in lines]
     assert names == ["training images", "digits: training images reconstructed", "digits: samples"]
     assert 0 < scores[0] < scores[1] < scores[2]
 
 
-def test_a_run_that_is_not_there_is_told_in_one_line(limit):
+def test_a_run_that_is_not_there_is_told_in_one_line(script):
     with pytest.raises(SystemExit, match="^prior_limit.py: nowhere: no such run or checkpoint; .* is wanted$"):
-        limit("nowhere")
+        script("prior_limit.py", "nowhere")

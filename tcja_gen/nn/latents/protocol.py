@@ -47,7 +47,7 @@ class Latent(nn.Module, ABC):
     def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
         """Changes how samples are drawn from now on, where that can be chosen; None: as before. ValueError if it cannot
         be so."""
-        if not (rounds is temperature is None):
+        if rounds is not None or temperature is not None:
             raise ValueError("this latent's prior has no rounds and no temperature; one of spatial codes has")
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
