@@ -7,6 +7,8 @@ Ctrl-C. TCJA_GEN_TRACEBACK=1 shows where an error came from.
 import os
 import sys
 
+from .errors import Diverged, UserError
+
 HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help tells its options)
 
 Train spiking image generators and classifiers with temporal-channel joint attention, use them, score them.
@@ -55,25 +57,26 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: tcja-gen ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         return _fail(error, 2)
+    except Diverged as error:
+        return _fail(error, 1)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
-    except RuntimeError as error:
-        if type(error).__name__ != "Diverged":
-            raise
-        return _fail(error, 1)
+    except Exception as error:
+        return _fail(error, 1, "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: ")
     finally:
         _leave()
     return 0
 
 
-def _fail(error: BaseException | str, code: int) -> int:
+def _fail(error: BaseException | str, code: int, whose: str = "") -> int:
     if os.environ.get("TCJA_GEN_TRACEBACK") and isinstance(error, BaseException):
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:
         error = f"{error.filename}: {error.strerror}"
-    print(f"tcja-gen: {' '.join(str(error).split())}", file=sys.stderr)
+    told = f"{type(error).__name__}: {error}" if whose else str(error)
+    print(f"tcja-gen: {whose}{' '.join(told.split())}", file=sys.stderr)
     return code
 
 

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from .errors import UserError
+
 
 @dataclass(frozen=True)
 class Model:
@@ -171,23 +173,23 @@ class Config:
     def __post_init__(self):
         for name in ("steps", "batch", "log_every", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"config: {name} is {getattr(self, name)}, it must be at least 1")
+                raise UserError(f"config: {name} is {getattr(self, name)}, it must be at least 1")
         for name in ("perceptual", "adversarial", "noise"):
             if getattr(self, name) < 0:
-                raise ValueError(f"config: {name} is {getattr(self, name)}, it must be positive, or 0")
+                raise UserError(f"config: {name} is {getattr(self, name)}, it must be positive, or 0")
         if not 0 <= self.ema < 1:
-            raise ValueError(f"config: ema is {self.ema}, it must lie in [0, 1)")
+            raise UserError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
-            raise ValueError(f"config: lr is {self.lr}, it must be positive")
+            raise UserError(f"config: lr is {self.lr}, it must be positive")
         if self.prior_lr <= 0:
-            raise ValueError(f"config: prior_lr is {self.prior_lr}, it must be positive")
+            raise UserError(f"config: prior_lr is {self.prior_lr}, it must be positive")
         if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
-            raise ValueError("config: prior_lr has no meaning for a model without a prior that is trained")
+            raise UserError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
             self._refuse(OF_GENERATORS, "with task = 'classify'")
             for name in ("fit", "perceptual", "adversarial"):
                 if getattr(self, name) not in ("all", 0.0):
-                    raise ValueError(f"config: {name} has no meaning with task = 'classify'")
+                    raise UserError(f"config: {name} has no meaning with task = 'classify'")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
             kind = self.model.latent_kind
@@ -195,12 +197,12 @@ class Config:
             self._refuse(others, f"with latent_kind = {kind!r}")
             for name in ("perceptual", "adversarial"):
                 if self.fit == "prior" and getattr(self, name):
-                    raise ValueError(f"config: {name} has no meaning with fit = 'prior', which compares no images")
+                    raise UserError(f"config: {name} has no meaning with fit = 'prior', which compares no images")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
         for name in ("discriminator", "noise"):
             if not self.adversarial and getattr(self, name) != getattr(Config, name):
-                raise ValueError(f"config: {name} has no meaning without adversarial")
+                raise UserError(f"config: {name} has no meaning without adversarial")
         if self.model.objective != "tet":
             self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
 
@@ -208,7 +210,7 @@ class Config:
         """ValueError if a setting of the model is changed that nothing would look at."""
         for f in fields(Model):
             if f.name in names and getattr(self.model, f.name) != f.default:
-                raise ValueError(f"config: model.{f.name} has no meaning {why}")
+                raise UserError(f"config: model.{f.name} has no meaning {why}")
 
 
 OF_LATENTS = {  # what some kinds look at and others do not
@@ -261,11 +263,11 @@ def load(path: str | Path) -> Config:
     try:
         settings = tomllib.loads(Path(path).read_text())
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
+        raise UserError(f"{path}: not TOML: {error}") from None
     try:
         return update(Config(), settings)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def update(config, settings: dict):
@@ -276,11 +278,11 @@ def update(config, settings: dict):
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"unknown key {key!r}; {hint}known: {', '.join(known)}")
+            raise UserError(f"unknown key {key!r}; {hint}known: {', '.join(known)}")
         old = getattr(config, key)
         if is_dataclass(old):
             if not isinstance(value, dict):
-                raise ValueError(f"key {key!r} is a table of settings, got {value!r}")
+                raise UserError(f"key {key!r} is a table of settings, got {value!r}")
             changes[key] = update(old, value)
         else:
             changes[key] = _typed(key, value, known[key].type)
@@ -292,12 +294,12 @@ def _typed(key: str, value, wanted):
     if choices:  # a Literal, perhaps with None
         allowed = [c for c in choices if isinstance(c, str)]
         if value not in allowed and not (value is None and type(None) in choices):
-            raise ValueError(f"key {key!r} is {value!r}; known: {', '.join(allowed)}")
+            raise UserError(f"key {key!r} is {value!r}; known: {', '.join(allowed)}")
         return value
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise ValueError(f"key {key!r} is {value!r}; {wanted.__name__} is wanted")
+        raise UserError(f"key {key!r} is {value!r}; {wanted.__name__} is wanted")
     return value
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from .errors import UserError
 from .nn.kernels.cpu import compiler, library
 
 
@@ -33,9 +34,9 @@ def start(device: str = "auto") -> Process:
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise ValueError(f"unknown device {device!r}; auto, cpu, cuda or cuda:0 is wanted") from None
+        raise UserError(f"unknown device {device!r}; auto, cpu, cuda or cuda:0 is wanted") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r}: there is no CUDA device on this machine")
+        raise UserError(f"device {device!r}: there is no CUDA device on this machine")
     if chosen.type == "cpu":
         keep_memory()
     else:
@@ -110,7 +111,7 @@ def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
         return "plain", "compile = off"
     missing = _missing(device)
     if missing and wanted == "on":
-        raise ValueError(f"compile = 'on': {missing}")
+        raise UserError(f"compile = 'on': {missing}")
     if missing:
         return "plain", missing
     if device.type == "cuda":

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, arg
 
+from ..errors import UserError
 from .common import Number, Run, own_data, start
 
 
@@ -52,7 +53,7 @@ class Sample:
 
         place = start(self.device)
         if bool(self.model) == bool(self.pretrained):
-            raise ValueError("sample wants a run or --pretrained NAME, one of the two")
+            raise UserError("sample wants a run or --pretrained NAME, one of the two")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
         model.sample_by(self.rounds, self.temperature)
@@ -155,11 +156,11 @@ class Interpolate:
 
         place = start(self.device)
         if self.steps < 2 or self.pairs < 1:
-            raise ValueError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
+            raise UserError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
         model = _generator(self, place.device)
         ends = _images(model, self) / 255 if self.images else model.sample(range(2 * self.pairs))
         if len(ends) < 2 * self.pairs:
-            raise ValueError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
+            raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if place.first:
             path = Path(self.out) / "interpolations.png"
@@ -173,14 +174,14 @@ def parse_seeds(text: str) -> list[int]:
         first, _, last = (word.strip() for word in part.partition("-"))
         last = last or first
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 2**63):
-            raise ValueError(f"--seeds {text}: cannot read {part!r}; write 0-63 or 3,5,8-11")
+            raise UserError(f"--seeds {text}: cannot read {part!r}; write 0-63 or 3,5,8-11")
         seeds += range(int(first), int(last) + 1)
     return seeds
 
 
 def _at_least_one(n: int) -> int:
     if n < 1:
-        raise ValueError(f"--n {n}: at least one image must be asked for")
+        raise UserError(f"--n {n}: at least one image must be asked for")
     return n
 
 
@@ -190,20 +191,20 @@ def _generator(command: "Sample | Reconstruct | Interpolate", device):
 
     model = load(command.model, device, command.which)
     if not hasattr(model, "sample"):
-        raise ValueError(f"{command.model}: a classifier, which makes no images; tcja-gen predict names classes by it")
+        raise UserError(f"{command.model}: a classifier, which makes no images; tcja-gen predict names classes by it")
     return model
 
 
 def _class(model, label: str) -> int:
     """Number of a class by its name in the training data, or by its number."""
     if not model.classes:
-        raise ValueError(f"--class {label}: this generator was trained without classes (--model.conditional)")
+        raise UserError(f"--class {label}: this generator was trained without classes (--model.conditional)")
     names = model.provenance["data"].get("classes", [])
     if label in names:
         return names.index(label)
     if not (label.isdecimal() and int(label) < model.classes):
         known = f", or a name: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}" if names else ""
-        raise ValueError(f"--class {label}: no such class; wanted 0 to {model.classes - 1}{known}")
+        raise UserError(f"--class {label}: no such class; wanted 0 to {model.classes - 1}{known}")
     return int(label)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tyro.conf import FlagCreatePairsOff
 
+from ..errors import UserError
 from .common import Data, Run, start
 
 
@@ -71,7 +72,7 @@ class Show:
         from ..evaluation import energy, report
 
         if self.data_root and not self.energy:
-            raise ValueError(f"--data-root {self.data_root}: only --energy reads data; add it or leave this out")
+            raise UserError(f"--data-root {self.data_root}: only --energy reads data; add it or leave this out")
         start("cpu")
         costs = energy.table(energy.of_run(self.folder, self.data_root)[1]) if self.energy else ""
         print(report.describe(self.folder))
@@ -85,9 +86,9 @@ class Show:
         from ..training import runs
 
         if not self.environment:
-            raise ValueError("show: the folder of a run is wanted, or --environment (which takes --device)")
+            raise UserError("show: the folder of a run is wanted, or --environment (which takes --device)")
         if self.folder or self.out or self.energy or self.data_root:
-            raise ValueError("--environment is about this machine; leave the run and its flags out")
+            raise UserError("--environment is about this machine; leave the run and its flags out")
         facts = {**runs.versions(), **environment(start(self.device or "auto").device)}
         for name, fact in facts.items():
             print(f"{name:<14}{fact}")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from ..errors import MissingFile, UserError
 from .common import Data, Number, Run, own_data, start
 
 
@@ -96,17 +97,17 @@ class Evaluate:
         target, folder = self._target(place.device)
         if self.rounds is not None or self.temperature is not None:
             if not hasattr(target, "sample_by"):
-                raise ValueError(
+                raise UserError(
                     "--rounds and --temperature are of a generator's prior, and there is none to sample from"
                 )
             target.sample_by(self.rounds, self.temperature)
         statistics = self.reference if self.reference.endswith(".npz") else None
         if self.data and self.reference and not statistics:
-            raise ValueError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
+            raise UserError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
         data = self.data or ("" if statistics else self.reference)
         data = data or (own_data(target) if folder else "")
         if not data and not statistics:
-            raise ValueError(f"{self.target}: images are scored against something: --reference DATA is missing")
+            raise UserError(f"{self.target}: images are scored against something: --reference DATA is missing")
         names = [name.strip() for name in self.metrics.split(",") if name.strip()]
         record = evaluation.evaluate(
             target,
@@ -176,7 +177,7 @@ class Evaluate:
 
         path = Path(self.target)
         if not path.exists():
-            raise FileNotFoundError(f"{path}: no such run, checkpoint, folder or zip")
+            raise MissingFile(f"{path}: no such run, checkpoint, folder or zip")
         if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
             model = load(path, device, self.which)
             run = path if (path / "config.toml").is_file() else store.find(path).parent

@@ -7,6 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..config import Config, Model, load
+from ..errors import MissingFile, UserError
 from .common import start
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
@@ -43,11 +44,11 @@ class Train:
     def base(self) -> Config:
         """The settings that flags change: of the file, or of the run to go on with."""
         if self.file and self.resume:
-            raise ValueError(f"--resume {self.resume} goes on by that run's own settings; leave out {self.file}")
+            raise UserError(f"--resume {self.resume} goes on by that run's own settings; leave out {self.file}")
         if Path(self.file or "-").is_dir():
-            raise ValueError(f"{self.file}: a folder, a .toml file is wanted; --resume {self.file} goes on with a run")
+            raise UserError(f"{self.file}: a folder, a .toml file is wanted; --resume {self.file} goes on with a run")
         if self.resume and not (Path(self.resume) / "config.toml").is_file():
-            raise FileNotFoundError(f"{self.resume}: no run to resume here (config.toml is missing)")
+            raise MissingFile(f"{self.resume}: no run to resume here (config.toml is missing)")
         path = Path(self.resume) / "config.toml" if self.resume else self.file
         return load(path) if path else Config()
 
@@ -96,7 +97,7 @@ class Demo:
 
         folder = Path(self.out)
         if (folder / "config.toml").exists():
-            raise ValueError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
+            raise UserError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
         run = training.train(replace(DEMO, out=self.out, steps=self.steps))
         _stop_unless(run.finished)
         Sample(str(run.folder), n=64, out=str(folder / "pictures"), grid=True, film=True).run()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .event_augmentation import augment, mixup
 from .event_sets import EventSet
 from .images import ImageSet
@@ -49,20 +50,20 @@ class Batches:
         device: str | torch.device = "cpu",
     ):
         if not len(data):
-            raise ValueError(f"{data.name}: split {data.split!r} is empty, no batch can be made")
+            raise UserError(f"{data.name}: split {data.split!r} is empty, no batch can be made")
         if batch < 1 or batch % world:
-            raise ValueError(f"batch {batch} is not a positive multiple of the {world} processes")
+            raise UserError(f"batch {batch} is not a positive multiple of the {world} processes")
         if not 0 <= rank < world:
-            raise ValueError(f"rank {rank} is not one of the {world} processes")
+            raise UserError(f"rank {rank} is not one of the {world} processes")
         if shift < 0:
-            raise ValueError(f"shift {shift} is negative: give a number of pixels, or 0 for none")
+            raise UserError(f"shift {shift} is negative: give a number of pixels, or 0 for none")
         self.events = isinstance(data, EventSet)
         if self.events and (flip or shift):
-            raise ValueError(f"{data.name}: flip and shift are for images; event frames take augment")
+            raise UserError(f"{data.name}: flip and shift are for images; event frames take augment")
         if augment and not self.events:
-            raise ValueError(f"{data.name}: augment is for event frames; images take flip and shift")
+            raise UserError(f"{data.name}: augment is for event frames; images take flip and shift")
         if mixup and (data.labels is None or not classes):
-            raise ValueError(f"{data.name}: mixup blends samples of classes, and there are none to learn")
+            raise UserError(f"{data.name}: mixup blends samples of classes, and there are none to learn")
         self.count, self.batch, self.seed, self.flip, self.shift = len(data), batch, seed, flip, shift
         self.augment, self.mixup, self.classes = tuple(augment), mixup, classes
         self.rank, self.world, self.device = rank, world, torch.device(device)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ..errors import MissingFile, UserError
 from .catalogue import Catalogue, partition
 from .pictures import centre_crop, decode, one_line
 
@@ -120,8 +121,8 @@ def _celeba(folder: Path, shape: dict[str, Any]) -> Catalogue:
     def picture(i: int) -> Image:
         try:
             return centre_crop(decode(files[i].read_bytes()), CELEBA_CROP)
-        except ValueError as error:
-            raise ValueError(f"{files[i]}: {error}: put a sound copy there") from None
+        except UserError as error:
+            raise UserError(f"{files[i]}: {error}: put a sound copy there") from None
 
     parts = partition(*(torch.nonzero(part == number).flatten() for number in range(3)))
     return Catalogue(**shape, parts=parts, picture=picture)
@@ -134,7 +135,7 @@ def _celeba_list(folder: Path) -> tuple[list[Path], torch.Tensor]:
         names, numbers = zip(*(line.split() for line in listing.read_text().splitlines()), strict=True)
         return [folder / CELEBA_IMAGES / name for name in names], torch.tensor([int(n) for n in numbers])
     except ValueError:
-        raise ValueError(f"{listing} is damaged: lines like `000001.jpg 0` wanted") from None
+        raise UserError(f"{listing} is damaged: lines like `000001.jpg 0` wanted") from None
 
 
 def _wanted(dataset: str, folder: Path) -> list[tuple[Path, str | None]]:
@@ -179,12 +180,12 @@ def _require(name: str, root: Path, download: bool) -> None:
         found, advice = faults(name, root), f"the download from {BUILTIN[name].origin} failed ({failure})"
     for file, reason in found:
         if reason != MISSING:
-            raise ValueError(f"{file} is {reason}: delete it and fetch it again with --download")
+            raise UserError(f"{file} is {reason}: delete it and fetch it again with --download")
     if found:
         files = [str(file.relative_to(root / BUILTIN[name].folder)) for file, _ in found]
         more = f" and {len(files) - 8} more" if len(files) > 8 else ""
         where = root / BUILTIN[name].folder
-        raise FileNotFoundError(f"{name} wants {', '.join(files[:8])}{more} in {where}: {advice}, or put them there")
+        raise MissingFile(f"{name} wants {', '.join(files[:8])}{more} in {where}: {advice}, or put them there")
 
 
 def _download(dataset: str, root: Path) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -43,7 +45,7 @@ class Catalogue:
         chosen = torch.cat([self.parts[part] for part in SPLITS[split]]).sort().values
         if not len(chosen):
             counts = ", ".join(f"{part} {len(indices)}" for part, indices in self.parts.items())
-            raise ValueError(f"{self.name} has no image in split {split!r} ({counts}): add some or take another split")
+            raise UserError(f"{self.name} has no image in split {split!r} ({counts}): add some or take another split")
         return chosen
 
 

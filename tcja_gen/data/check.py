@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import UserError
 from .builtin import faults
 from .event_sets import recordings_of
 from .events import read_events
@@ -67,7 +68,7 @@ def check_data(
     if not is_events(source):
         return check_images(source, root=root, size=size, channels=channels)
     if size or channels:
-        raise ValueError(f"{source}: recordings; --size and --channels are for images, leave them out")
+        raise UserError(f"{source}: recordings; --size and --channels are for images, leave them out")
     return check_events(source, root=root)
 
 
@@ -77,7 +78,7 @@ def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data")
     for path, known in recordings_of(source, root):
         try:
             read_events(path, known.sensor if known else None)
-        except ValueError as error:
+        except UserError as error:
             problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
     return problems
 
@@ -109,7 +110,7 @@ def _contents(tree: Tree, entries: list[Entry], size: int | None, channels: int 
         try:
             data = tree.read(entry.name)
             image = decode(data)
-        except ValueError as error:
+        except UserError as error:
             yield entry.name, str(error)
             continue
         sizes.setdefault(image.size, entry.name)

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..errors import UserError
+
 MOVES = ("roll", "rotation", "shear", "cutout")  # one of those asked for is drawn for each recording
 KINDS = ("flip", *MOVES)
 ROLL = 5  # pixels in each direction, at every size
@@ -72,9 +74,9 @@ def mixup(frames: Tensor, targets: Tensor, generator: torch.Generator, alpha: fl
     """
     if targets.ndim != 2 or len(targets) != len(frames) or not targets.is_floating_point():
         found = f"{targets.dtype} {tuple(targets.shape)}"
-        raise ValueError(f"targets are {found}, wanted float ({len(frames)}, classes): use one_hot(labels).float()")
+        raise UserError(f"targets are {found}, wanted float ({len(frames)}, classes): use one_hot(labels).float()")
     if alpha <= 0:
-        raise ValueError(f"alpha {alpha} of mixup is not positive: take 0.5, or leave mixup out")
+        raise UserError(f"alpha {alpha} of mixup is not positive: take 0.5, or leave mixup out")
     seed = int(torch.randint(2**62, (), generator=generator))  # torch draws no beta from a generator, numpy does
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     partner = torch.randperm(len(frames), generator=generator)
@@ -140,9 +142,9 @@ def _wide(chosen: Tensor) -> Tensor:
 
 def _check_kinds(kinds: Sequence[str]) -> None:
     if unknown := [kind for kind in kinds if kind not in KINDS]:
-        raise ValueError(f"unknown augmentation {unknown[0]!r}: take some of {', '.join(KINDS)}")
+        raise UserError(f"unknown augmentation {unknown[0]!r}: take some of {', '.join(KINDS)}")
 
 
 def _check(frames: Tensor) -> None:
     if frames.ndim != 5 or frames.shape[2] != 2 or not frames.is_floating_point():
-        raise ValueError(f"frames are {frames.dtype} {tuple(frames.shape)}, wanted float (N, T, 2, H, W)")
+        raise UserError(f"frames are {frames.dtype} {tuple(frames.shape)}, wanted float (N, T, 2, H, W)")

@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import cache_file, replacing
+from ..cache import cache_file
+from ..errors import UserError
+from ..files import replacing
 from .event_layout import Recordings
 from .events import integrate, read_arrays, read_events
 from .pictures import one_line
@@ -59,13 +61,13 @@ def cut_of(
         sensor = read_arrays(recordings.files[0][1], ("frames",))["frames"].shape[-2:]
     size = (size, size) if isinstance(size, int) else size
     if sensor is None and size is None:
-        raise ValueError(
+        raise UserError(
             f"{base}: the sensor that recorded it is not known: give its sides, sensor=(H, W), "
             "in training --model.image-size (and --model.image-width)"
         )
     sensor, size = tuple(sensor or size), tuple(size or sensor)
     if len(size) != 2 or not all(1 <= new <= side for new, side in zip(size, sensor, strict=False)):
-        raise ValueError(
+        raise UserError(
             f"size {size} does not lie between 1 and the sensor's {tuple(sensor)}: counts can only be merged"
         )
     return Cut(made, time_steps, by, tuple(sensor), size)
@@ -89,7 +91,7 @@ def sums(path: Path) -> list:
         with zipfile.ZipFile(path) as archive:
             return [[member.filename, member.file_size, member.CRC] for member in archive.infolist()]
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
+        raise UserError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
 
 
 def _fill(target: Path, paths: list[Path], cut: Cut, dtype: type) -> bool:
@@ -106,7 +108,7 @@ def _fill(target: Path, paths: list[Path], cut: Cut, dtype: type) -> bool:
             if frames.max() > np.iinfo(dtype).max:
                 if dtype is np.uint8:
                     return False
-                raise ValueError(
+                raise UserError(
                     f"{path}: {frames.max()} events in one pixel and frame: take more steps or a larger size"
                 )
             file.write(frames.astype(dtype).tobytes())
@@ -131,13 +133,13 @@ def _made_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """Frames that SpikingJelly made, as int64 of this shape; ValueError naming the file if they are others."""
     frames = read_arrays(path, ("frames",))["frames"]
     if frames.shape != shape:
-        raise ValueError(f"{path}: frames are {frames.shape}, wanted (T, 2, H, W) = {shape}: make them anew")
+        raise UserError(f"{path}: frames are {frames.shape}, wanted (T, 2, H, W) = {shape}: make them anew")
     if frames.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: frames are {frames.dtype}, wanted event counts: make them anew")
+        raise UserError(f"{path}: frames are {frames.dtype}, wanted event counts: make them anew")
     with np.errstate(invalid="ignore"):
         counts = frames.astype(np.int64)
     if counts.min() < 0 or not np.array_equal(counts, frames):
-        raise ValueError(f"{path}: frames hold values that are no event counts (0, 1, 2 ...): make them anew")
+        raise UserError(f"{path}: frames hold values that are no event counts (0, 1, 2 ...): make them anew")
     return counts
 
 

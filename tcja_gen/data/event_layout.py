@@ -32,6 +32,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import MissingFile, UserError
 from .catalogue import PARTS, SPLITS, carve
 from .folders import SPLIT_FOLDERS, natural
 
@@ -93,10 +94,10 @@ def find(source: str | os.PathLike, root: Path) -> tuple[str, Path, Known | None
         name = path.resolve().name
         return name, path, next((known for known in KNOWN.values() if known.folder == name), None)
     if path.exists() or len(path.parts) > 1:
-        raise FileNotFoundError(f"{source}: no such folder")
+        raise MissingFile(f"{source}: no such folder")
     close = difflib.get_close_matches(str(source).lower(), KNOWN, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ":"
-    raise ValueError(f"unknown event data {str(source)!r}{hint} known are {', '.join(KNOWN)}, or give a folder's path")
+    raise UserError(f"unknown event data {str(source)!r}{hint} known are {', '.join(KNOWN)}, or give a folder's path")
 
 
 def frames_or_recordings(folder: Path, known: Known | None, time_steps: int, by: str) -> Path:
@@ -105,12 +106,12 @@ def frames_or_recordings(folder: Path, known: Known | None, time_steps: int, by:
     for base in (folder / name for name in wanted):
         marker = base.with_name(base.name + ".building")
         if marker.exists():
-            raise ValueError(
+            raise UserError(
                 f"{base} is unfinished, as SpikingJelly was stopped: remove it and {marker}, and convert again"
             )
         if base.is_dir():
             return base
-    raise FileNotFoundError(f"{folder} has neither {wanted[1]} nor {wanted[0]}: {recipe(folder, known)}")
+    raise MissingFile(f"{folder} has neither {wanted[1]} nor {wanted[0]}: {recipe(folder, known)}")
 
 
 def recipe(folder: Path, known: Known | None) -> str:
@@ -128,9 +129,9 @@ def recordings_in(base: Path, known: Known | None, whole: bool) -> Recordings:
     entries = _without_background(entries_of(base), known)
     classes = _class_order({label for _, label, _ in entries})
     if not classes:
-        raise ValueError(f"{base}: no recordings found, wanted [train|test/]CLASS/*.npz in it")
+        raise UserError(f"{base}: no recordings found, wanted [train|test/]CLASS/*.npz in it")
     if whole and len(classes) != known.classes:
-        raise ValueError(f"{base} has {len(classes)} classes, wanted {known.classes}: convert the whole set again")
+        raise UserError(f"{base} has {len(classes)} classes, wanted {known.classes}: convert the whole set again")
     number = {label: k for k, label in enumerate(classes)}
     labels = torch.tensor([number[label] for _, label, _ in entries])
     parts = _parts([split for split, _, _ in entries], labels)
@@ -150,11 +151,11 @@ def entries_of(base: Path) -> list[tuple[str | None, str, Path]]:
 
 def _by_class(folder: Path) -> Iterator[tuple[str, Path]]:
     if stray := next(folder.glob("*.npz"), None):
-        raise ValueError(f"{stray} lies beside class folders: move it into one")
+        raise UserError(f"{stray} lies beside class folders: move it into one")
     for place in _folders(folder):
         files = [file for file in place.glob("*.npz") if not file.name.startswith(".")]
         if not files:
-            raise ValueError(f"{place}: class folder without recordings (*.npz): fill it or remove it")
+            raise UserError(f"{place}: class folder without recordings (*.npz): fill it or remove it")
         yield from ((place.name, file) for file in sorted(files, key=lambda file: natural(file.name)))
 
 
@@ -195,7 +196,7 @@ def rows_of(counts: dict[str, int], split: str, name: str) -> slice:
     number = sum(counts[part] for part in SPLITS[split])
     if not number:
         found = ", ".join(f"{part} {count}" for part, count in counts.items())
-        raise ValueError(f"{name} has no recording in split {split!r} ({found}): add some or take another split")
+        raise UserError(f"{name} has no recording in split {split!r} ({found}): add some or take another split")
     return slice(before, before + number)
 
 

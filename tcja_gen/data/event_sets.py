@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import MissingFile, UserError
 from .catalogue import SPLITS
 from .event_frames import Cut, cut_of, kept, mapped, sums
 from .event_layout import KNOWN, Known, entries_of, find, frames_or_recordings, recipe, recordings_in, rows_of
@@ -40,13 +41,13 @@ class EventSet:
         frames, labels = self.frames, self.labels
         if frames.ndim != 5 or frames.shape[2] != 2 or frames.dtype not in (torch.uint8, torch.int16):
             found = f"{frames.dtype} {tuple(frames.shape)}"
-            raise ValueError(f"{self.name}: frames are {found}, wanted torch.uint8 or torch.int16 (N, T, 2, H, W)")
+            raise UserError(f"{self.name}: frames are {found}, wanted torch.uint8 or torch.int16 (N, T, 2, H, W)")
         if labels.shape != frames.shape[:1] or labels.dtype != torch.int64:
             found = f"{labels.dtype} {tuple(labels.shape)}"
-            raise ValueError(f"{self.name}: labels are {found}, wanted torch.int64 ({len(frames)},)")
+            raise UserError(f"{self.name}: labels are {found}, wanted torch.int64 ({len(frames)},)")
         if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.classes):
             found = f"{int(labels.min())} to {int(labels.max())}"
-            raise ValueError(f"{self.name}: labels go from {found}, wanted 0 to {len(self.classes) - 1}")
+            raise UserError(f"{self.name}: labels go from {found}, wanted 0 to {len(self.classes) - 1}")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -92,7 +93,7 @@ def load_events(
     the disk of the cache is full.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
     check_cut(time_steps, by)
     name, folder, known = find(source, Path(root))
     base = frames_or_recordings(folder, known, time_steps, by)
@@ -111,7 +112,7 @@ def load_recording(
     The rules and the arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file, a recording (.npz) is wanted")
+        raise MissingFile(f"{path}: no such file, a recording (.npz) is wanted")
     made = "frames.npy" in [name for name, *_ in sums(Path(path))]
     return torch.from_numpy(Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(Path(path)))
 
@@ -121,6 +122,6 @@ def recordings_of(source: str | os.PathLike, root: str | os.PathLike = "data") -
     _, folder, known = find(source, Path(root))
     base = folder / "events_np"
     if not base.is_dir():
-        raise FileNotFoundError(f"{base}: no recordings to check: {recipe(folder, known)}")
+        raise MissingFile(f"{base}: no recordings to check: {recipe(folder, known)}")
     for _, _, path in entries_of(base):
         yield path, known

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import MissingFile, UserError
 from .pictures import one_line
 
 KEYS = ("t", "x", "y", "p")
@@ -42,13 +43,13 @@ class Events:
         arrays = {key: getattr(self, key) for key in KEYS}
         if len({array.shape for array in arrays.values()}) > 1 or self.t.ndim != 1:
             shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
-            raise ValueError(f"arrays of unequal shape ({shapes}), one value an event wanted in each")
+            raise UserError(f"arrays of unequal shape ({shapes}), one value an event wanted in each")
         if not len(self):
-            raise ValueError("no events in it, one or more wanted")
+            raise UserError("no events in it, one or more wanted")
         if np.any(np.diff(self.t) < 0):
-            raise ValueError("t is not in ascending order: sort the events by time")
+            raise UserError("t is not in ascending order: sort the events by time")
         if int(self.p.max()) > 1 or int(self.p.min()) < 0:
-            raise ValueError(f"polarity p from {self.p.min()} to {self.p.max()}, only 0 and 1 wanted")
+            raise UserError(f"polarity p from {self.p.min()} to {self.p.max()}, only 0 and 1 wanted")
 
     def __len__(self) -> int:
         return len(self.t)
@@ -67,10 +68,10 @@ def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) ->
     try:
         for key, array in found.items():
             if array.dtype.kind not in "iub":
-                raise ValueError(f"{key} is {array.dtype}, integers wanted")
+                raise UserError(f"{key} is {array.dtype}, integers wanted")
         return _events(found, size or (2**15, 2**15))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def write_events(path: str | os.PathLike, events: Events) -> None:
@@ -103,9 +104,9 @@ def integrate(events: Events, time_steps: int, by: str = "number", *, size: tupl
 def check_cut(time_steps: int, by: str) -> None:
     """ValueError if a recording cannot be cut into so many frames in this way."""
     if time_steps < 1:
-        raise ValueError(f"time_steps {time_steps}: at least 1 frame wanted")
+        raise UserError(f"time_steps {time_steps}: at least 1 frame wanted")
     if by not in WAYS:
-        raise ValueError(f"cannot cut recordings by {by!r}: take number or time")
+        raise UserError(f"cannot cut recordings by {by!r}: take number or time")
 
 
 def read_arrays(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -116,11 +117,11 @@ def read_arrays(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.
             found = ", ".join(archive.files) or "none"
             arrays = {} if missing else {key: archive[key] for key in keys}
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+        raise MissingFile(f"{path}: no such file") from None
     except Exception as error:  # on broken bytes numpy, zipfile and zlib raise many unrelated types
-        raise ValueError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
+        raise UserError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
     if missing:
-        raise ValueError(f"{path}: arrays {found}, wanted {', '.join(keys)}")
+        raise UserError(f"{path}: arrays {found}, wanted {', '.join(keys)}")
     return arrays
 
 
@@ -139,7 +140,7 @@ def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: in
     height, width = size or tuple(side + 2 * margin for side in picture.shape)
     top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
     if min(top, left) < margin:
-        raise ValueError(f"a picture of {picture.shape} that moves by {reach} does not fit into {(height, width)}")
+        raise UserError(f"a picture of {picture.shape} that moves by {reach} does not fit into {(height, width)}")
     ways = [_along_triangle(k / max(frames - 1, 1)) for k in range(frames)]
     film = [_placed(picture, (height, width), top + reach * down, left + reach * right) for down, right in ways]
     return np.stack(film)
@@ -168,7 +169,7 @@ def record(
         remembered, piece = _between(remembered, levels[k - 1], levels[k], times[k - 1], times[k], threshold)
         pieces.append(piece)
     if not sum(len(piece[0]) for piece in pieces):
-        raise ValueError(f"no pixel of the film changes by the threshold {threshold}: lower it, or move the picture")
+        raise UserError(f"no pixel of the film changes by the threshold {threshold}: lower it, or move the picture")
     t, x, y, p = (np.concatenate(column) for column in zip(*pieces, strict=True))
     order = np.argsort(t, kind="stable")
     return _as_events(t[order], x[order], y[order], p[order])
@@ -186,7 +187,7 @@ def _events(found: dict[str, np.ndarray], size: tuple[int, int]) -> Events:
 
 def _as_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
     if p.size and not 0 <= p.min() <= p.max() <= 1:  # before uint8 makes 255 of -1
-        raise ValueError(f"polarity p from {p.min()} to {p.max()}, only 0 and 1 wanted")
+        raise UserError(f"polarity p from {p.min()} to {p.max()}, only 0 and 1 wanted")
     return Events(t.astype(np.int64), x.astype(np.int16), y.astype(np.int16), p.astype(np.uint8))
 
 
@@ -195,7 +196,7 @@ def _inside(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> None:
     for name, values, limit in (("y", y, size[0]), ("x", x, size[1])):
         if values.size and not 0 <= values.min() <= values.max() < limit:
             found = f"{name} from {values.min()} to {values.max()}"
-            raise ValueError(f"{found} leaves the sensor, whose {name} goes from 0 to {limit - 1}")
+            raise UserError(f"{found} leaves the sensor, whose {name} goes from 0 to {limit - 1}")
 
 
 def _frame_of_each(t: np.ndarray, time_steps: int, by: str) -> np.ndarray:
@@ -213,7 +214,7 @@ def _intensity(picture: np.ndarray) -> np.ndarray:
     if picture.dtype == np.uint8:
         return picture.astype(np.float32) / 255
     if picture.dtype.kind != "f" or not 0 <= picture.min() <= picture.max() <= 1:
-        raise ValueError(f"intensities are {picture.dtype} up to {picture.max()}, wanted uint8, or float in [0, 1]")
+        raise UserError(f"intensities are {picture.dtype} up to {picture.max()}, wanted uint8, or float in [0, 1]")
     return picture
 
 

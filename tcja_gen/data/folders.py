@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import UserError
 from .catalogue import PARTS, Catalogue, partition
 from .pictures import decode, one_line
 
@@ -48,7 +49,7 @@ class Tree:
         try:
             return self.read_bytes(name)
         except Exception as error:  # OSError from a folder; a zip adds half a dozen unrelated types
-            raise ValueError(f"unreadable ({one_line(error)})") from None
+            raise UserError(f"unreadable ({one_line(error)})") from None
 
     def within(self, base: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
         """Files as (name, parts of the name below `base`)."""
@@ -72,7 +73,7 @@ def open_tree(path: Path) -> Tree:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(f"{path} is neither a folder nor a readable zip ({one_line(error)})") from None
+        raise UserError(f"{path} is neither a folder nor a readable zip ({one_line(error)})") from None
     members = _visible(archive.namelist())
     files = [name for name in members if not name.endswith("/")]
     folders = {name.rstrip("/") for name in members} - set(files)
@@ -111,22 +112,22 @@ def folder_catalogue(path: Path, size: int | None, channels: int | None) -> Cata
     tree = open_tree(path)
     entries, _ = place(tree)
     if not entries:
-        raise ValueError(f"{path}: no images found (looked for {', '.join(EXTENSIONS)})")
+        raise UserError(f"{path}: no images found (looked for {', '.join(EXTENSIONS)})")
     classes = sorted({entry.label for entry in entries if entry.label}, key=natural)
     if stray := stray_entry(entries):
-        raise ValueError(f"{path / stray.name} lies beside class folders ({classes[0]} ...): move it into one")
+        raise UserError(f"{path / stray.name} lies beside class folders ({classes[0]} ...): move it into one")
     numbers = {label: number for number, label in enumerate(classes)}
     first = _picture(tree, entries[0].name)
 
     def picture(i: int) -> Image:
         image = first if i == 0 else _picture(tree, entries[i].name)
         if size is None and (image.size != first.size or image.width != image.height):
-            raise ValueError(
+            raise UserError(
                 f"{path / entries[i].name} is {_shape(image)}, {entries[0].name} is {_shape(first)}: "
                 "give a size (--size 32, in training --model.image-size 32) to bring all images to one square"
             )
         if channels is None and image.mode != first.mode:
-            raise ValueError(
+            raise UserError(
                 f"{path / entries[i].name} is {image.mode}, {entries[0].name} is {first.mode}: "
                 "give the channels (--channels 1 or 3, in training --model.image-channels)"
             )
@@ -158,9 +159,9 @@ def natural(name: str) -> tuple:
 def _picture(tree: Tree, name: str) -> Image:
     try:
         return decode(tree.read(name))
-    except ValueError as error:
+    except UserError as error:
         advice = f"`tcja-gen check {tree.path}` names every bad file"
-        raise ValueError(f"{tree.path / name}: {error}; {advice}") from None
+        raise UserError(f"{tree.path / name}: {error}; {advice}") from None
 
 
 def _shape(image: Image) -> str:

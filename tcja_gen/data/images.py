@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import MissingFile, UserError
 from .builtin import BUILTIN, builtin_catalogue
 from .catalogue import SPLITS, Catalogue
 from .folders import folder_catalogue
@@ -35,9 +36,9 @@ class ImageSet:
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
             found = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise ValueError(f"{self.name}: images are {found}, wanted torch.uint8 (N, C, H, W)")
+            raise UserError(f"{self.name}: images are {found}, wanted torch.uint8 (N, C, H, W)")
         if self.labels is not None and self.labels.shape != self.images.shape[:1]:
-            raise ValueError(f"{self.name}: {len(self.images)} images but labels {tuple(self.labels.shape)}")
+            raise UserError(f"{self.name}: {len(self.images)} images but labels {tuple(self.labels.shape)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -78,11 +79,11 @@ def load_images(
     ValueError for a mistaken argument or a bad image, FileNotFoundError for missing files; one line each.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
     if size is not None and size < SMALLEST:
-        raise ValueError(f"size {size} is too small: at least {SMALLEST} pixels")
+        raise UserError(f"size {size} is too small: at least {SMALLEST} pixels")
     if channels not in (None, 1, 3):
-        raise ValueError(f"channels {channels}: take 1 (grey) or 3 (RGB)")
+        raise UserError(f"channels {channels}: take 1 (grey) or 3 (RGB)")
     found = find_source(source)
     if isinstance(found, Path):
         catalogue = folder_catalogue(found, size, channels)
@@ -99,11 +100,11 @@ def find_source(source: str | os.PathLike) -> str | Path:
     if path.exists():
         return path
     if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"{source}: no such folder or zip")
+        raise MissingFile(f"{source}: no such folder or zip")
     close = difflib.get_close_matches(str(source).lower(), BUILTIN, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ":"
     known = f"known are {', '.join(BUILTIN)}, or give the path of a folder or zip"
-    raise ValueError(f"unknown data set {str(source)!r}{hint} {known}")
+    raise UserError(f"unknown data set {str(source)!r}{hint} {known}")
 
 
 def _read(catalogue: Catalogue, split: str) -> ImageSet:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ..errors import UserError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -34,21 +36,21 @@ def decode(data: bytes) -> Image:
     import PIL.ImageOps
 
     if not data:
-        raise ValueError("empty file")
+        raise UserError("empty file")
     try:
         image = PIL.Image.open(io.BytesIO(data))
     except PIL.UnidentifiedImageError:
-        raise ValueError("not an image, or cut off in its header") from None
+        raise UserError("not an image, or cut off in its header") from None
     except Exception as error:  # on broken bytes Pillow's readers raise many unrelated types
-        raise ValueError(f"not a readable image ({one_line(error)})") from None
+        raise UserError(f"not a readable image ({one_line(error)})") from None
     try:
         image.load()
         image = PIL.ImageOps.exif_transpose(image)
     except Exception as error:
-        raise ValueError(f"truncated or broken ({one_line(error)})") from None
+        raise UserError(f"truncated or broken ({one_line(error)})") from None
     width, height = image.size
     if min(width, height) < SMALLEST:
-        raise ValueError(f"{width} x {height} pixels, at least {SMALLEST} x {SMALLEST} wanted")
+        raise UserError(f"{width} x {height} pixels, at least {SMALLEST} x {SMALLEST} wanted")
     return plain(image)
 
 
@@ -57,7 +59,7 @@ def plain(image: Image) -> Image:
     if image.mode in SIXTEEN_BIT:
         return _eight_bit(image)
     if image.mode not in GREY + COLOUR:
-        raise ValueError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
+        raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
     mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
         image = _on_black(image)
@@ -118,7 +120,7 @@ def _eight_bit(image: Image) -> Image:
 
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
-        raise ValueError(f"32-bit grey is not supported: {SUPPORTED}")
+        raise UserError(f"32-bit grey is not supported: {SUPPORTED}")
     return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 

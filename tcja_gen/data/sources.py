@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..errors import UserError
 from .event_layout import KNOWN
 from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
@@ -31,5 +32,5 @@ def load(
     if not is_events(source):
         return load_images(source, split, size=size, channels=channels, root=root, download=download)
     if channels not in (None, 2):
-        raise ValueError(f"{source}: event frames have 2 channels, {channels} were asked for")
+        raise UserError(f"{source}: event frames have 2 channels, {channels} were asked for")
     return load_events(source, split, time_steps=time_steps, by=by, size=size, root=root)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..data import EventSet, ImageSet, is_events, load
+from ..errors import UserError
 from .generate import classify
 from .protocol import circumstances
 
@@ -84,9 +85,9 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
     events = is_events(data)
     if events != (model.image_channels == 2):
         kinds = ("images", "event recordings")
-        raise ValueError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
+        raise UserError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
     if not events and height != width:
-        raise ValueError(f"{data}: images are made square, the model wants {height} x {width} pixels")
+        raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
     by = model.provenance.get("data", {}).get("by", "number")
     size = (height, width) if events else height
     shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
@@ -96,14 +97,14 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
 def _labels(real: ImageSet | EventSet, names: list[str], notes: list[str]) -> Tensor:
     """Labels in the model's numbering: by the names of the classes, or by number where all names are others."""
     if real.labels is None:
-        raise ValueError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
+        raise UserError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
     theirs = list(real.classes or map(str, range(int(real.labels.max()) + 1)))
     unknown = [name for name in theirs if name not in names]
     if not unknown:
         return torch.tensor([names.index(name) for name in theirs])[real.labels]
     if len(unknown) < len(theirs) or len(theirs) != len(names):
         known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise ValueError(f"{real.name}: class {unknown[0]!r} is not one of the model's {len(names)} ({known})")
+        raise UserError(f"{real.name}: class {unknown[0]!r} is not one of the model's {len(names)} ({known})")
     notes.append(f"classes of {real.name} taken by number: {theirs[0]!r} for the model's {names[0]!r}, and so on")
     return real.labels
 

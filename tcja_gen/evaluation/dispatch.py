@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from ..errors import UserError
 from . import classification, scores
 
 
@@ -73,7 +74,7 @@ def evaluate(
     of_images |= dict(torchvision=torchvision, resize=resize, is_splits=is_splits, size=size, channels=channels)
     of_images |= dict(repeats=repeats)
     if n is not None and n < 1:
-        raise ValueError(f"n is {n}; at least one sample is to be scored")
+        raise UserError(f"n is {n}; at least one sample is to be scored")
     if not wanted[scores]:
         _check_unused(metrics, of_images, seed if n is None else 0)
 
@@ -93,20 +94,20 @@ def _check(metrics: Sequence[str], takes: dict, thing) -> None:
     """ValueError for a metric that is unknown, or that the thing cannot be scored by."""
     known = [metric for room in takes for metric in room.METRICS] + ["all"]
     if isinstance(metrics, str):
-        raise ValueError(f"metrics is {metrics!r}; wanted a list with some of {', '.join(known)}")
+        raise UserError(f"metrics is {metrics!r}; wanted a list with some of {', '.join(known)}")
     if unknown := [metric for metric in metrics if metric not in known]:
-        raise ValueError(f"unknown metric {', '.join(unknown)}; known are {', '.join(known)}")
+        raise UserError(f"unknown metric {', '.join(unknown)}; known are {', '.join(known)}")
     for room, taken in takes.items():
         if not taken and (useless := [metric for metric in metrics if metric in room.METRICS]):
-            raise ValueError(f"{', '.join(useless)}: {_why_not(room, thing)}")
+            raise UserError(f"{', '.join(useless)}: {_why_not(room, thing)}")
 
 
 def _check_unused(metrics: Sequence[str], of_images: dict, seed: int) -> None:
     """ValueError for what is given and plays no part where no images are scored."""
     if unused := [name for name, value in of_images.items() if value is not None]:
-        raise ValueError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
+        raise UserError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
     if seed:
-        raise ValueError(f"seed {seed} draws nothing where all samples are scored: give n, too, or leave it out")
+        raise UserError(f"seed {seed} draws nothing where all samples are scored: give n, too, or leave it out")
 
 
 def _why_not(room, thing) -> str:

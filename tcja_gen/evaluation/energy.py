@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import config
+from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
 from ..nn import LIF, SE, TCJA, CodeLatent, Gate, NormLIF, NormReLU, Readout, ReLU
@@ -96,11 +97,11 @@ def count(model: nn.Module, samples: Sequence[int] | Tensor, use: str = "") -> l
     """
     use = use or ("sample" if hasattr(model, "sample") else "classify")
     if use not in USES or not hasattr(model, use):
-        raise ValueError(f"a {model.kind} has no energy of {use!r}; known: {', '.join(USES)}, generators all three")
+        raise UserError(f"a {model.kind} has no energy of {use!r}; known: {', '.join(USES)}, generators all three")
     if (use == "sample") == (isinstance(samples, Tensor) and samples.dim() > 1):
-        raise ValueError(f"energy of {use!r} is that of {'seeds' if use == 'sample' else 'images, a tensor'}")
+        raise UserError(f"energy of {use!r} is that of {'seeds' if use == 'sample' else 'images, a tensor'}")
     if not len(samples) or (model.kind == "generator" and len(samples) % CHUNK):
-        raise ValueError(f"energy: {len(samples)} samples; a generator runs {CHUNK} at a time, give a multiple of it")
+        raise UserError(f"energy: {len(samples)} samples; a generator runs {CHUNK} at a time, give a multiple of it")
     return operations(model, lambda: getattr(model, use)(samples), len(samples))
 
 
@@ -129,7 +130,7 @@ def products(layer: nn.Module, mask: Tensor) -> int:
     if isinstance(layer, nn.Linear):
         return int(mask.count_nonzero()) * layer.out_features
     if layer.padding_mode != "zeros":
-        raise ValueError(f"operations of a convolution padded by {layer.padding_mode!r} are not counted, only zeros")
+        raise UserError(f"operations of a convolution padded by {layer.padding_mode!r} are not counted, only zeros")
     counts = (mask != 0).sum((0, 1), dtype=torch.float64)[None, None]  # all channels have the same fan-out
     ones = torch.ones(1, 1, *layer.kernel_size, dtype=torch.float64, device=mask.device)
     where = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
@@ -178,7 +179,7 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
     model = load(folder)
     if model.kind == "generator":
         if root:
-            raise ValueError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
+            raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
         return model, count(model, range(SAMPLES))
     settings = config.load(Path(folder) / "config.toml")
     data = load_for(model, settings.data, "validation", root or settings.data_root)

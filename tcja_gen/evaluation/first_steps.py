@@ -15,6 +15,7 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..models import SpikingVAE
 from ..nn import CLA, FC, TA, TCJA, CodeLatent, Gate, Readout
 
@@ -26,7 +27,7 @@ def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
     """
     _check(model, t)
     if isinstance(model.latent, CodeLatent) and t < model.time_steps:
-        raise ValueError("codes are made for all T steps at once: their generator cannot run fewer")
+        raise UserError("codes are made for all T steps at once: their generator cannot run fewer")
     short = deepcopy(model)
     for part in short.modules():
         if hasattr(part, "time_steps"):
@@ -73,4 +74,4 @@ class ReadSteps:
 
 def _check(model: SpikingVAE, t: int) -> None:
     if not 1 <= t <= model.time_steps:
-        raise ValueError(f"{t} steps of a generator with T = {model.time_steps}: wanted 1 to {model.time_steps}")
+        raise UserError(f"{t} steps of a generator with T = {model.time_steps}: wanted 1 to {model.time_steps}")

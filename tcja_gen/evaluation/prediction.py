@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..data import KNOWN, load_recording
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
+from ..errors import MissingFile, UserError
 from .classification import class_names, names_classes
 from .generate import IMAGES, RECORDINGS
 
@@ -27,9 +28,9 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
     from tqdm import tqdm
 
     if not names_classes(model):
-        raise ValueError("this generator names no classes; one trained with model.head does, or a classifier")
+        raise UserError("this generator names no classes; one trained with model.head does, or a classifier")
     if not paths:
-        raise ValueError("no files to predict: name images, folders or zips of them, or recordings (.npz)")
+        raise UserError("no files to predict: name images, folders or zips of them, or recordings (.npz)")
     events = model.image_channels == 2
     files = [found for path in paths for found in _files(Path(path), events)]
     read, size = (_recording, RECORDINGS) if events else (_image, IMAGES)
@@ -56,16 +57,16 @@ def _row(model, path: Path, mean: Tensor) -> dict:
 def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]]]:
     """Each file of a path, and what reads its bytes."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        raise MissingFile(f"{path}: no such file or folder")
     if events and path.suffix.lower() == ".zip":
-        raise ValueError(f"{path}: a zip; recordings are read from .npz files and folders of them: unpack it")
+        raise UserError(f"{path}: a zip; recordings are read from .npz files and folders of them: unpack it")
     if path.is_file() and (events or path.suffix.lower() != ".zip"):
         yield path, path.read_bytes
         return
     tree, endings = open_tree(path), (".npz",) if events else EXTENSIONS
     names = [name for name in tree.files if name.lower().endswith(endings)]
     if not names:
-        raise ValueError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")
+        raise UserError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")
     for name in names:
         yield path / name, lambda name=name: tree.read(name)
 
@@ -73,11 +74,11 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
 def _image(model, path: Path, read_bytes) -> Tensor:
     """Image (C, S, S) in [0, 1], brought to the model's shape as training images are."""
     if model.image_size != getattr(model, "image_width", model.image_size):
-        raise ValueError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
+        raise UserError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
     try:
         return torch.from_numpy(fit(decode(read_bytes()), model.image_size, model.image_channels).copy()).float() / 255
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _recording(model, path: Path, _) -> Tensor:

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..cache import replacing
+from ..errors import MissingFile, UserError
+from ..files import replacing
 
 # what is compared, not how it is measured
 MAY_DIFFER = {"step", "seeds", "repeats", "time_steps", "rounds", "temperature", "command"}
@@ -43,13 +44,13 @@ def write_record(path: str | Path, record: dict) -> None:
 def read_record(path: str | Path) -> dict:
     """Read what `write_record` wrote; FileNotFoundError, or ValueError naming a file that is no record."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; wanted a record written by evaluate")
+        raise MissingFile(f"{path}: no such file; wanted a record written by evaluate")
     try:
         record = json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON record ({error})") from None
+        raise UserError(f"{path}: not a JSON record ({error})") from None
     if not isinstance(record, dict) or not {"scores", "protocol"} <= record.keys():
-        raise ValueError(f"{path}: not a record of scores; wanted the keys scores and protocol")
+        raise UserError(f"{path}: not a record of scores; wanted the keys scores and protocol")
     return record
 
 
@@ -66,7 +67,7 @@ def compare(records: Mapping[str, dict]) -> list[dict]:
         first, *others = protocols
         for other in others:
             if unlike := _differences(protocols[first], protocols[other]):
-                raise ValueError(f"{metric} of {first} and of {other} are not comparable: {'; '.join(unlike)}")
+                raise UserError(f"{metric} of {first} and of {other} are not comparable: {'; '.join(unlike)}")
     columns = {label: _numbers(record["scores"]) for label, record in records.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     names = sorted(names, key=lambda name: (metrics.index(name[0]), *map(int, name[1:])))

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from .. import config
+from ..errors import MissingFile, UserError
 from ..models import load
 from ..nn import Gate
 from .classification import load_for
@@ -83,7 +84,7 @@ def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
     settings = config.load(folder / "config.toml")
     try:
         data = load_for(model, settings.data, "validation", settings.data_root)
-    except (ValueError, OSError):
+    except (UserError, OSError):
         frames = (model.time_steps,) if model.image_channels == 2 else ()
         sides = (model.image_size, getattr(model, "image_width", model.image_size))
         x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
@@ -161,7 +162,7 @@ def _save(figure, path: Path) -> Path:
 def _statistics(folder: str | Path) -> list[dict]:
     path = Path(folder) / "stats.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder}: not a run folder (stats.jsonl is missing)")
+        raise MissingFile(f"{folder}: not a run folder (stats.jsonl is missing)")
     return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
 
 

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ..data import ImageSet
+from ..errors import UserError
 from ..metrics import Part, ReferenceFile, identity, psnr, ssim, ssim_window, write_reference
 from .generate import quantise
 from .protocol import circumstances
@@ -128,7 +129,7 @@ def reference(
     out: an .npz for all of it but Inception's weights; `evaluate(..., reference=out)` then scores without the data
     """
     if out is not None and Path(out).suffix != ".npz":
-        raise ValueError(f"{out}: a reference is an .npz; give it that ending")
+        raise UserError(f"{out}: a reference is an .npz; give it that ending")
     where = dict(size=size, channels=channels, root=root, download=download)
     options = Options(autoencoder, classifier, inception, torchvision, resize)
     yardsticks = Yardsticks(data, split, where, options, device, progress)
@@ -220,7 +221,7 @@ def _lack(metric: str, yardsticks: Yardsticks) -> str | None:
     if _rebuilt(metric) and yardsticks.file:
         try:
             yardsticks.real  # noqa: B018
-        except (ValueError, FileNotFoundError) as error:
+        except UserError as error:
             return str(error)
     return yardsticks.lacks(*FEATURE_METRICS[metric]) if metric in FEATURE_METRICS else None
 
@@ -228,23 +229,23 @@ def _lack(metric: str, yardsticks: Yardsticks) -> str | None:
 def _check(metrics: Sequence[str], model, n: int, options: Options) -> None:
     """ValueError for metrics and options that do not go together."""
     if model is None and (rebuilt := [metric for metric in metrics if _rebuilt(metric)]):
-        raise ValueError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
+        raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
     if options.is_splits is not None and options.is_splits < 1:
-        raise ValueError(f"IS in {options.is_splits} splits: at least 1 is wanted")
+        raise UserError(f"IS in {options.is_splits} splits: at least 1 is wanted")
     fewest = {metric: _fewest(metric, options) for metric in metrics} or {"a score": 2}
     if short := [metric for metric in fewest if n < fewest[metric]]:
-        raise ValueError(f"n is {n}; {', '.join(short)} needs at least {max(fewest.values())} images")
+        raise UserError(f"n is {n}; {', '.join(short)} needs at least {max(fewest.values())} images")
     if unused := options.unused(metrics):
-        raise ValueError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
+        raise UserError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
 
 
 def _check_repeats(repeats: int | None, model) -> None:
     if repeats is None:
         return
     if model is None:
-        raise ValueError(f"repeats {repeats}: images are one set; only a model makes others by other seeds")
+        raise UserError(f"repeats {repeats}: images are one set; only a model makes others by other seeds")
     if repeats < 2:
-        raise ValueError(f"repeats is {repeats}; a spread over sets of seeds wants at least 2")
+        raise UserError(f"repeats is {repeats}; a spread over sets of seeds wants at least 2")
 
 
 def _reference_file(file: str | Path, split: str, where: dict) -> ReferenceFile:
@@ -254,9 +255,9 @@ def _reference_file(file: str | Path, split: str, where: dict) -> ReferenceFile:
         made, wanted = ((x["size"], x["channels"]) for x in (read.facts, where))
         if made != wanted:
             told = f"made of images {made[0]} pixels a side with {made[1]} channels, those to score have"
-            raise ValueError(f"{file}: {told} {wanted[0]} and {wanted[1]}; tcja-gen reference --size --channels")
+            raise UserError(f"{file}: {told} {wanted[0]} and {wanted[1]}; tcja-gen reference --size --channels")
         if read.facts["split"] != split:
-            raise ValueError(f"{file}: of the {read.facts['split']} split; {split} was asked for")
+            raise UserError(f"{file}: of the {read.facts['split']} split; {split} was asked for")
     return read
 
 
@@ -282,7 +283,7 @@ def _scales(yardsticks: Yardsticks, metrics: Sequence[str], optional: bool, note
         measures = [FEATURE_METRICS[metric][1] for metric in names]
         try:
             scale = yardsticks.scale(network, measures, notes)
-        except (ValueError, FileNotFoundError) as error:
+        except UserError as error:
             if not optional or network not in WEIGHTS or getattr(yardsticks.options, network) is not None:
                 raise
             notes.append(f"{', '.join(names)} left out: {error}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..data import ImageSet, load_images
+from ..errors import UserError
 from .generate import quantise, reconstruct, sample
 
 
@@ -65,7 +66,7 @@ def given(images, n: int, seed: int, size: int | None, channels: int | None, not
     if not isinstance(images, Tensor):
         images = load_images(images, "all", size=size, channels=channels).images
     if images.dim() != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}; wanted uint8 or float (N, C, H, W)")
+        raise UserError(f"images are {images.dtype} {tuple(images.shape)}; wanted uint8 or float (N, C, H, W)")
     if len(images) < n:
         notes.append(f"{len(images)} images where {n} were asked for")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]

@@ -22,8 +22,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..cache import cache_file, replacing
+from ..cache import cache_file
 from ..data import ImageSet, load_images
+from ..errors import UserError
+from ..files import replacing
 from ..metrics import (
     INCEPTION,
     TORCHVISION,
@@ -126,7 +128,7 @@ class Yardsticks:
     def _images(self, split: str) -> ImageSet:
         if not self.data:
             held = f"{self.file}: has no images of the {split} split" if self.file else "nothing to compare with"
-            raise ValueError(f"{held}; name the data set, too")
+            raise UserError(f"{held}; name the data set, too")
         return load_images(self.data, split, **self.where)
 
     def scale(self, network: str, measures: Sequence[str], notes: list[str]) -> "Scale":
@@ -135,7 +137,7 @@ class Yardsticks:
         if self.file is None:
             return Scale(self.extractor(network), self, splits)
         if reasons := list(filter(None, (self.lacks(network, measure) for measure in measures))):
-            raise ValueError(reasons[0])
+            raise UserError(reasons[0])
         extractor = self.extractor(network)
         if not ALONE.issuperset(measures):
             _check_made(self.file, network, extractor, notes)
@@ -195,7 +197,7 @@ class Yardsticks:
             return load_classifier(file), Path(file)
         if self.train.labels is None or len(self.train.labels.unique()) < 2:
             wanted = "wanted a named set with classes, a folder for each class, or --classifier FILE"
-            raise ValueError(f"{self.data}: no classes to train the scoring classifier on; {wanted}")
+            raise UserError(f"{self.data}: no classes to train the scoring classifier on; {wanted}")
         how = dict(device=self.device, progress=self.progress)
         return cached_classifier(self.train.images, self.train.labels, self.train.fingerprint, **how)
 
@@ -204,7 +206,7 @@ def _check_made(file: ReferenceFile, network: str, extractor: Extractor, notes: 
     """ValueError if statistics were made by another extractor than this; a note if they do not say by which."""
     statistics = file.statistics(network)
     if statistics.mu.size != extractor.width:
-        raise ValueError(f"{file}: {statistics.mu.size} features, {extractor.name} has {extractor.width}")
+        raise UserError(f"{file}: {statistics.mu.size} features, {extractor.name} has {extractor.width}")
     made = file.extractor(network)
     if made is None:
         notes.append(f"{file} does not say how it was made; taken for the mode and the {extractor.name} asked for")
@@ -212,7 +214,7 @@ def _check_made(file: ReferenceFile, network: str, extractor: Extractor, notes: 
     found, wanted = ((x["mode"], x["hash"], x["resize"]) for x in (made, identity(extractor)))
     if found != wanted:
         told = [f"{mode} mode by {by[:12]}, {resize}" for mode, by, resize in (found, wanted)]
-        raise ValueError(f"{file}: {told[0]}; wanted {told[1]}")
+        raise UserError(f"{file}: {told[0]}; wanted {told[1]}")
 
 
 class Found(NamedTuple):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .fit import fit, kept, seeded
 from .pixels import resize, to_network
 from .weights import load_network, save_tensors, weights_hash
@@ -25,7 +26,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         stages = size.bit_length() - 2
         if stages < 1 or size != 2 ** (stages + 1):
-            raise ValueError(f"an autoencoder's image size is a power of 2 from 4 on, found {size}")
+            raise UserError(f"an autoencoder's image size is a power of 2 from 4 on, found {size}")
         c = [32 * 2**i for i in range(stages)]
         self.channels, self.width, self.size = channels, width, size
         self.encoder = nn.Sequential(*(_down(a, b) for a, b in zip([channels, *c], c, strict=False)))

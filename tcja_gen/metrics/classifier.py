@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .fit import fit, kept, seeded
 from .pixels import RESIZE, resize, to_network
 from .weights import load_network, save_tensors, weights_hash
@@ -116,7 +117,7 @@ def train_classifier(
     """
     classes = int(labels.max()) + 1
     if len(labels.unique()) < 2:
-        raise ValueError("a classifier needs labels of at least 2 classes; found one")
+        raise UserError("a classifier needs labels of at least 2 classes; found one")
     steps = classifier_steps(len(images)) if steps is None else steps
     images = resize(images, images.shape[1], size)
     classifier = seeded(lambda: Classifier(images.shape[1], classes, size=size), seed, device)

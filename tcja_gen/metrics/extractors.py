@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache import cache_file, replacing
+from ..cache import cache_file
+from ..errors import UserError
+from ..files import replacing
 from ..process import everywhere
 from .autoencoder import Autoencoder
 from .frechet import Statistics
@@ -63,7 +65,7 @@ class AutoencoderFeatures:
 
     def __init__(self, autoencoder: Autoencoder, mode: str = "eval"):
         if mode not in MODES:
-            raise ValueError(f"unknown FAD mode {mode!r}; there are {', '.join(MODES)}")
+            raise UserError(f"unknown FAD mode {mode!r}; there are {', '.join(MODES)}")
         self.mode, self.width, self.hash = mode, autoencoder.width, autoencoder.hash
         self.resize = f"{RESIZE} to {autoencoder.size}x{autoencoder.size}"
         self._network = deepcopy(autoencoder).cpu().eval()
@@ -85,7 +87,7 @@ def official_order(images: Tensor, seed: int = 0) -> Tensor:
     Batches sorted by class would change the score by 6 (MNIST). ValueError for fewer than 256 images.
     """
     if len(images) < BATCH:
-        raise ValueError(f"official FAD needs at least {BATCH} images, one whole batch; found {len(images)}")
+        raise UserError(f"official FAD needs at least {BATCH} images, one whole batch; found {len(images)}")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images[order[: len(images) // BATCH * BATCH]]
 
@@ -96,7 +98,7 @@ def fad(images: Tensor, reference: Statistics, extractor: AutoencoderFeatures) -
     In official mode the images go through `official_order`. ValueError if the reference has another width.
     """
     if reference.mu.size != extractor.width:
-        raise ValueError(f"the reference has {reference.mu.size} features, the extractor {extractor.width}")
+        raise UserError(f"the reference has {reference.mu.size} features, the extractor {extractor.width}")
     if extractor.mode == "official":
         images = official_order(images)
     return Statistics.of(extractor(images)).distance(reference)

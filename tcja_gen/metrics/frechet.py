@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..cache import replacing
+from ..errors import MissingFile, UserError
+from ..files import replacing
 
 ROWS = 4096  # of features that are held in float64 at once
 
@@ -31,9 +32,9 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
     d = mu1.size
     if mu1.shape != (d,) or mu2.shape != (d,) or sigma1.shape != (d, d) or sigma2.shape != (d, d):
         shapes = " ".join(str(x.shape) for x in (mu1, sigma1, mu2, sigma2))
-        raise ValueError(f"Fréchet distance: found shapes {shapes}, wanted (D,) (D, D) (D,) (D, D)")
+        raise UserError(f"Fréchet distance: found shapes {shapes}, wanted (D,) (D, D) (D,) (D, D)")
     if not all(np.isfinite(x).all() for x in (mu1, sigma1, mu2, sigma2)):
-        raise ValueError("Fréchet distance: a mean or a covariance is not finite")
+        raise UserError("Fréchet distance: a mean or a covariance is not finite")
     shared = np.linalg.svd(_factor(sigma1).T @ _factor(sigma2), compute_uv=False).sum()
     distance = ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * shared
     return max(0.0, float(distance))  # rounding alone can make it negative
@@ -64,10 +65,10 @@ class Statistics:
         """Statistics of features `(N, D)`, N >= 2, in float64; ValueError for fewer or values not finite."""
         x = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features)
         if x.ndim != 2 or len(x) < 2:
-            raise ValueError(f"statistics need features (N, D) of at least 2 images, found {x.shape}")
+            raise UserError(f"statistics need features (N, D) of at least 2 images, found {x.shape}")
         if not np.isfinite(x).all():
             bad = int((~np.isfinite(x)).any(axis=1).sum())
-            raise ValueError(f"{bad} of {len(x)} images have features that are not finite")
+            raise UserError(f"{bad} of {len(x)} images have features that are not finite")
         mu, squares = x.mean(axis=0, dtype=np.float64), 0.0
         for start in range(0, len(x), ROWS):  # never the whole set in float64
             centred = x[start : start + ROWS] - mu
@@ -95,7 +96,7 @@ class Statistics:
         FileNotFoundError, or ValueError naming the file if it is something else.
         """
         if not Path(file).is_file():
-            raise FileNotFoundError(f"{file}: no such file; wanted an .npz with mu and sigma")
+            raise MissingFile(f"{file}: no such file; wanted an .npz with mu and sigma")
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 mu, sigma = _float64(arrays[f"{within}mu"]), _float64(arrays[f"{within}sigma"])
@@ -103,8 +104,8 @@ class Statistics:
                 metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
         except Exception as error:  # zip, header, missing key, pickle: many types
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{file}: not an .npz with numbers mu and sigma ({reason})") from None
+            raise UserError(f"{file}: not an .npz with numbers mu and sigma ({reason})") from None
         finite = np.isfinite(mu).all() and np.isfinite(sigma).all()
         if mu.ndim != 1 or sigma.shape != (mu.size, mu.size) or not finite:
-            raise ValueError(f"{file}: mu {mu.shape} and sigma {sigma.shape} are no finite mean and covariance")
+            raise UserError(f"{file}: mu {mu.shape} and sigma {sigma.shape} are no finite mean and covariance")
         return cls(mu, sigma, n, metadata)

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import UserError
 from .pixels import check
 from .weights import Published, read_tensors
 
@@ -46,7 +47,7 @@ def to_inception(images: Tensor, resize: str = "clean") -> Tensor:
     """uint8 `(N, 1 or 3, H, W)` to float32 `(N, 3, 299, 299)` in 0 .. 255 by a protocol of this module's docstring."""
     check(images)
     if resize not in RESIZES:
-        raise ValueError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
+        raise UserError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
     return RESIZES[resize](images.float()).expand(-1, 3, -1, -1)
 
 
@@ -78,7 +79,7 @@ class InceptionFeatures:
     def __init__(self, file: str | Path, resize: str = "clean", device: str | torch.device = "cpu"):
         """ValueError naming the file if it is something else or damaged."""
         if resize not in RESIZES:
-            raise ValueError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
+            raise UserError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
         self.hash = INCEPTION.check(Path(file))
         self.name = "inception-2015" if self.hash.startswith(INCEPTION.prefix) else "inception-other"
         self.protocol, self.resize = resize, f"{resize} to {SIDE}x{SIDE}"
@@ -138,7 +139,7 @@ def _network(file: Path) -> torch.nn.Module:
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError:
-        raise ValueError("Inception needs torch-fidelity, which is missing: pip install torch-fidelity") from None
+        raise UserError("Inception needs torch-fidelity, which is missing: pip install torch-fidelity") from None
     safe = io.BytesIO()
     try:
         torch.save(read_tensors(file), safe)
@@ -146,7 +147,7 @@ def _network(file: Path) -> torch.nn.Module:
         return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
     except Exception:  # a reader meets a strange file with any error it likes
         wanted = f"wanted a state dict such as {INCEPTION.url}"
-        raise ValueError(f"{file}: not the weights of Inception; {wanted}") from None
+        raise UserError(f"{file}: not the weights of Inception; {wanted}") from None
 
 
 def _torchvision(file: Path, device) -> tuple[torch.nn.Module, torch.nn.Module]:
@@ -159,6 +160,6 @@ def _torchvision(file: Path, device) -> tuple[torch.nn.Module, torch.nn.Module]:
         body.load_state_dict(state)
     except Exception:  # a reader meets a strange file with any error it likes
         wanted = f"wanted a state dict such as {TORCHVISION.url}"
-        raise ValueError(f"{file}: not the weights of torchvision's Inception v3; {wanted}") from None
+        raise UserError(f"{file}: not the weights of torchvision's Inception v3; {wanted}") from None
     head, body.fc = body.fc, torch.nn.Identity()
     return head, body.to(device)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 ROWS = 256  # of a matrix of distances that is held at once; its sorting takes four times its size
 
 
@@ -47,7 +49,7 @@ def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
     from torchmetrics.image.inception import InceptionScore
 
     if not 1 <= splits <= len(logits) // 2:
-        raise ValueError(f"IS in {splits} splits of {len(logits)} images: wanted 1 to {len(logits) // 2} splits")
+        raise UserError(f"IS in {splits} splits of {len(logits)} images: wanted 1 to {len(logits) // 2} splits")
     with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):  # of memory, of one split
         torch.manual_seed(seed)
         score = InceptionScore(torch.nn.Identity(), splits=splits, sync_on_compute=False)
@@ -126,6 +128,6 @@ def ssim_window(images: Tensor) -> int:
 def _alike(features: Tensor, reference: Tensor, fewest: int = 2) -> None:
     if features.dim() != 2 or reference.dim() != 2 or features.shape[1] != reference.shape[1]:
         found = f"{tuple(features.shape)} and {tuple(reference.shape)}"
-        raise ValueError(f"scores compare features (N, D) and (M, D); found {found}")
+        raise UserError(f"scores compare features (N, D) and (M, D); found {found}")
     if (n := min(len(features), len(reference))) < fewest:
-        raise ValueError(f"{n} images on one side; this score needs at least {fewest}")
+        raise UserError(f"{n} images on one side; this score needs at least {fewest}")

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UserError
+
 RESIZE = "PIL bilinear on uint8"
 
 
@@ -16,7 +18,7 @@ def check(images: Tensor) -> None:
     """ValueError for anything but uint8 `(N, 1 or 3, H, W)`."""
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
         found = f"{images.dtype} {tuple(images.shape)}"
-        raise ValueError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
+        raise UserError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
 
 
 def resize(images: Tensor, channels: int, size: int) -> Tensor:

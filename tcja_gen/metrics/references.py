@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import replacing
+from ..errors import MissingFile, UserError
+from ..files import replacing
 from .frechet import Statistics
 
 FORMAT = 1
@@ -55,17 +56,17 @@ class ReferenceFile:
         """FileNotFoundError, or ValueError naming the file if it is something else."""
         self.file = Path(file)
         if not self.file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; wanted an .npz of tcja-gen reference, or with mu and sigma")
+            raise MissingFile(f"{file}: no such file; wanted an .npz of tcja-gen reference, or with mu and sigma")
         try:
             with np.load(self.file, allow_pickle=False) as arrays:
                 self._names = set(arrays.files)
                 self.facts = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
         except Exception:  # zip, header, pickle: many types
-            raise ValueError(f"{file}: not an .npz of tcja-gen reference, nor one with mu and sigma") from None
+            raise UserError(f"{file}: not an .npz of tcja-gen reference, nor one with mu and sigma") from None
         self.published = "mu" in self._names
         if not self.published and self.facts.get("format") != FORMAT:
             found = self.facts.get("format", "unknown")
-            raise ValueError(
+            raise UserError(
                 f"{file}: a reference of format {found}; this version reads format {FORMAT}, or mu and sigma"
             )
 
@@ -91,17 +92,17 @@ class ReferenceFile:
         """ValueError, one line, if the file has none of the network."""
         if not self.holds(network):
             held = ", ".join(self.facts["extractors"])
-            raise ValueError(f"{self}: nothing of the {network} in it; it holds {held}")
+            raise UserError(f"{self}: nothing of the {network} in it; it holds {held}")
         return Statistics.load(self.file, "" if self.published else f"{network}/")
 
     def features(self, network: str) -> Tensor:
         """ValueError, one line, if the file has none of the network, or broken ones."""
         if not self.holds(network, "features"):
-            raise ValueError(f"{self}: no features of the {network} in it")
+            raise UserError(f"{self}: no features of the {network} in it")
         with np.load(self.file, allow_pickle=False) as arrays:
             features = torch.from_numpy(arrays[f"{network}/features"])
         if features.dim() != 2 or features.dtype != torch.float32 or not features.isfinite().all():
-            raise ValueError(f"{self}: {network}/features are no finite float32 (N, D)")
+            raise UserError(f"{self}: {network}/features are no finite float32 (N, D)")
         return features
 
 

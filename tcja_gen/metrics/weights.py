@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache import replacing
+from ..errors import MissingFile, UserError
+from ..files import replacing
 
 
 def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
@@ -46,12 +47,12 @@ def load_network(file: str | Path, network: str, build: Callable[[Mapping], nn.M
     FileNotFoundError, or ValueError naming the file if it is anything else.
     """
     if not Path(file).is_file():
-        raise FileNotFoundError(f"{file}: no such file; wanted the weights of a scoring {network}: {wanted}")
+        raise MissingFile(f"{file}: no such file; wanted the weights of a scoring {network}: {wanted}")
     try:
         return build(read_tensors(Path(file), network)).eval()
     except Exception:  # a reader meets a strange file with any error it likes
         told = f"{file}: not the weights of a scoring {network}"
-        raise ValueError(f"{told}; wanted {wanted}; code is never run") from None
+        raise UserError(f"{told}; wanted {wanted}; code is never run") from None
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
@@ -90,7 +91,7 @@ class Published:
         """
         if given := file or os.environ.get(self.variable):
             if not Path(given).is_file():
-                raise FileNotFoundError(f"{given}: no such file; wanted the weights of {self.what} ({self.url})")
+                raise MissingFile(f"{given}: no such file; wanted the weights of {self.what} ({self.url})")
             return Path(given)
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         for name in filter(None, (self.name, self.also)):
@@ -100,7 +101,7 @@ class Published:
             return self._fetched(folder / self.name)
         to = f"fetch {self.url} ({self.megabytes} MB) to {folder / self.name}, or ask for it by --download"
         places = " or ".join([f"{self.flag} FILE", *([f"${self.variable}"] if self.variable else [])])
-        raise FileNotFoundError(f"{self.what}'s weights are missing: {to}; {places} names another place")
+        raise MissingFile(f"{self.what}'s weights are missing: {to}; {places} names another place")
 
     def _fetched(self, to: Path) -> Path:
         """Downloads through torch hub, which moves the file to its place when its hash is right, and not before."""
@@ -109,7 +110,7 @@ class Published:
             torch.hub.download_url_to_file(self.url, str(to), self.prefix)
         except (OSError, RuntimeError, HTTPException) as error:
             instead = f"fetch them by other means to {to}"
-            raise FileNotFoundError(f"{self.what}'s weights: {self.url} failed ({error}); {instead}") from None
+            raise MissingFile(f"{self.what}'s weights: {self.url} failed ({error}); {instead}") from None
         return to
 
     def check(self, file: Path) -> str:
@@ -118,5 +119,5 @@ class Published:
             found = hashlib.file_digest(f, "sha256").hexdigest()
         if self.prefix in file.name and not found.startswith(self.prefix):
             reason = f"SHA-256 begins with {found[: len(self.prefix)]}, wanted {self.prefix}"
-            raise ValueError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {self.url}")
+            raise UserError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {self.url}")
         return found

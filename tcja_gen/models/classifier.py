@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..nn import Build, SpikingEncoder, SpikingHead, neuron_or_relu
 from ..nn.objectives import accuracy, objective
 
@@ -48,7 +49,7 @@ class SpikingClassifier(nn.Module):
     ):
         super().__init__()
         if time_steps < 1:
-            raise ValueError(f"time_steps is {time_steps}, it must be at least 1")
+            raise UserError(f"time_steps is {time_steps}, it must be at least 1")
         self.image_size, self.image_width = image_size, image_width or image_size
         self.image_channels, self.time_steps = image_channels, time_steps
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
@@ -74,7 +75,7 @@ class SpikingClassifier(nn.Module):
         """Outputs at every step, (N, T, K), of images (N, C, H, W) in [0, 1] or frames (N, T, C, H, W) of counts."""
         wanted = (self.image_channels, self.image_size, self.image_width)
         if tuple(images.shape[-3:]) != wanted:
-            raise ValueError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[-3:])}")
+            raise UserError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[-3:])}")
         training, device = self.training, next(self.parameters()).device
         self.eval()
         try:

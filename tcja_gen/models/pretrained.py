@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import UserError
 from .store import load
 from .vae import SpikingVAE
 
@@ -23,7 +24,7 @@ def find_pretrained(name: str) -> Path:
     """File of the weights by name. ValueError that names those there are."""
     found = {file.stem: file for folder in reversed(folders()) for file in sorted(folder.glob("*.safetensors"))}
     if name not in found:
-        raise ValueError(f"no trained generator {name!r} comes with the package; there are: {', '.join(sorted(found))}")
+        raise UserError(f"no trained generator {name!r} comes with the package; there are: {', '.join(sorted(found))}")
     return found[name]
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..process import neuron_path
 from .classifier import SpikingClassifier
@@ -50,20 +51,20 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
+        raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
     if metadata.get("format") != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path}: checkpoint of format {metadata.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
     try:
         model = KINDS[metadata.get("kind", "generator")](**json.loads(metadata["model"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: this version cannot build a model of its settings: {error}") from None
+    except (KeyError, TypeError, UserError) as error:
+        raise UserError(f"{path}: this version cannot build a model of its settings: {error}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
-        raise ValueError(f"{path}: its weights do not fit its own settings: {first}") from None
+        raise UserError(f"{path}: its weights do not fit its own settings: {first}") from None
     model.provenance = json.loads(metadata["provenance"])
     model, device = model.to(device).eval(), torch.device(device)
     return fuse(model, neuron_path(device)[0])
@@ -73,12 +74,12 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     """The model.safetensors of a run folder, a checkpoint folder, or the file itself."""
     path = Path(run_or_file)
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such run or checkpoint; a run folder or a .safetensors file is wanted")
+        raise MissingFile(f"{path}: no such run or checkpoint; a run folder or a .safetensors file is wanted")
     if path.is_file():
         return path
     if (path / "model.safetensors").is_file():
         return path / "model.safetensors"
     pointer = path / "checkpoints" / which
     if not pointer.is_file():
-        raise FileNotFoundError(f"{path}: no checkpoint in this folder (checkpoints/{which} is missing)")
+        raise MissingFile(f"{path}: no checkpoint in this folder (checkpoints/{which} is missing)")
     return path / "checkpoints" / pointer.read_text().strip() / "model.safetensors"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..nn import (
     ImageDraws,
     ScheduledSampling,
@@ -87,9 +88,9 @@ class SpikingVAE(nn.Module):
     ):
         super().__init__()
         if time_steps < 1:
-            raise ValueError(f"time_steps is {time_steps}, it must be at least 1")
+            raise UserError(f"time_steps is {time_steps}, it must be at least 1")
         if conditional and classes < 1:
-            raise ValueError("a conditional generator needs classes, and the data have no labels")
+            raise UserError("a conditional generator needs classes, and the data have no labels")
         self.image_size, self.image_channels, self.time_steps = image_size, image_channels, time_steps
         self.divergence_weight, self.head_weight = divergence_weight, head_weight
         self.classes = classes if conditional else 0
@@ -171,7 +172,7 @@ class SpikingVAE(nn.Module):
         "decoder" or "prior", that part of a model whose codes stand still. ValueError if the prior has no weights."""
         prior = getattr(self.latent, "prior", None)
         if prior is None and fit != "all":
-            raise ValueError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
+            raise UserError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
         coders = [part for part in (self.encoder, self.to_latent, self.head) if part is not None]
         coders += [part for part in self.latent.children() if part is not prior]
         return {
@@ -213,7 +214,7 @@ class SpikingVAE(nn.Module):
     def classify(self, images: Tensor) -> Tensor:
         """Outputs of the head at every step, (N, T, K), of images (N, C, H, W) in [0, 1]."""
         if self.head is None:
-            raise ValueError("this generator names no classes; one trained with model.head does")
+            raise UserError("this generator names no classes; one trained with model.head does")
         seeds, x = range(len(images)), self._in(images)  # nothing is drawn
         return self._chunks(lambda _, x: self.head(self.encoder(x)).float().transpose(0, 1), seeds, x)
 
@@ -238,17 +239,17 @@ class SpikingVAE(nn.Module):
         """One-hot (N, K) of the classes asked for, None if the model knows none."""
         if not self.classes:
             if classes is not None:
-                raise ValueError("this model was trained without classes; one with model.conditional makes them")
+                raise UserError("this model was trained without classes; one with model.conditional makes them")
             return None
         chosen = torch.as_tensor([int(s) % self.classes for s in seeds] if classes is None else classes)
         if chosen.min() < 0 or chosen.max() >= self.classes:
-            raise ValueError(f"class {int(chosen.max())} asked for; the model knows 0 to {self.classes - 1}")
+            raise UserError(f"class {int(chosen.max())} asked for; the model knows 0 to {self.classes - 1}")
         return nn.functional.one_hot(chosen.expand(len(seeds)), self.classes).float()
 
     def _in(self, images: Tensor) -> Tensor:
         wanted = (self.image_channels, self.image_size, self.image_size)
         if tuple(images.shape[1:]) != wanted:
-            raise ValueError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[1:])}")
+            raise UserError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[1:])}")
         return images * 2 - 1
 
     @torch.no_grad()
@@ -258,9 +259,9 @@ class SpikingVAE(nn.Module):
         device = next(self.parameters()).device
         seeds = [int(seed) for seed in seeds]
         if not seeds:
-            raise ValueError("no seeds: at least one image must be asked for")
+            raise UserError("no seeds: at least one image must be asked for")
         if x is not None and len(x) != len(seeds):
-            raise ValueError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
+            raise UserError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
         training = self.training
         self.eval()
         try:

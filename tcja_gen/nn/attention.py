@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .normalisation import channels_last, channels_third
 
 
@@ -56,11 +57,11 @@ class Gate(nn.Module):
 
     def _check(self, x: Tensor) -> None:
         if x.dim() not in (3, 5):
-            raise ValueError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
+            raise UserError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
         if x.shape[0] != self.time_steps:
-            raise ValueError(f"{type(self).__name__} was built for T = {self.time_steps}, the input has T = {len(x)}")
+            raise UserError(f"{type(self).__name__} was built for T = {self.time_steps}, the input has T = {len(x)}")
         if x.shape[2] != self.channels:
-            raise ValueError(
+            raise UserError(
                 f"{type(self).__name__} was built for C = {self.channels} channels, the input has C = {x.shape[2]}"
             )
 
@@ -134,13 +135,13 @@ def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:
 
 def _along_time(time_steps: int, channels: int, k: int) -> nn.Conv1d:
     if not 1 <= k <= time_steps:
-        raise ValueError(f"k_time = {k} does not fit T = {time_steps}: it must lie in 1..T")
+        raise UserError(f"k_time = {k} does not fit T = {time_steps}: it must lie in 1..T")
     return nn.Conv1d(channels, channels, k, bias=False)
 
 
 def _along_channels(time_steps: int, channels: int, k: int) -> nn.Conv1d:
     if not 1 <= k <= channels:
-        raise ValueError(f"k_channel = {k} does not fit C = {channels}: it must lie in 1..C")
+        raise UserError(f"k_channel = {k} does not fit C = {channels}: it must lie in 1..C")
     return nn.Conv1d(time_steps, time_steps, k, bias=False)
 
 

@@ -11,6 +11,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from ..errors import UserError
 from . import notation as words
 from .attention import ATTENTION, Gate
 from .layers import (
@@ -84,7 +85,7 @@ def _run(group: list[nn.Module], x: Tensor, steps: int | None) -> Tensor:
 def keep(module: nn.Module, memory: str) -> nn.Module:
     """What every coder inside `module` keeps for the backward pass, "speed": all of it, "recompute": see `through`."""
     if memory not in MEMORY:
-        raise ValueError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
+        raise UserError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
     for coder in module.modules():
         if isinstance(coder, Stages):
             coder.memory = memory
@@ -104,15 +105,15 @@ class Stages(nn.Module):
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
         if build.neuron is None and time_steps != 1:
-            raise ValueError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
+            raise UserError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
         self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
             try:
                 self._add(word)
-            except ValueError as error:
-                raise ValueError(f"notation {notation!r} at {text!r}: {error}") from None
+            except UserError as error:
+                raise UserError(f"notation {notation!r} at {text!r}: {error}") from None
         self._fire()
 
     def _add(self, word: words.Word) -> None:
@@ -121,7 +122,7 @@ class Stages(nn.Module):
         self._fire()
         if isinstance(word, words.Attention):
             if not self.spikes_in and not any(isinstance(stage, NEURONS) for stage in self.stages):
-                raise ValueError("attention needs spikes: put a layer before it")
+                raise UserError("attention needs spikes: put a layer before it")
             self.stages.append(attention(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
             self.stages.append(TemporalDropout(word.p))
@@ -132,7 +133,7 @@ class Stages(nn.Module):
         elif isinstance(word, (words.Logits, words.Voting)):
             self._add_output(word)
         elif len(self.shape) == 1:
-            raise ValueError("there are no pixels left after a linear layer")
+            raise UserError("there are no pixels left after a linear layer")
         elif isinstance(word, words.Upsample):
             self._add_upsampling(word)
         elif isinstance(word, words.Pool):
@@ -148,7 +149,7 @@ class Stages(nn.Module):
     def _add_residual(self, word: words.Residual) -> None:
         before = self.stages[-1] if self.stages else None
         if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
-            raise ValueError("a residual block stands behind a convolution or another residual block")
+            raise UserError("a residual block stands behind a convolution or another residual block")
         if isinstance(before, SpikingBlock):  # hands over its current
             before.neurons = self.build.norm(self.shape[0])
         gate = word.attention and attention(word.attention, self.time_steps, word.channels)
@@ -156,13 +157,13 @@ class Stages(nn.Module):
         self._convolve(word)
 
     def _add_output(self, word: words.Logits | words.Voting) -> None:
-        raise ValueError("logits and votes belong into a classifier's head")
+        raise UserError("logits and votes belong into a classifier's head")
 
     def _add_transposed(self, word: words.Conv) -> None:
-        raise ValueError("a transposed convolution belongs into a decoder")
+        raise UserError("a transposed convolution belongs into a decoder")
 
     def _add_upsampling(self, word: words.Upsample) -> None:
-        raise ValueError("upsampling belongs into a decoder")
+        raise UserError("upsampling belongs into a decoder")
 
     def _fire(self) -> None:
         """Neurons behind the last residual block, whatever follows."""
@@ -180,7 +181,7 @@ class Stages(nn.Module):
 
     def _resize(self, channels: int, sides: list[int]) -> None:
         if min(sides) < 1:
-            raise ValueError(f"nothing is left of {min(self.shape[1:])} pixels a side")
+            raise UserError(f"nothing is left of {min(self.shape[1:])} pixels a side")
         self.shape = (channels, *sides)
 
     def run(self, x: Tensor, static: bool, binary: bool = False) -> Tensor:
@@ -213,11 +214,11 @@ class SpikingEncoder(Stages):
     def forward(self, x: Tensor) -> Tensor:
         static = x.dim() == 4
         if not static and (x.dim() != 5 or x.shape[0] != self.time_steps):
-            raise ValueError(
+            raise UserError(
                 f"the encoder wants images (N, C, H, W) or frames ({self.time_steps}, N, C, H, W), got {tuple(x.shape)}"
             )
         if tuple(x.shape[-3:]) != self.input:
-            raise ValueError(
+            raise UserError(
                 f"the encoder was built for {' x '.join(map(str, self.input))} images, "
                 f"got {' x '.join(map(str, x.shape[-3:]))}"
             )
@@ -233,13 +234,13 @@ class SpikingHead(Stages):
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__(notation, shape, time_steps, build)
         if len(self.shape) > 1:
-            raise ValueError(f"head {notation!r} ends with pixels; a linear layer (10L, 10FC) must come last")
+            raise UserError(f"head {notation!r} ends with pixels; a linear layer (10L, 10FC) must come last")
         self.classes = self.shape[0]
 
     def _add_output(self, word: words.Logits | words.Voting) -> None:
         if isinstance(word, words.Voting):
             if len(self.shape) > 1 or self.shape[0] % word.size:
-                raise ValueError(f"{self.shape[0]} features do not divide by {word.size} voters a class")
+                raise UserError(f"{self.shape[0]} features do not divide by {word.size} voters a class")
             self.stages.append(Voting(word.size))
             self.shape = (self.shape[0] // word.size,)
             return
@@ -281,7 +282,7 @@ class SpikingDecoder(Stages):
         self.targets = _sizes(words.parse(notation), image_size)  # of the transposed convolutions that are to come
         super().__init__(notation, start, time_steps, build)
         if self.shape[-1] != image_size:
-            raise ValueError(
+            raise UserError(
                 f"notation {notation!r} ends at {self.shape[-1]} pixels a side, the images have {image_size}"
             )
         self.project, self.start = project, tuple(start)
@@ -290,13 +291,13 @@ class SpikingDecoder(Stages):
 
     def _add(self, word: words.Word) -> None:
         if not isinstance(word, (words.Conv, words.Residual, words.Upsample, words.Attention)):
-            raise ValueError("a decoder has convolutions, residual blocks, upsampling and attention only")
+            raise UserError("a decoder has convolutions, residual blocks, upsampling and attention only")
         if (
             isinstance(word, (words.Conv, words.Residual))
             and not getattr(word, "transposed", False)
             and word.stride > 1
         ):
-            raise ValueError("a decoder does not make pixels fewer; only a transposed convolution has a stride")
+            raise UserError("a decoder does not make pixels fewer; only a transposed convolution has a stride")
         super()._add(word)
 
     def _add_transposed(self, word: words.Conv) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .neurons import PRESETS, Neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 
@@ -60,7 +61,7 @@ class Build:
 
     def __post_init__(self):
         if self.normalisation not in ("tdbn", "bn"):
-            raise ValueError(f"unknown normalisation {self.normalisation!r}; known: tdbn, bn")
+            raise UserError(f"unknown normalisation {self.normalisation!r}; known: tdbn, bn")
 
     @property
     def plain(self) -> bool:
@@ -83,7 +84,7 @@ def neuron_or_relu(name: str, surrogate: str | None = None) -> Neuron | None:
     if name != "relu":
         return Neuron.preset(name, **({"surrogate": surrogate} if surrogate else {}))
     if surrogate:
-        raise ValueError(f"surrogate {surrogate!r}: neuron 'relu' has no surrogate gradient")
+        raise UserError(f"surrogate {surrogate!r}: neuron 'relu' has no surrogate gradient")
     return None
 
 
@@ -99,7 +100,7 @@ def transposed_block(
     padding = (kernel - 1) // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
-        raise ValueError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
+        raise UserError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
     conv = nn.ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
     return SpikingBlock(conv, build.neurons(channels))
 

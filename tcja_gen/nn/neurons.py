@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from .kernels import on
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
@@ -44,11 +45,11 @@ class Neuron:
 
     def __post_init__(self):
         if self.tau <= 1:
-            raise ValueError(f"neuron: tau is {self.tau}, it must be greater than 1")
+            raise UserError(f"neuron: tau is {self.tau}, it must be greater than 1")
         if self.alpha <= 0:
-            raise ValueError(f"neuron: alpha is {self.alpha}, it must be positive")
+            raise UserError(f"neuron: alpha is {self.alpha}, it must be positive")
         if self.surrogate not in SURROGATES:
-            raise ValueError(f"neuron: unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}")
+            raise UserError(f"neuron: unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}")
 
     @classmethod
     def preset(cls, name: str, **changes) -> "Neuron":
@@ -57,7 +58,7 @@ class Neuron:
         Another surrogate comes with its own sharpness (`SURROGATES`), unless `alpha` is given, too.
         """
         if name not in PRESETS:
-            raise ValueError(f"unknown neuron preset {name!r}; known: {', '.join(PRESETS)}")
+            raise UserError(f"unknown neuron preset {name!r}; known: {', '.join(PRESETS)}")
         if changes.get("surrogate") in SURROGATES and changes["surrogate"] != PRESETS[name].surrogate:
             changes = {"alpha": SURROGATES[changes["surrogate"]], **changes}
         return replace(PRESETS[name], **changes)
@@ -231,7 +232,7 @@ def lif(
     """
     frame = x.shape if steps else x.shape[1:]
     if v is not None and v.shape != frame:
-        raise ValueError(f"lif: the membrane has shape {tuple(v.shape)}, the input's frames {tuple(frame)}")
+        raise UserError(f"lif: the membrane has shape {tuple(v.shape)}, the input's frames {tuple(frame)}")
     t = steps or len(x)
     row = x.reshape(1 if steps else t, 1, -1)
     return _LIF.apply(row, None if v is None else v.reshape(1, -1), neuron, t, path).view(t, *frame)

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .kernels import PATHS, on
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
@@ -52,7 +53,7 @@ class TDBatchNorm(nn.Module):
         """x as (T or 1, M, C) with M = N * pixels, and the shape (N, C, ...) of its frames."""
         frame = x.shape if steps else x.shape[1:]
         if len(frame) < 2 or frame[1] != len(self.weight):
-            raise ValueError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
+            raise UserError(f"tdBN was built for {len(self.weight)} channels, its input has shape {tuple(x.shape)}")
         return channels_last(x[None] if steps else x).flatten(1, 2), frame
 
     def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,7 +272,7 @@ def fuse(module: nn.Module, path: str = "native") -> nn.Module:
     """Run the normalisation and neurons of every layer inside `module` on one of `kernels.PATHS`; `process.neuron_path`
     knows the best one of a device."""
     if path not in PATHS:
-        raise ValueError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
+        raise UserError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
         if isinstance(layer, (TDBatchNorm, LIF)):
             layer.path = path

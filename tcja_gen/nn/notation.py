@@ -19,6 +19,7 @@ numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
 import re
 from dataclasses import dataclass
 
+from ..errors import UserError
 from .attention import ATTENTION
 
 
@@ -107,7 +108,7 @@ def parse(notation: str) -> tuple[Word, ...]:
     for text in notation.split("-"):
         word = _parse_word(text)
         if word is None:
-            raise ValueError(
+            raise UserError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
                 f"words look like 32C3s2, 32T3s2, 64R3s2[TCJA], 128FC, 10L, Voting10, MP2, AP2, U2, DP.5, "
                 f"{', '.join(ATTENTION)}, TCJA(4,2)"
@@ -141,7 +142,7 @@ def mirror(notation: str) -> str:
         elif isinstance(word, Attention) and stages:
             stages[-1] = (stages[-1][0], stages[-1][1] + "-" + text)
         else:
-            raise ValueError(f"notation {notation!r}: {text!r} has no mirror image; write the decoder out")
+            raise UserError(f"notation {notation!r}: {text!r} has no mirror image; write the decoder out")
     channels = [stage.channels for stage, _ in stages]
     outputs = channels[-2::-1] + channels[:1]  # c_{n-1} ... c_1, c_1
     return "-".join(

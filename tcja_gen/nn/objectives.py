@@ -11,6 +11,8 @@ smse exceeds rate-mse by the variance of the outputs over time (mean over N and 
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import UserError
+
 OBJECTIVES = ("ce", "tet", "smse", "rate-mse")
 
 
@@ -26,7 +28,7 @@ def objective(kind: str, o: Tensor, g: Tensor, tet_weight: float = 1e-3, tet_mea
         return (o - g).square().mean()
     if kind == "rate-mse":
         return (o.mean(0) - g).square().mean()
-    raise ValueError(f"unknown objective {kind!r}; known: {', '.join(OBJECTIVES)}")
+    raise UserError(f"unknown objective {kind!r}; known: {', '.join(OBJECTIVES)}")
 
 
 def accuracy(o: Tensor, g: Tensor) -> Tensor:

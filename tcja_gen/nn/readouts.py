@@ -7,6 +7,7 @@ mean       w_t = 1 / T, the average over time, as the TCJA paper's generator is 
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from .attention import Gate
 from .normalisation import channels_last, channels_third
 
@@ -17,7 +18,7 @@ READOUTS = ("membrane", "mean")
 def readout_weights(kind: str, time_steps: int) -> Tensor:
     """Weights w (T,) of the steps; those of the first t steps alone are w' = readout_weights(kind, t)."""
     if kind not in READOUTS:
-        raise ValueError(f"unknown readout {kind!r}; known: {', '.join(READOUTS)}")
+        raise UserError(f"unknown readout {kind!r}; known: {', '.join(READOUTS)}")
     if kind == "mean":
         return torch.full((time_steps,), 1 / time_steps)
     return DECAY ** torch.arange(time_steps - 1, -1, -1).float()

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..errors import MissingFile, UserError
 from ..models import store
 
 FORMAT = 2
@@ -45,15 +46,15 @@ def read(folder: Path) -> dict:
     """Training state of a run's last checkpoint. ValueError or FileNotFoundError, one line, if it cannot be had."""
     path = store.find(folder).parent / "state.pt"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: missing; the checkpoint can be sampled but not resumed")
+        raise MissingFile(f"{path}: missing; the checkpoint can be sampled but not resumed")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path}: not a training state, or one with code in it; nothing was run ({reason})") from None
+        raise UserError(f"{path}: not a training state, or one with code in it; nothing was run ({reason})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         found = state.get("format", "unknown") if isinstance(state, dict) else "unknown"
-        raise ValueError(f"{path}: training state of format {found}, this version reads format {FORMAT}")
+        raise UserError(f"{path}: training state of format {found}, this version reads format {FORMAT}")
     return state
 
 

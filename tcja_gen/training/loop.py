@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import config as configs
 from ..config import Config
 from ..data import Batches, EventSet, ImageSet, parse_kinds
+from ..errors import Diverged, MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse, keep
@@ -31,10 +32,6 @@ from .step import Losses, Objective, Step, learns
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
-
-
-class Diverged(RuntimeError):
-    """The loss is no number any more."""
 
 
 @dataclass
@@ -65,11 +62,11 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
     (devices, logging, where the data are) may be overridden."""
     folder = Path(run)
     if not (folder / "config.toml").is_file():
-        raise FileNotFoundError(f"{folder}: no run to resume here (config.toml is missing)")
+        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
     saved = configs.load(folder / "config.toml")
     config = configs.update(saved, overrides)
     if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
-        raise ValueError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
+        raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
     return Trainer(config, folder, quiet=quiet).run()
 
 
@@ -78,7 +75,7 @@ class Trainer:
 
     def __init__(self, config: Config, folder: Path | None = None, quiet: bool = False):
         if config.fit in ("decoder", "prior") and not config.init_from:
-            raise ValueError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
+            raise UserError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
         self.process = start(config.device)
         self.device = self.process.device
         if config.precision == "auto":
@@ -95,7 +92,7 @@ class Trainer:
         if data.classes:
             facts["classes"] = list(data.classes)
         if state and state["data"] != data.fingerprint:
-            raise ValueError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
+            raise UserError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import ImageSet
+from ..errors import UserError
 from ..metrics.classifier import cached_classifier
 from ..nn import Draws
 
@@ -43,7 +44,7 @@ class Perceptual(nn.Module):
 def perceptual(data: ImageSet, weight: float, device: torch.device) -> Perceptual:
     """The loss for a labelled training set; its classifier is trained or cached. ValueError without labels."""
     if data.labels is None:
-        raise ValueError(f"{data.name}: no labels; the features of a perceptual loss are those of a classifier")
+        raise UserError(f"{data.name}: no labels; the features of a perceptual loss are those of a classifier")
     size = data.images.shape[-1]
     classifier, _ = cached_classifier(data.images, data.labels, data.fingerprint, size=size, seed=SEED, device=device)
     return Perceptual(classifier, weight).to(device)

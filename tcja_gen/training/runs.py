@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ..config import Config, dump
+from ..errors import UserError
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
@@ -31,7 +32,7 @@ def new_folder(config: Config) -> Path:
         taken = [int(p.name[:5]) for p in Path("runs").glob("[0-9][0-9][0-9][0-9][0-9]-*")]
         path = Path("runs") / f"{max(taken, default=-1) + 1:05d}-{Path(config.data).stem}"
     if (path / "config.toml").exists():
-        raise ValueError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
+        raise UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
     (path / "checkpoints").mkdir(parents=True, exist_ok=True)
     (path / "config.toml").write_text(dump(config))
     return path

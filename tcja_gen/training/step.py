@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Config
+from ..errors import UserError
 from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .task import parameter_groups
@@ -41,7 +42,7 @@ class Step:
         self.objective: nn.Module = Objective(model, distances, config)
         groups = parameter_groups(model, config)
         groups += [{"params": [*d.parameters()]} for d in distances.values() if learns(d)]
-        self.learning = [p for group in groups for p in group["params"]]
+        self.learning = [p for p in self.objective.parameters() if p.requires_grad]  # in one order, whatever the groups
         if process.world > 1:
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.objective = nn.parallel.DistributedDataParallel(
@@ -200,7 +201,7 @@ def graphs(config: Config, process: Process) -> bool:
     """Whether steps are graphs. ValueError if they shall be and cannot."""
     able = process.device.type == "cuda" and process.world == 1
     if config.graph == "on" and not able:
-        raise ValueError("graph = 'on': CUDA graphs are for one process on one GPU")
+        raise UserError("graph = 'on': CUDA graphs are for one process on one GPU")
     return able and config.graph != "off"
 
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..config import Config
 from ..data import EventSet, ImageSet, is_events, load
+from ..errors import UserError
 from ..models import KINDS, store
 
 KIND = {"generate": "generator", "classify": "classifier"}  # of model, by task
@@ -16,9 +17,9 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
     """A split as the model will see it."""
     model = config.model
     if config.task == "generate" and is_events(config.data):
-        raise ValueError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
+        raise UserError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
     if config.events_by != "number" and not is_events(config.data):
-        raise ValueError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
+        raise UserError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
     size = (model.image_size, model.image_width) if model.image_width else model.image_size
     return load(
         config.data,
@@ -36,18 +37,18 @@ def shapes(config: Config, data: ImageSet | EventSet) -> dict:
     """What of the model follows from the data: sizes, channels, classes. ValueError where they do not go together."""
     *_, channels, height, width = data.samples.shape
     if config.task == "generate" and height != width:
-        raise ValueError(f"{config.data}: images must be square, these are {height} x {width}")
+        raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
     labelled = config.task == "classify" or config.model.head or config.model.conditional
     if labelled and data.labels is None:
-        raise ValueError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
+        raise UserError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
     classes = config.model.classes
     if labelled:
         found = max(len(data.classes or ()), int(data.labels.max()) + 1)
         if classes and found > classes:
-            raise ValueError(f"{config.data}: {found} classes in the data, model.classes is {classes}")
+            raise UserError(f"{config.data}: {found} classes in the data, model.classes is {classes}")
         classes = classes or found
     elif classes:
-        raise ValueError("config: model.classes means nothing without model.head or model.conditional")
+        raise UserError("config: model.classes means nothing without model.head or model.conditional")
     shapes = {"image_size": height, "image_channels": channels, "classes": classes}
     return shapes | ({"image_width": width} if height != width else {})
 
@@ -65,7 +66,7 @@ def new_model(config: Config) -> nn.Module:
     """The model of a config whose sizes are known. ValueError if its head does not name the classes of the data."""
     model = KINDS[KIND[config.task]](**settings(config))
     if (head := model.head) is not None and head.classes != config.model.classes:
-        raise ValueError(
+        raise UserError(
             f"model.head {config.model.head!r} names {head.classes} classes, the data have {config.model.classes}"
         )
     return model
@@ -88,7 +89,7 @@ def adopt(model: nn.Module, config: Config) -> None:
     for name in adopted:
         a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
         if a != b:
-            raise ValueError(f"{config.init_from}: it does not fit this model: {name} is {b}, wanted {a}")
+            raise UserError(f"{config.init_from}: it does not fit this model: {name} is {b}, wanted {a}")
     model.load_state_dict({**own, **{name: other[name] for name in adopted}})
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...cache import cache_file, replacing
+from ...cache import cache_file
+from ...files import replacing
 from ..neurons import SURROGATES, Neuron
 
 SOURCE = Path(__file__).with_name("cpu.cpp")

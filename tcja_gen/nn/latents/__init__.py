@@ -20,6 +20,7 @@ needs no class, so reconstruction never asks for one.
 
 import inspect
 
+from ...errors import UserError
 from ..neurons import Neuron
 from .bernoulli import BernoulliLatent, ScheduledSampling
 from .codes import CodeLatent
@@ -43,14 +44,14 @@ def make_latent(
     neuron: None in an ANN. classes: that the prior is told; 0: none. ValueError where they do not go with the kind.
     """
     if kind not in LATENTS:
-        raise ValueError(f"unknown kind of latent {kind!r}; known: {', '.join(LATENTS)}")
+        raise UserError(f"unknown kind of latent {kind!r}; known: {', '.join(LATENTS)}")
     if LATENTS[kind].spiking != (neuron is not None):
         wants = "spiking neurons" if LATENTS[kind].spiking else "neuron = 'relu'"
-        raise ValueError(f"latent_kind = {kind!r} goes with {wants}")
+        raise UserError(f"latent_kind = {kind!r} goes with {wants}")
     own = inspect.signature(LATENTS[kind]).parameters
     if classes:
         if "classes" not in own:
-            raise ValueError(f"the prior of a {kind} latent knows no classes, so it cannot be conditional")
+            raise UserError(f"the prior of a {kind} latent knows no classes, so it cannot be conditional")
         settings["classes"] = classes
     settings["neuron"] = neuron
     return LATENTS[kind](latent, time_steps, **{name: value for name, value in settings.items() if name in own})

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..neurons import PRESETS, Neuron
@@ -43,7 +44,7 @@ class ScheduledSampling:
 
     def __post_init__(self):
         if self.replace not in ("draw", "vote"):
-            raise ValueError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
+            raise UserError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
 
     def probability(self, progress: float | Tensor) -> float | Tensor:
         return self.start + (self.end - self.start) * progress
@@ -128,11 +129,11 @@ class BernoulliLatent(Latent):
     ):
         super().__init__(latent, time_steps)
         if k < 1:
-            raise ValueError(f"the latent has {latent} channels of {k} bits; at least 1 bit is wanted")
+            raise UserError(f"the latent has {latent} channels of {k} bits; at least 1 bit is wanted")
         if divergence not in DIVERGENCES:
-            raise ValueError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
+            raise UserError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
         if passes not in ("steps", "prefixes"):
-            raise ValueError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
+            raise UserError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
         self.k = k
         self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
         self.posterior = BitNet(2 * latent, latent, k, neuron)

@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..coders import SpikingEncoder
 from ..draws import Draws
 from ..layers import Build, conv_block
@@ -58,11 +59,11 @@ class CodeLatent(Latent):
     ):
         super().__init__(latent, time_steps)
         if not 0 <= flips < 0.5:
-            raise ValueError(f"{flips} of the bits of codes are to be flipped; 0 to 0.5 (excluded)")
+            raise UserError(f"{flips} of the bits of codes are to be flipped; 0 to 0.5 (excluded)")
         self.flips = flips
         bits = latent * time_steps
         if bits > LIMIT:
-            raise ValueError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
+            raise UserError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
         self.sides = sides
         self.sample_by(rounds, temperature)
         self.prior = MaskedPrior(prior, bits, sides, time_steps, neuron, classes)
@@ -79,9 +80,9 @@ class CodeLatent(Latent):
         places = math.prod(self.sides)
         if not 1 <= rounds <= places:
             sides = " x ".join(map(str, self.sides))
-            raise ValueError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
+            raise UserError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
         if temperature <= 0:
-            raise ValueError(f"the prior's temperature is {temperature}, it must be positive")
+            raise UserError(f"the prior's temperature is {temperature}, it must be positive")
         self.rounds, self.temperature = rounds, temperature
 
     def entry(self, features: int, build: Build) -> nn.Module:
@@ -162,7 +163,7 @@ class MaskedPrior(nn.Module):
         self.planes = nn.Parameter(torch.randn(PLANES, *sides))
         self.trunk = SpikingEncoder(notation, bits + 1 + classes + PLANES, time_steps, neuron, sides)
         if self.trunk.shape[1:] != tuple(sides):
-            raise ValueError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
+            raise UserError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
         self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
 
     def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None, places: Tensor | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from ...errors import UserError
 from ..draws import Draws
 from ..layers import Build, linear_block
 
@@ -20,7 +21,7 @@ class Latent(nn.Module, ABC):
     def __init__(self, latent: int, time_steps: int):
         super().__init__()
         if latent < 1:
-            raise ValueError(f"the latent has {latent} channels; at least 1 is wanted")
+            raise UserError(f"the latent has {latent} channels; at least 1 is wanted")
         self.latent, self.time_steps = latent, time_steps
 
     def entry(self, features: int, build: Build) -> nn.Module:
@@ -48,7 +49,7 @@ class Latent(nn.Module, ABC):
         """Changes how samples are drawn from now on, where that can be chosen; None: as before. ValueError if it cannot
         be so."""
         if rounds is not None or temperature is not None:
-            raise ValueError("this latent's prior has no rounds and no temperature; one of spatial codes has")
+            raise UserError("this latent's prior has no rounds and no temperature; one of spatial codes has")
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
         """z at fractions a (A,) of the way from z0 to z1, (T, L, ...) each, -> (A, T, L, ...); one row of draws.
@@ -62,4 +63,4 @@ class Latent(nn.Module, ABC):
 def check_class(classes: int, y: Tensor | None) -> None:
     """ValueError if a prior of classes is told none, or one of no classes (0) is told one."""
     if (y is None) == bool(classes):
-        raise ValueError(f"the prior is one of {classes} classes, and {'no' if y is None else 'a'} class came")
+        raise UserError(f"the prior is one of {classes} classes, and {'no' if y is None else 'a'} class came")
