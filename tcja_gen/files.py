@@ -6,7 +6,8 @@ leaves nothing behind.
 """
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -19,6 +20,28 @@ def replacing(path: Path) -> Iterator[Path]:
     The temporary file is there, empty, when the block begins: a place that cannot be written to is an OSError before
     any work is done. Missing folders are made.
     """
+    with _published(path, os.replace) as temporary:
+        yield temporary
+
+
+def write(path: Path, content: bytes | memoryview | str) -> None:
+    """Writes a whole file, text as UTF-8. OSError if it cannot be done; an older file is then still there."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def claim(path: Path, content: str) -> bool:
+    """Writes a whole text file where there is none. Of several processes that try at once, one is told True."""
+    try:
+        with _published(path, _link) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextmanager
+def _published(path: Path, publish: Callable[[Path, Path], None]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -27,16 +50,32 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         flush(temporary)
-        os.replace(temporary, path)
+        publish(temporary, path)
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Writes a whole file, text as UTF-8. OSError if it cannot be done; an older file is then still there."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+def _link(temporary: Path, path: Path) -> None:
+    """Gives a whole file its name. FileExistsError if the name is taken."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: of two at the same moment, the later one stays
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(temporary, path)
+
+
+def probe(folder: Path) -> None:
+    """OSError now, rather than after the work, if nothing can be written to a folder; nothing is left there."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def flush(path: Path) -> None:

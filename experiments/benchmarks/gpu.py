@@ -40,7 +40,7 @@ def stages(base: Case, small: bool) -> dict[str, dict[str, Case]]:
 def recipe(folder: Path, minutes: float, data_root: str) -> None:
     """Trains for so many minutes; Ctrl-C's signal makes a run save, and the next call resumes it."""
     run = folder / "recipe"
-    begun = (run / "checkpoints" / "last").exists()
+    begun = (run / "config.toml").exists()
     ask = ["--resume", str(run)] if begun else [str(RECIPE), "--out", str(run), "--data-root", data_root]
     command = [*PACKAGE, "train", *ask, *([] if begun else ["--precision", "bf16"])]
     with subprocess.Popen(command) as training:

@@ -8,7 +8,6 @@ again if the book asks for others. A result is a JSON of numbers with all that t
 import hashlib
 import json
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tcja_gen import config as configs
+from tcja_gen.models import store
 
 from .plan import Experiment, Plan, is_file
 
@@ -95,10 +95,9 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path
     for first in experiment.after.values():  # whose result may be there without its run
         if not is_file(first):
             train(plan, plan.experiments[first], seed, place, log)
-    if (folder / "checkpoints" / "last").exists():
+    if (folder / "config.toml").exists():
         _call(log, "--resume", folder, "--data-root", place.data_root)
     else:
-        shutil.rmtree(folder, ignore_errors=True)  # cut off before its first checkpoint
         recipe = folder.with_suffix(".toml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
         recipe.write_text(configs.dump(config))
@@ -116,9 +115,8 @@ def settings(plan: Plan, experiment: Experiment, seed: int, place: Place) -> con
 
 
 def finished(folder: Path) -> bool:
-    last = folder / "checkpoints" / "last"
-    step = int(last.read_text().strip().removeprefix("step-")) if last.exists() else 0
-    return step >= configs.load(folder / "config.toml").steps
+    steps = store.steps(folder)
+    return bool(steps) and store.step_of(steps[-1]) >= configs.load(folder / "config.toml").steps
 
 
 def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:

@@ -1,19 +1,25 @@
 """Models on disk: one safetensors file that rebuilds itself, without unpickling anything.
 
 Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` (arguments of the model, JSON),
-`provenance` (facts of the run, JSON). `find` also takes a run folder, whose `checkpoints/last` and `checkpoints/best`
-name a checkpoint in one line.
+`provenance` (facts of the run, JSON; of a checkpoint also its scores on validation images).
+
+A run keeps such files as `checkpoints/step-000500/model.safetensors`. Which of them is the last one follows from the
+number, and which the best from the scores in the files themselves; there is no index that could contradict them. One
+that is damaged does not count.
 """
 
 import json
-import os
+import math
+import re
+import sys
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from .. import files
 from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..process import neuron_path
@@ -21,22 +27,20 @@ from .classifier import SpikingClassifier
 from .vae import SpikingVAE
 
 FORMAT = "1"
+WEIGHTS = "model.safetensors"  # of a checkpoint
 KINDS = {model.kind: model for model in (SpikingVAE, SpikingClassifier)}
 
 
 def save(path: str | Path, model: nn.Module, settings: dict, provenance: dict) -> None:
-    """Weights of `model`, built with `settings`; written under another name first, then renamed."""
-    path = Path(path)
+    """Weights of `model`, built with `settings`, as a whole file or, with an OSError, none."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    metadata = {
+    facts = {
         "format": FORMAT,
         "kind": model.kind,
         "model": json.dumps(settings),
         "provenance": json.dumps(provenance),
     }
-    part = path.with_suffix(".part")
-    save_file(tensors, part, metadata)
-    os.replace(part, path)
+    files.write(Path(path), safetensors.torch.save(tensors, facts))
 
 
 def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
@@ -48,24 +52,24 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     path = find(run_or_file, which)
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            facts = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
-    if metadata.get("format") != FORMAT:
+    if facts.get("format") != FORMAT:
         raise UserError(
-            f"{path}: checkpoint of format {metadata.get('format', 'unknown')}, this version reads format {FORMAT}"
+            f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
     try:
-        model = KINDS[metadata.get("kind", "generator")](**json.loads(metadata["model"]))
-    except (KeyError, TypeError, UserError) as error:
+        model = KINDS[facts.get("kind", "generator")](**json.loads(facts["model"]))
+        model.provenance = json.loads(facts["provenance"])
+    except Exception as error:  # settings of another version, or of another hand, fail anywhere in a model
         raise UserError(f"{path}: this version cannot build a model of its settings: {error}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit its own settings: {first}") from None
-    model.provenance = json.loads(metadata["provenance"])
     model, device = model.to(device).eval(), torch.device(device)
     return fuse(model, neuron_path(device)[0])
 
@@ -77,9 +81,39 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
         raise MissingFile(f"{path}: no such run or checkpoint; a run folder or a .safetensors file is wanted")
     if path.is_file():
         return path
-    if (path / "model.safetensors").is_file():
-        return path / "model.safetensors"
-    pointer = path / "checkpoints" / which
-    if not pointer.is_file():
-        raise MissingFile(f"{path}: no checkpoint in this folder (checkpoints/{which} is missing)")
-    return path / "checkpoints" / pointer.read_text().strip() / "model.safetensors"
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    whole = [folder / WEIGHTS for folder in steps(path) if metadata(folder / WEIGHTS) is not None]
+    if not whole:
+        raise MissingFile(f"{path}: no checkpoint in this folder (checkpoints/step-... is missing, or damaged)")
+    if which == "best":
+        return min(whole, key=judged)
+    if (newest := steps(path)[-1]) != whole[-1].parent:
+        print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
+    return whole[-1]
+
+
+def steps(run: Path) -> list[Path]:
+    """The folders of a run's checkpoints, by step; not those that are half-written."""
+    return sorted((p for p in run.glob("checkpoints/step-*") if re.fullmatch(r"step-\d+", p.name)), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def metadata(file: Path) -> dict[str, str] | None:
+    """What a file of weights says of itself; None if it is not there, cut short or damaged."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
+    except (OSError, SafetensorError):
+        return None
+
+
+def judged(file: Path) -> float:
+    """What a checkpoint is chosen by, lower is better: its loss on validation samples, of a classifier its accuracy."""
+    facts = metadata(file) or {}
+    scores = json.loads(facts.get("provenance", "{}")).get("validation", {})
+    value = -scores.get("accuracy", -math.inf) if facts.get("kind") == "classifier" else scores.get("loss", math.inf)
+    return value if math.isfinite(value) else math.inf

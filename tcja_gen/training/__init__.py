@@ -1,5 +1,6 @@
 """Training runs: the loop, its folder, its checkpoints."""
 
-from .loop import Diverged, Run, resume, train
+from ..errors import Diverged
+from .loop import Run, resume, train
 
 __all__ = ["Diverged", "Run", "resume", "train"]

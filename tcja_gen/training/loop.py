@@ -6,7 +6,6 @@ all follow from (seed, step). So N steps equal N/2, a killed process and N/2 mor
 processes, each with its share of every batch, follow the same course as one.
 """
 
-import math
 import signal
 import time
 from contextlib import contextmanager, nullcontext
@@ -20,15 +19,16 @@ from torch import Tensor, nn
 from .. import config as configs
 from ..config import Config
 from ..data import Batches, EventSet, ImageSet, parse_kinds
-from ..errors import Diverged, MissingFile, UserError
+from ..errors import MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, fuse, keep
 from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
 from .adversary import Adversary
+from .guard import Guard
 from .perceptual import perceptual
-from .step import Losses, Objective, Step, learns
+from .step import Objective, Step, learns
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 VALIDATION = 1024  # images, at most, that a checkpoint is judged by
@@ -81,6 +81,8 @@ class Trainer:
         if config.precision == "auto":
             config = replace(config, precision="bf16" if bf16_units(self.device) else "fp32")
         state = checkpoints.read(folder) if folder else None
+        if self.process.first and not folder:
+            runs.check_place(config)
 
         with first_ahead(self.process):
             data = task.load_split(config, "train")
@@ -119,9 +121,11 @@ class Trainer:
             device=self.device,
         )
         self.stepper = Step(self.model, self.distances, config, self.process)
-        self.step, self.best = 0, math.inf
+        self.guard = Guard("try a lower --lr or --precision fp32", self.process.world)
+        self.step, self.saved = 0, 0  # the last step that was done, and the last one of a checkpoint
         if state:
-            self._restore(state)
+            self.step = self.saved = state["step"]
+            self.stepper.restore(state)
 
         self.folder = folder or self._share(runs.new_folder(config) if self.process.first else None)
         self.provenance = {
@@ -133,6 +137,7 @@ class Trainer:
         self.log = None
         if self.process.first:
             runs.forget_after(self.folder, self.step)
+            checkpoints.forget_after(self.folder, self.step)
             self.log = runs.Log(self.folder, quiet)
             self._describe(facts, resumed=bool(state))
 
@@ -140,22 +145,22 @@ class Trainer:
         """All steps that are left. Ctrl-C, or a signal to end, saves after the step in hand."""
         self._to_training(self.model)
         with stopping() as stop:
-            window, since = [], time.monotonic()
+            since = time.monotonic()
             while self.step < self.config.steps:
                 watching = (self.step + 1) % self.config.log_every == 0
                 with activity.watch(self.model) if watching else nullcontext() as seen:
-                    window.append(self.stepper(self.step, *self.batches.at(self.step), eager=watching))
+                    self.guard.add(self.stepper(self.step, *self.batches.at(self.step), eager=watching))
                 self.step += 1
                 if watching:
-                    self._report(window, seen, since)
-                    window, since = [], time.monotonic()
+                    self._report(seen, since)
+                    since = time.monotonic()
                 if self._due(self.config.checkpoint_every):
                     self._checkpoint()
                 if self.config.sample_every and self._due(self.config.sample_every):
                     self._pictures()
                 if self._any(stop.asked):
                     break
-        return self._finish(window)
+        return self._finish()
 
     def _to_training(self, model: nn.Module) -> None:
         model.train()
@@ -183,16 +188,17 @@ class Trainer:
 
     # what a run tells
 
-    def _report(self, window: list[Losses], seen: dict, since: float) -> None:
+    def _report(self, seen: dict, since: float) -> None:
         """Means over the steps since the last report; stops the run if one was not finite."""
-        means = self._check(window)  # waits for a GPU to be done
-        seconds = time.monotonic() - since
+        count = len(self.guard)
+        self.guard.check(self.step, self._kept())  # waits for a GPU to be done
+        means, seconds = self.guard.means(), max(time.monotonic() - since, 1e-6)
         if not self.log:
             return
         rates = activity.summary(seen)
         firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
-        speed = len(window) * self.config.batch / seconds
-        left = (self.config.steps - self.step) * seconds / len(window)
+        speed = count * self.config.batch / seconds
+        left = (self.config.steps - self.step) * seconds / count
         self.log.record(
             self.step,
             {
@@ -207,21 +213,11 @@ class Trainer:
         told = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if seen else ""
         self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {told}{speed:.0f} images/s  {clock(left)} left")
 
-    def _check(self, window: list[Losses]) -> dict[str, float]:
-        """Means of the losses of some steps over all processes. Diverged, naming the step, if one is not finite."""
-        table = torch.stack([torch.stack([value.float() for value in losses.values()]) for losses in window])
-        if self.process.world > 1:
-            dist.all_reduce(table)
-            table /= self.process.world
-        table = table.cpu()
-        bad = (~table[:, 0].isfinite()).nonzero()
-        if len(bad):
-            step = self.step - len(window) + int(bad[0]) + 1
-            raise Diverged(
-                f"the loss of step {step} is {table[int(bad[0]), 0].item()}; the last good checkpoint is kept in "
-                f"{self.folder}; try a lower --lr or --precision fp32"
-            )
-        return dict(zip(window[0], table.mean(0).tolist(), strict=True))
+    def _kept(self) -> str:
+        """What of the run is kept, for whoever reads that it failed."""
+        if not self.saved:
+            return "no checkpoint had been written"
+        return f"the checkpoint of step {self.saved} is kept in {self.folder}"
 
     def _describe(self, facts: dict, resumed: bool) -> None:
         runs.write_json(self.folder / "environment.json", runs.environment(self.device, self.process.world, facts))
@@ -236,26 +232,21 @@ class Trainer:
     # what a run leaves
 
     def _checkpoint(self) -> None:
-        """Weights, state and scores on validation images. "best" is chosen by them, never by test images."""
+        """Weights, state and scores on validation images, if all numbers so far are finite."""
+        if self.step == self.saved:
+            return
+        self.guard.check(self.step, self._kept())
         model = self._averaged()
         score = self._validate(model)
-        judged = -score["accuracy"] if self.config.task == "classify" else score["loss"]
-        better = judged < self.best
-        self.best = min(judged, self.best)
+        self.guard.check_scores(score, self.step, self._kept())
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
-            provenance = {**self.provenance, "step": self.step, "weights": "EMA" if self.stepper.ema else "raw"}
-            path = checkpoints.write(
-                self.folder,
-                self.step,
-                model,
-                task.settings(self.config),
-                {**provenance, "validation": score},
-                self._state(),
-            )
-            if better:
-                checkpoints.point(self.folder, "best", path.name)
+            facts = {"step": self.step, "weights": "EMA" if self.stepper.ema else "raw", "validation": score}
+            state = {"data": self.provenance["data"]["fingerprint"], **self.stepper.state()}
+            settings = task.settings(self.config)
+            checkpoints.write(self.folder, self.step, model, settings, {**self.provenance, **facts}, state)
             checkpoints.prune(self.folder, self.config.keep_every)
+        self.saved = self.step
 
     @torch.no_grad()
     def _validate(self, model: nn.Module) -> dict[str, float]:
@@ -266,8 +257,8 @@ class Trainer:
         objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
         count = len(self.validation) if self.config.task == "classify" else min(len(self.validation), VALIDATION)
-        for first in range(0, count, VALIDATION):
-            chosen = slice(first, min(first + VALIDATION, count))
+        for first in range(0, count, self.config.batch):  # no more at once than training has room for
+            chosen = slice(first, min(first + self.config.batch, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
             losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
@@ -299,21 +290,8 @@ class Trainer:
         """The model that is used and kept."""
         return self.stepper.ema or self.model
 
-    def _state(self) -> dict:
-        return {
-            "data": self.provenance["data"]["fingerprint"],
-            "best": self.best,
-            **self.stepper.state(),
-        }
-
-    def _restore(self, state: dict) -> None:
-        self.step, self.best = state["step"], state["best"]
-        self.stepper.restore(state)
-
-    def _finish(self, window: list) -> Run:
+    def _finish(self) -> Run:
         finished = self.step >= self.config.steps
-        if window:
-            self._check(window)  # never keep weights of a step that failed
         self._checkpoint()
         self._pictures()
         if self.log:

@@ -8,8 +8,8 @@ checkpoints/ ...     see `checkpoints`
 """
 
 import json
-import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -18,24 +18,42 @@ from pathlib import Path
 
 import torch
 
+from .. import files
 from ..config import Config, dump
 from ..errors import UserError
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
 
+def check_place(config: Config) -> None:
+    """UserError or OSError, one line, if the run's folder cannot be made: it is taken, or cannot be written to."""
+    path = Path(config.out or "runs")
+    if config.out and (path / "config.toml").exists():
+        raise _taken(path)
+    files.probe(path)
+
+
 def new_folder(config: Config) -> Path:
-    """Creates the run's folder: `config.out`, or runs/ with the next number. Refuses one that holds a run."""
+    """Creates the run's folder: `config.out`, or runs/ with the next number; no other run gets the same one."""
     if config.out:
         path = Path(config.out)
-    else:
-        taken = [int(p.name[:5]) for p in Path("runs").glob("[0-9][0-9][0-9][0-9][0-9]-*")]
-        path = Path("runs") / f"{max(taken, default=-1) + 1:05d}-{Path(config.data).stem}"
-    if (path / "config.toml").exists():
-        raise UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
-    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-    (path / "config.toml").write_text(dump(config))
-    return path
+        if not files.claim(path / "config.toml", dump(config)):
+            raise _taken(path)
+        return path
+    name = Path(config.data).absolute().stem
+    while True:
+        taken = [int(found.group()) for p in Path("runs").glob("*-*") if (found := re.match(r"\d+(?=-)", p.name))]
+        path = Path("runs") / f"{max(taken, default=-1) + 1:05d}-{name}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:  # another run has begun at the same moment
+            continue
+        files.write(path / "config.toml", dump(config))
+        return path
+
+
+def _taken(path: Path) -> UserError:
+    return UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
 
 
 def environment(device: torch.device, world: int, data: dict) -> dict:
@@ -54,7 +72,7 @@ def environment(device: torch.device, world: int, data: dict) -> dict:
 
 
 def write_json(path: Path, values: dict) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n")
+    files.write(path, json.dumps(values, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -83,8 +101,8 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self.quiet = quiet
-        self.text = open(folder / "log.txt", "a", buffering=1)
-        self.stats = open(folder / "stats.jsonl", "a", buffering=1)
+        self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")
+        self.stats = open(folder / "stats.jsonl", "a", buffering=1, encoding="utf-8")
         self.board = SummaryWriter(str(folder), flush_secs=30)
 
     def say(self, line: str) -> None:
@@ -111,12 +129,10 @@ def forget_after(folder: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
         except ValueError:
             continue  # a line cut short when the process was killed
-    part = path.with_suffix(".part")
-    part.write_text("".join(kept))
-    os.replace(part, path)
+    files.write(path, "".join(kept))

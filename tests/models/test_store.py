@@ -1,9 +1,12 @@
+import os
 import pickle
+import stat
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from tcja_gen.metrics.weights import save_tensors
 from tcja_gen.models import SpikingVAE, load, save
 from tcja_gen.models.store import find
 
@@ -52,14 +55,33 @@ def test_a_model_with_any_kind_of_latent_is_kept(tmp_path, tiny, latent_kind):
 def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, tiny):
     model, _ = kept
     run = tmp_path / "run"
-    for step in (1, 2):
-        (run / f"checkpoints/step-{step:06d}").mkdir(parents=True)
-        save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, tiny, {"step": step})
-    (run / "checkpoints/last").write_text("step-000002\n")
-    (run / "checkpoints/best").write_text("step-000001\n")
-    assert load(run).provenance["step"] == 2
-    assert load(run, which="best").provenance["step"] == 1
-    assert find(run).parent.name == "step-000002"
+    for step, loss in ((999_998, 0.3), (999_999, 0.1), (1_000_000, 0.2)):
+        facts = {"step": step, "validation": {"loss": loss}}
+        save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, tiny, facts)
+    assert load(run).provenance["step"] == 1_000_000
+    assert load(run, which="best").provenance["step"] == 999_999
+    assert find(run).parent.name == "step-1000000"
+
+
+def test_a_damaged_checkpoint_does_not_count(kept, tmp_path, tiny, capsys):
+    run = tmp_path / "run"
+    for step in (1, 2, 3):
+        save(run / f"checkpoints/step-{step:06d}/model.safetensors", kept[0], tiny, {"step": step})
+    whole = (run / "checkpoints/step-000003/model.safetensors").read_bytes()
+    (run / "checkpoints/step-000003/model.safetensors").write_bytes(whole[: len(whole) // 2])
+    (run / "checkpoints/step-000002/model.safetensors").write_bytes(b"")
+    assert load(run).provenance["step"] == 1
+    assert "step-000003 is damaged; step-000001 is the last whole checkpoint" in capsys.readouterr().err
+
+
+def test_others_may_read_weights_where_the_umask_lets_them(kept, tmp_path, tiny):
+    before = os.umask(0o027)
+    try:
+        save(tmp_path / "made" / "model.safetensors", kept[0], tiny, {})
+        save_tensors({"w": torch.ones(2)}, tmp_path / "made" / "network.safetensors")
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "made").iterdir()] == [0o640, 0o640]
 
 
 def test_another_format_is_refused(kept, tmp_path):
@@ -96,8 +118,7 @@ def test_what_is_not_there_is_named(tmp_path):
     assert "no such run or checkpoint" in refused(tmp_path / "none", FileNotFoundError)
     (tmp_path / "empty").mkdir()
     assert "no checkpoint in this folder" in refused(tmp_path / "empty", FileNotFoundError)
-    (tmp_path / "run/checkpoints").mkdir(parents=True)
-    (tmp_path / "run/checkpoints/last").write_text("step-000004\n")  # its folder was deleted by hand
+    (tmp_path / "run/checkpoints/step-000004").mkdir(parents=True)  # its files were deleted by hand
     refused(tmp_path / "run", FileNotFoundError)
 
 

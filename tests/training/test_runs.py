@@ -80,7 +80,6 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
     out = tmp_path / "killed"
     with process(out, steps=12) as child:
         wait_for(out / "checkpoints" / "step-000006")
-        wait_for(out / "checkpoints" / "last")
         child.send_signal(signal.SIGKILL)
     half = out / "checkpoints" / "step-000012.part"  # what a kill in the middle of a checkpoint leaves behind
     half.mkdir(exist_ok=True)
@@ -98,7 +97,7 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "stopped"
     with process(out, steps=100000, sample_every=0) as child:
-        wait_for(out / "checkpoints" / "last")
+        wait_for(out / "checkpoints" / "step-000006")
         child.send_signal(signal.SIGINT)
         text = child.stderr.read()
     assert child.returncode == 0
@@ -115,10 +114,10 @@ def test_a_run_folder_holds_what_is_promised(whole):
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
     logged = next(record for record in records if "loss" in record)
     assert 0 < logged["firing_rate"] < 1 and 0 <= logged["dead"] <= 1 and len(logged["layers"]) == 12
-    for name in ("samples/step-000006.png", "reconstructions/step-000012.png", "log.txt", "checkpoints/best"):
+    for name in ("samples/step-000006.png", "reconstructions/step-000012.png", "log.txt"):
         assert (folder / name).stat().st_size
     assert list(folder.glob("events.out.tfevents.*"))
-    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["best", "last", "step-000006", "step-000012"]
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["step-000006", "step-000012"]
 
 
 def test_a_resumed_run_refuses_other_settings(whole):
@@ -195,9 +194,7 @@ def test_a_classifier_learns_the_digits_and_is_judged_by_its_accuracy(tmp_path):
 def test_a_resumed_classifier_is_the_one_that_was_not_stopped(tmp_path):
     whole = classify(tmp_path / "whole", mixup=0.5)
     half = classify(tmp_path / "half", mixup=0.5, steps=12)
-    for name in ("step-000012", "last"):  # as if it had been killed after step 6
-        path = half.folder / "checkpoints" / name
-        shutil.rmtree(path) if path.is_dir() else path.write_text("step-000006\n")
+    shutil.rmtree(half.folder / "checkpoints" / "step-000012")  # as if it had been killed after step 6
     tg.resume(half.folder, quiet=True)
     one, two = (load_file(run.folder / "checkpoints/step-000012/model.safetensors") for run in (whole, half))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -208,9 +205,7 @@ def test_a_resumed_generator_of_another_latent_is_the_one_that_was_not_stopped(t
     settings = {"model": LATENT_KINDS[kind], "prior_lr": 10.0 if kind == "poisson" else 1.0, **against}
     whole = train(tmp_path / "whole", **settings)
     half = train(tmp_path / "half", **settings)
-    for name in ("step-000012", "last"):  # as if it had been killed after step 6
-        path = half.folder / "checkpoints" / name
-        shutil.rmtree(path) if path.is_dir() else path.write_text("step-000006\n")
+    shutil.rmtree(half.folder / "checkpoints" / "step-000012")  # as if it had been killed after step 6
     tg.resume(half.folder, quiet=True)
     assert_same(whole.folder, half.folder, "step-000012")
 
@@ -311,7 +306,6 @@ def test_killed_while_fitting_a_prior_a_run_goes_on_to_the_same_weights(tmp_path
     whole = train(tmp_path / "whole", **settings)
     half = train(tmp_path / "half", **settings)
     shutil.rmtree(half.folder / "checkpoints" / "step-000012")
-    (half.folder / "checkpoints" / "last").write_text("step-000006")
     tg.resume(half.folder, quiet=True)
     assert_same(whole.folder, half.folder, "step-000012")
 
