@@ -9,7 +9,7 @@ processes, each with its share of every batch, follow the same course as one.
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,6 +70,14 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
     return Trainer(config, folder, quiet=quiet).run()
 
 
+def _check_settings(state: dict, config: Config, folder: Path) -> None:
+    """UserError, one line, if config.toml is not what the checkpoint was trained with."""
+    trained = configs.update(Config(), state.get("config", asdict(config)))  # states of old do not say
+    if changed := configs.differences(trained, config, configs.FREE_ON_RESUME):
+        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
+
+
 class Trainer:
     """One run from its config (or, with `folder`, from its last checkpoint) to its end."""
 
@@ -81,6 +89,8 @@ class Trainer:
         if config.precision == "auto":
             config = replace(config, precision="bf16" if bf16_units(self.device) else "fp32")
         state = checkpoints.read(folder) if folder else None
+        if state:
+            _check_settings(state, config, folder)
         if self.process.first and not folder:
             runs.check_place(config)
 
@@ -242,7 +252,8 @@ class Trainer:
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
             facts = {"step": self.step, "weights": "EMA" if self.stepper.ema else "raw", "validation": score}
-            state = {"data": self.provenance["data"]["fingerprint"], **self.stepper.state()}
+            state = {"data": self.provenance["data"]["fingerprint"], "config": asdict(self.config)}
+            state |= self.stepper.state()
             settings = task.settings(self.config)
             checkpoints.write(self.folder, self.step, model, settings, {**self.provenance, **facts}, state)
             checkpoints.prune(self.folder, self.config.keep_every)

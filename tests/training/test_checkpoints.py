@@ -202,3 +202,14 @@ def test_logs_are_read_as_the_text_that_they_are(run):
     runs.forget_after(run, 12)
     assert [json.loads(line)["step"] for line in (run / "stats.jsonl").read_text().splitlines()] == [3]
     assert os.listdir(run).count("stats.jsonl") == 1
+
+
+def test_a_run_whose_settings_were_changed_by_hand_does_not_go_on_with_others(run):
+    shutil.rmtree(run / "checkpoints" / "step-000012")
+    text = (run / "config.toml").read_text()
+    (run / "config.toml").write_text(text.replace("weight_decay = 0.001", "weight_decay = 0.5"))
+    with pytest.raises(UserError, match=r"not the settings of its checkpoints \(weight_decay: 0.001 -> 0.5\)"):
+        tg.resume(run, quiet=True)
+    (run / "config.toml").write_text("")  # cut short, it would stand for the defaults
+    with pytest.raises(UserError, match="not the settings of its checkpoints"):
+        tg.resume(run, quiet=True)
