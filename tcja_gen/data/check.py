@@ -3,8 +3,8 @@
 What is reported: files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`; channels
 other than those asked for; sizes or channels that differ when none were asked for (one report a set, naming
 two examples); files that training would pass over (no image extension, outside the split folders); images
-beside class folders; folders without images; the same bytes in two splits. Hidden files and `__MACOSX` are
-ignored.
+beside class folders; folders without images, or linked to twice; a layout that is not clear; the same bytes in two
+splits. Hidden files and `__MACOSX` are ignored.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ def check_images(
     if not isinstance(found, Path):
         return [Problem(str(file), reason) for file, reason in faults(found, Path(root))]
     tree = open_tree(found)
-    entries, outside = place(tree)
+    try:
+        entries, outside = place(tree)
+    except UserError as error:
+        return [Problem(str(found), str(error).removeprefix(f"{found}: "))]
     problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
     return [Problem(str(found / file), reason) for file, reason in problems]
 
@@ -95,6 +98,8 @@ def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tu
         yield name, "outside the folders train, validation and test: ignored in training"
     if stray := stray_entry(entries):
         yield stray.name, "lies beside class folders: move it into one of them"
+    for link in tree.again:
+        yield link, "link to a folder that is read under another name: ignored in training"
     for folder in tree.folders:
         if not any(name.startswith(f"{folder}/") for name in images):
             yield folder, "folder without images"
