@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .builtin import faults
-from .event_sets import recordings_of
-from .events import read_events
+from .catalogue import PARTS
+from .event_frames import sums
+from .event_layout import Known, Recordings, entries_of, recordings_in, unfinished
+from .event_sets import parts_of, reader_of
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .images import find_source
 from .pictures import decode
@@ -76,14 +78,45 @@ def check_data(
 
 
 def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:
-    """All recordings of an event set that `read_events` refuses: keys, lengths, types, pixels outside of the sensor."""
-    problems = []
-    for path, known in recordings_of(source, root):
+    """All recordings of a set that `read_events` refuses (keys, lengths, types, pixels outside of the sensor), and
+    frames made of them that cannot be taken; what is passed over; the same recording in two splits."""
+    return [problem for base, known in parts_of(source, root) for problem in _of_recordings(base, known)]
+
+
+def _of_recordings(base: Path, known: Known | None) -> Iterator[Problem]:
+    try:
+        if reason := unfinished(base):
+            raise UserError(reason)
+        recordings = recordings_in(base, known, whole=False)
+    except UserError as error:
+        yield Problem(str(base), str(error).removeprefix(f"{base}: "))
+        return
+    yield from _passed_over(base)
+    yield from _recordings(base, known, recordings)
+
+
+def _passed_over(base: Path) -> Iterator[Problem]:
+    used = {path for _, _, path in entries_of(base)}
+    for path in sorted(base.rglob("*")):
+        if path.is_file() and path not in used and not path.name.startswith("."):
+            yield Problem(str(path), "no recording (.npz) in the folder of a class: ignored in training")
+
+
+def _recordings(base: Path, known: Known | None, recordings: Recordings) -> Iterator[Problem]:
+    """Problems of the files, one by one and as a set."""
+    sound, digests = None, {}  # what has read one; content -> split and file
+    parts = [part for part in PARTS for _ in range(recordings.counts[part])]
+    for part, (_, path) in zip(parts, recordings.files, strict=True):
         try:
-            read_events(path, known.sensor if known else None)
+            read = sound or reader_of(base, known, path)
+            read(path)
+            sound = read
+            twin_part, twin = digests.setdefault(repr(sums(path)), (part, path))
         except UserError as error:
-            problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
-    return problems
+            yield Problem(str(path), str(error).removeprefix(f"{path}: "))
+            continue
+        if twin_part != part:
+            yield Problem(str(path), f"same content as {twin}: {twin_part} and {part} share a recording")
 
 
 def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,6 @@ class Tree:
             raise UserError(f"unreadable ({one_line(error)})") from None
 
 
-
 @dataclass(frozen=True)
 class Entry:
     """An image file in its place: `split` or `label` is None where the layout has none."""
@@ -117,8 +116,8 @@ def _refuse_doubtful(path: Path, entries: list[Entry], outside: list[str], image
     splits, others = {entry.split for entry in entries}, [name for name in outside if "/" in name]
     if others and len(splits) == 1:
         raise UserError(
-            f"{path}: {splits.pop()}/ is the only split, and there are images beside it ({others[0]}): if it is a class "
-            "give it another name, else move what lies beside it elsewhere"
+            f"{path}: {splits.pop()}/ is the only split, and there are images beside it ({others[0]}): "
+            "if it is a class give it another name, else move what lies beside it elsewhere"
         )
 
 
