@@ -6,6 +6,7 @@ loop of one or many processes.
 """
 
 from .batches import Batches
+from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
 from .event_layout import KNOWN
@@ -24,6 +25,7 @@ __all__ = [
     "check_data",
     "check_events",
     "check_images",
+    "even",
     "integrate",
     "is_events",
     "load",

@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import config
+from ..data import even
 from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
@@ -183,7 +184,7 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
         return model, count(model, range(SAMPLES))
     settings = config.load(Path(folder) / "config.toml")
     data = load_for(model, settings.data, "validation", root or settings.data_root)
-    x = data.samples[:SAMPLES].float()
+    x = data.samples[even(SAMPLES, len(data))].float()
     return model, count(model, x if x.dim() == 5 else x / 255)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from .. import config
+from ..data import even
 from ..errors import MissingFile, UserError
 from ..models import load
 from ..nn import Gate
@@ -89,7 +90,7 @@ def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
         sides = (model.image_size, getattr(model, "image_width", model.image_size))
         x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
         return (x < 0.1).float() if frames else x, f"gates, mean over {SHOWN} random samples"
-    x = data.samples[:SHOWN].float()
+    x = data.samples[even(SHOWN, len(data))].float()
     return x if x.dim() == 5 else x / 255, f"gates, mean over {len(x)} validation samples of {data.name}"
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet, ImageSet, parse_kinds
+from ..data import Batches, EventSet, ImageSet, even, parse_kinds
 from ..errors import Diverged, MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
@@ -86,6 +86,8 @@ class Trainer:
             data = task.load_split(config, "train")
         self.config = config = replace(config, model=replace(config.model, **task.shapes(config, data)))
         self.validation = task.load_split(config, "validation")
+        total = len(self.validation)
+        self.judged = even(total if config.task == "classify" else VALIDATION, total)
         facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
         if isinstance(data, EventSet):
             facts["by"] = config.events_by
@@ -265,18 +267,18 @@ class Trainer:
         fixed = {name: d for name, d in self.distances.items() if not learns(d)}
         objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
-        count = len(self.validation) if self.config.task == "classify" else min(len(self.validation), VALIDATION)
+        count = len(self.judged)
         for first in range(0, count, VALIDATION):
-            chosen = slice(first, min(first + VALIDATION, count))
+            chosen = self.judged[first : first + VALIDATION]
             x, targets = self._samples(chosen)
-            n = chosen.stop - first
+            n = len(chosen)
             losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)
         return totals
 
-    def _samples(self, chosen: slice) -> tuple[Tensor, Tensor | None]:
+    def _samples(self, chosen: Tensor) -> tuple[Tensor, Tensor | None]:
         """Validation samples as a batch, and their targets."""
         data, classes = self.validation, self.config.model.classes
         x = data.samples[chosen].to(self.device).float()
@@ -291,7 +293,7 @@ class Trainer:
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
         pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
-        originals = self.validation.images[: GRID // 2].float() / 255
+        originals = self.validation.images[even(GRID // 2, len(self.validation))].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
 
