@@ -101,7 +101,7 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path
         shutil.rmtree(folder, ignore_errors=True)  # cut off before its first checkpoint
         recipe = folder.with_suffix(".toml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(configs.dump(config))
+        recipe.write_text(configs.dump(config), encoding="utf-8")
         _call(log, recipe)
     if not finished(folder):
         raise Stopped(130)
@@ -117,7 +117,7 @@ def settings(plan: Plan, experiment: Experiment, seed: int, place: Place) -> con
 
 def finished(folder: Path) -> bool:
     last = folder / "checkpoints" / "last"
-    step = int(last.read_text().strip().removeprefix("step-")) if last.exists() else 0
+    step = int(last.read_text(encoding="utf-8").strip().removeprefix("step-")) if last.exists() else 0
     return step >= configs.load(folder / "config.toml").steps
 
 
@@ -133,7 +133,7 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
 
 def _call(log: Path | None, *arguments) -> None:
     """`tcja-gen train`, waited for even when this process is asked to stop: it saves and ends by itself."""
-    with log.open("a") if log else nullcontext() as told:
+    with log.open("a", encoding="utf-8") if log else nullcontext() as told:
         command = [sys.executable, "-m", "tcja_gen", "train", *map(str, arguments)]
         process = subprocess.Popen(command, stdout=told, stderr=told and subprocess.STDOUT)
         TRAININGS.add(process)
@@ -269,7 +269,7 @@ def _validation(runs: list[Path]) -> dict:
 
 
 def _stats(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _compact(protocol: dict) -> dict:
@@ -287,7 +287,7 @@ def cost(runs: list[Path]) -> dict:
     configurations = [configs.load(run / "config.toml") for run in runs]
     seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
     memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)
-    environment = json.loads((runs[0] / "environment.json").read_text())
+    environment = json.loads((runs[0] / "environment.json").read_text(encoding="utf-8"))
     found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
     found["precision"] = configurations[0].precision
     return found | {"peak_memory_mb": round(memory)} | {k: environment[k] for k in ("device", "threads", "processes")}
@@ -316,7 +316,7 @@ def _model(run: Path, place: Place) -> dict:
 
 
 def _origin(run: Path) -> dict:
-    environment = json.loads((run / "environment.json").read_text())
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     return {"versions": environment["versions"], "commit": environment["commit"]}
 
 

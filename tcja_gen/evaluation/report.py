@@ -44,7 +44,7 @@ def describe(folder: str | Path) -> str:
     if "validation" in run:
         lines.append("validation " + ", ".join(f"{name} {value:.4f}" for name, value in run["validation"].items()))
     for path in sorted(Path(folder).glob("scores/*/*.json")):
-        scores = json.loads(path.read_text())["scores"]
+        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
         lines.append(
             f"scores     {path.parent.name} {path.stem}: "
             + ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
@@ -164,7 +164,7 @@ def _statistics(folder: str | Path) -> list[dict]:
     path = Path(folder) / "stats.jsonl"
     if not path.is_file():
         raise MissingFile(f"{folder}: not a run folder (stats.jsonl is missing)")
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def _short(score: float | list[float]) -> str:
