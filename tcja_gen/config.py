@@ -249,8 +249,9 @@ OF_GENERATORS = (
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")
 
-FREE_ON_RESUME = (
+FREE_ON_RESUME = (  # of the data the fingerprint is compared, wherever they are
     "out",
+    "data",
     "data_root",
     "download",
     "compile",

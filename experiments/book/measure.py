@@ -23,7 +23,8 @@ from tcja_gen import config as configs
 from .plan import Experiment, Plan, is_file
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
-PLACES = ("seed", *configs.FREE_ON_RESUME)  # settings that are no part of what is asked
+FREE = tuple(name for name in configs.FREE_ON_RESUME if name != "data")  # another set is another experiment
+PLACES = ("seed", *FREE)  # settings that are no part of what is asked
 FROM_DATA = ("image_size", "image_width", "image_channels", "classes")  # settings that are 0 until the data are read
 TRAININGS: set[subprocess.Popen] = set()  # that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
@@ -127,7 +128,7 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
     config = replace(config, model=replace(config.model, **found))
     if config.precision == "auto":
         config = replace(config, precision=saved.precision)
-    if unlike := configs.differences(saved, config, (*configs.FREE_ON_RESUME, *free)):
+    if unlike := configs.differences(saved, config, (*FREE, *free)):
         raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
 

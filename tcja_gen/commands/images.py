@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
-from .common import Number, Run, own_data, start
+from .common import Number, Run, start
 
 
 @dataclass
@@ -213,8 +213,9 @@ def _class(model, label: str) -> int:
 def _images(model, command: "Reconstruct | Interpolate", n: int):
     """Up to n images, uint8, of a named set's test split or of a whole folder, fitted to the model."""
     from ..data import even, load_images
+    from ..evaluation import own_data
 
-    source = command.images or own_data(model)
+    source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
     shape = {"size": model.image_size, "channels": model.image_channels}
     images = load_images(source, split, **shape, root=command.data_root, download=command.download).images

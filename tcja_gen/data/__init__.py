@@ -13,7 +13,7 @@ from .event_layout import KNOWN
 from .event_sets import EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
-from .sources import is_events, load
+from .sources import found_again, is_events, is_named, load, place
 
 __all__ = [
     "KNOWN",
@@ -26,14 +26,17 @@ __all__ = [
     "check_events",
     "check_images",
     "even",
+    "found_again",
     "integrate",
     "is_events",
+    "is_named",
     "load",
     "load_events",
     "load_images",
     "load_recording",
     "moving",
     "parse_kinds",
+    "place",
     "read_events",
     "record",
     "write_events",

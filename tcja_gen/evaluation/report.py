@@ -10,7 +10,7 @@ from ..data import even
 from ..errors import MissingFile, UserError
 from ..models import load
 from ..nn import Gate
-from .classification import load_for
+from .classification import load_for, own_data
 
 PARTS = ("encoder", "to_latent", "latent", "decoder", "head")
 CURVES = ("reconstruction", "divergence", "loss", "accuracy")
@@ -84,7 +84,7 @@ def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
     """Up to 64 validation samples of the run's own data, or random ones if they are not at hand; which they are."""
     settings = config.load(folder / "config.toml")
     try:
-        data = load_for(model, settings.data, "validation", settings.data_root)
+        data = load_for(model, own_data(model, settings.data_root), "validation", settings.data_root)
     except (UserError, OSError):
         frames = (model.time_steps,) if model.image_channels == 2 else ()
         sides = (model.image_size, getattr(model, "image_width", model.image_size))

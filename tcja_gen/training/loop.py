@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet, ImageSet, even, parse_kinds
+from ..data import Batches, EventSet, ImageSet, even, found_again, parse_kinds, place
 from ..errors import Diverged, MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
@@ -67,7 +67,18 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
     config = configs.update(saved, overrides)
     if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
         raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
+    places = _where_data_are(folder, saved)
+    config = replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
     return Trainer(config, folder, quiet=quiet).run()
+
+
+def _where_data_are(folder: Path, saved: Config) -> dict[str, str]:
+    """Settings that lead to the data of a run from here, which need not be the folder that it was started in."""
+    facts = store.load(folder).provenance["data"]
+    data, root = found_again(saved.data, facts.get("path")), facts.get("root")
+    return {"data": data or facts.get("path", saved.data)} | (
+        {"data_root": root} if root and Path(root).is_dir() else {}
+    )
 
 
 class Trainer:
@@ -89,12 +100,14 @@ class Trainer:
         total = len(self.validation)
         self.judged = even(total if config.task == "classify" else VALIDATION, total)
         facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
+        facts |= place(config.data, config.data_root)
         if isinstance(data, EventSet):
             facts["by"] = config.events_by
         if data.classes:
             facts["classes"] = list(data.classes)
         if state and state["data"] != data.fingerprint:
-            raise UserError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
+            found = f"the samples of {config.data!r} are not those that this run was trained on"
+            raise UserError(f"{folder}: {found}; --data tells where those are")
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
