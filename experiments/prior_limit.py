@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from tcja_gen import evaluate, load
-from tcja_gen.commands.common import own_data
 from tcja_gen.data import load as load_data
+from tcja_gen.evaluation import own_data
 from tcja_gen.evaluation.subjects import drawn
 
 
@@ -30,7 +30,9 @@ def main() -> None:
     metrics = asked.metrics.split(",")
     try:
         models = {run: load(run) for run in asked.runs}
-        kinds = [(own_data(model), model.image_size, model.image_channels) for model in models.values()]
+        kinds = [
+            (own_data(model, asked.data_root), model.image_size, model.image_channels) for model in models.values()
+        ]
         (source, size, channels), *others = dict.fromkeys(kinds)
         if others:
             raise ValueError(f"runs of unlike images, {(source, size, channels)} and {others[0]}")

@@ -11,8 +11,7 @@ many sets of seeds. --steps: default 1, 2, 4, 8, ... T.
 
 import argparse
 
-from tcja_gen.commands.common import own_data
-from tcja_gen.evaluation import evaluate
+from tcja_gen.evaluation import evaluate, own_data
 from tcja_gen.evaluation.energy import SAMPLES, count, totals
 from tcja_gen.evaluation.first_steps import ReadSteps, run_steps
 from tcja_gen.models import load
@@ -26,7 +25,7 @@ def halves(steps: int) -> list[int]:
 def cells(model, asked) -> list[str]:
     """Scores of a model's samples, with their spread if there are several sets."""
     how = dict(n=asked.n, repeats=asked.repeats, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
-    record = evaluate(model, own_data(model), asked.metrics.split(","), **how)
+    record = evaluate(model, own_data(model, asked.data_root), asked.metrics.split(","), **how)
     spread = record["spread"] if asked.repeats else {}
     return [f"{value:.1f}" + (f" ± {spread[m]:.1f}" if m in spread else "") for m, value in record["scores"].items()]
 

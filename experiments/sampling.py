@@ -13,9 +13,8 @@ from itertools import product
 
 import torch
 
-from tcja_gen.commands.common import own_data
 from tcja_gen.data import load_images
-from tcja_gen.evaluation import evaluate
+from tcja_gen.evaluation import evaluate, own_data
 from tcja_gen.evaluation.energy import SAMPLES, count, totals
 from tcja_gen.models import load
 
@@ -42,7 +41,7 @@ def main() -> None:
         model = load(asked.run)
         if not model.latent.sampling:
             raise ValueError(f"{asked.run}: its latent has no rounds; one of spatial codes (latent_kind = codes) has")
-        source = own_data(model)
+        source = own_data(model, asked.data_root)
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder, progress=True)
         names = ["rounds", "temperature", "nats an image", *metrics, "nJ an image"]
         print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")

@@ -3,6 +3,7 @@
 `Config()` trains on the embedded digits. This module imports nothing of the package.
 """
 
+import codecs
 import difflib
 import json
 import tomllib
@@ -177,6 +178,10 @@ class Config:
         for name in ("perceptual", "adversarial", "noise"):
             if getattr(self, name) < 0:
                 raise UserError(f"config: {name} is {getattr(self, name)}, it must be positive, or 0")
+        for name in ("data", "data_root", "out", "init_from"):
+            value = getattr(self, name)
+            if value != value.encode(errors="ignore").decode() or "\0" in value:
+                raise UserError(f"config: {name} is {value!r}, which is no UTF-8: take another name")
         if not 0 <= self.ema < 1:
             raise UserError(f"config: ema is {self.ema}, it must lie in [0, 1)")
         if self.lr <= 0:
@@ -244,8 +249,9 @@ OF_GENERATORS = (
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")
 
-FREE_ON_RESUME = (
+FREE_ON_RESUME = (  # of the data the fingerprint is compared, wherever they are
     "out",
+    "data",
     "data_root",
     "download",
     "compile",
@@ -260,14 +266,24 @@ FREE_ON_RESUME = (
 
 def load(path: str | Path) -> Config:
     """Config of a TOML file; what it does not name keeps its default. ValueError naming file and key."""
-    try:
-        settings = tomllib.loads(Path(path).read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+    settings = _settings(Path(path))
     try:
         return update(Config(), settings)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _settings(path: Path) -> dict:
+    """What a TOML file says. The mark that Windows' editors put before UTF-8 is no part of it."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: text in UTF-16, TOML is UTF-8: save it as UTF-8")
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number that is too long
+        raise UserError(f"{path}: not TOML: {error}") from None
 
 
 def update(config, settings: dict):
@@ -314,7 +330,8 @@ def dump(config: Config) -> str:
 
 
 def _line(key: str, value) -> str:
-    return f"{key} = {json.dumps(value)}"  # strings, numbers and booleans are written alike in JSON and TOML
+    """Strings, numbers and booleans are alike in JSON and TOML, but for escaped surrogates and a bare DEL."""
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f")
 
 
 def differences(a: Config, b: Config, ignore: tuple[str, ...] = ()) -> list[str]:

@@ -29,12 +29,12 @@ def measured(case: Case, folder: Path, limit: float) -> dict | None:
         command = [sys.executable, *launch, str(HERE / "measure.py"), json.dumps(asdict(case))]
         threads = max(torch.get_num_threads() // case.processes, 1)
         variables = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        done = subprocess.run(command, capture_output=True, text=True, env=variables)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=variables)
         if done.returncode:
             return {"error": done.stderr.strip().splitlines()[-1]}  # not kept: the next run tries again
         folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(done.stdout.strip().splitlines()[-1] + "\n")
-    return json.loads(file.read_text())
+        file.write_text(done.stdout.strip().splitlines()[-1] + "\n", encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def table(cases: dict[str, Case], folder: Path, minutes: float, note) -> list[str]:

@@ -23,7 +23,8 @@ from tcja_gen.models import store
 from .plan import Experiment, Plan, is_file
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
-PLACES = ("seed", *configs.FREE_ON_RESUME)  # settings that are no part of what is asked
+FREE = tuple(name for name in configs.FREE_ON_RESUME if name != "data")  # another set is another experiment
+PLACES = ("seed", *FREE)  # settings that are no part of what is asked
 FROM_DATA = ("image_size", "image_width", "image_channels", "classes")  # settings that are 0 until the data are read
 TRAININGS: set[subprocess.Popen] = set()  # that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
@@ -100,7 +101,7 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path
     else:
         recipe = folder.with_suffix(".toml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(configs.dump(config))
+        recipe.write_text(configs.dump(config), encoding="utf-8")
         _call(log, recipe)
     if not finished(folder):
         raise Stopped(130)
@@ -125,13 +126,13 @@ def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
     config = replace(config, model=replace(config.model, **found))
     if config.precision == "auto":
         config = replace(config, precision=saved.precision)
-    if unlike := configs.differences(saved, config, (*configs.FREE_ON_RESUME, *free)):
+    if unlike := configs.differences(saved, config, (*FREE, *free)):
         raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
 
 def _call(log: Path | None, *arguments) -> None:
     """`tcja-gen train`, waited for even when this process is asked to stop: it saves and ends by itself."""
-    with log.open("a") if log else nullcontext() as told:
+    with log.open("a", encoding="utf-8") if log else nullcontext() as told:
         command = [sys.executable, "-m", "tcja_gen", "train", *map(str, arguments)]
         process = subprocess.Popen(command, stdout=told, stderr=told and subprocess.STDOUT)
         TRAININGS.add(process)
@@ -267,7 +268,7 @@ def _validation(runs: list[Path]) -> dict:
 
 
 def _stats(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _compact(protocol: dict) -> dict:
@@ -285,7 +286,7 @@ def cost(runs: list[Path]) -> dict:
     configurations = [configs.load(run / "config.toml") for run in runs]
     seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
     memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)
-    environment = json.loads((runs[0] / "environment.json").read_text())
+    environment = json.loads((runs[0] / "environment.json").read_text(encoding="utf-8"))
     found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
     found["precision"] = configurations[0].precision
     return found | {"peak_memory_mb": round(memory)} | {k: environment[k] for k in ("device", "threads", "processes")}
@@ -314,7 +315,7 @@ def _model(run: Path, place: Place) -> dict:
 
 
 def _origin(run: Path) -> dict:
-    environment = json.loads((run / "environment.json").read_text())
+    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     return {"versions": environment["versions"], "commit": environment["commit"]}
 
 

@@ -99,7 +99,7 @@ class Plan:
         if experiment.scale == "smoke":
             changes = merged(changes, SMOKE)
         try:
-            recipe = tomllib.loads((self.folder / experiment.recipe).read_text())
+            recipe = tomllib.loads((self.folder / experiment.recipe).read_text(encoding="utf-8"))
             return configs.update(configs.Config(), merged(recipe, changes))
         except ValueError as error:
             raise ValueError(f"{experiment.name}: {error}") from None
@@ -116,7 +116,7 @@ class Plan:
 def read(file: Path, scale: str = "cpu") -> Plan:
     """ValueError naming the file for what it should not say."""
     try:
-        book = tomllib.loads(file.read_text())
+        book = tomllib.loads(file.read_text(encoding="utf-8"))
         _known(book, ("protocol", "experiment", "study", "table"), "table")
         entries, studies = dict(book.get("experiment", {})), book.get("study", {})
         for name, study in studies.items():

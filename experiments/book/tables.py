@@ -75,14 +75,15 @@ def read(results: Path, name: str) -> dict[str, dict]:
     if not file.exists():
         return {}
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file}: not JSON ({error})") from None
 
 
 def published(folder: Path, data: str) -> list[dict]:
     """Rows of `published.toml` of a data set."""
-    return [row for row in tomllib.loads((folder / "published.toml").read_text())["row"] if row["data"] == data]
+    rows = tomllib.loads((folder / "published.toml").read_text(encoding="utf-8"))["row"]
+    return [row for row in rows if row["data"] == data]
 
 
 def cell(result: dict, column: str, name: str, results: Path) -> str:

@@ -14,9 +14,3 @@ def start(device: str = "auto"):
     from .. import process
 
     return process.start(device)
-
-
-def own_data(model) -> str:
-    """What the model was trained on: a name, or the path of a folder or zip."""
-    facts = model.provenance["data"]
-    return facts.get("source", facts["name"])

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
-from .common import Number, Run, own_data, start
+from .common import Number, Run, start
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Reconstruct:
     download: FlagCreatePairsOff[bool] = False
     """Fetch a named data set that is not there."""
     n: Number = 32
-    """Number of images, the first of the set."""
+    """Number of images, drawn evenly from the set, the same ones every time."""
     seed: int = 0
     """Of the latent draws."""
     out: str = "reconstructions"
@@ -105,7 +105,7 @@ class Reconstruct:
 
         place = start(self.device)
         model = _generator(self, place.device)
-        originals = _images(model, self)[: _at_least_one(self.n)]
+        originals = _images(model, self, _at_least_one(self.n))
         again = generate.reconstruct(model, originals, self.seed, progress=place.first)
         if not place.first:
             return
@@ -131,7 +131,8 @@ class Interpolate:
     model: Run
     """Run folder, checkpoint folder or .safetensors file."""
     images: str = ""
-    """Data set, folder or zip whose images 0 and 1, 2 and 3, ... are the ends; default: samples of seeds 0, 1, ..."""
+    """Data set, folder or zip; of images drawn evenly from it 0 and 1, 2 and 3, ... are the ends; default: samples of
+    seeds 0, 1, ..."""
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
@@ -158,9 +159,10 @@ class Interpolate:
         if self.steps < 2 or self.pairs < 1:
             raise UserError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
         model = _generator(self, place.device)
-        ends = _images(model, self) / 255 if self.images else model.sample(range(2 * self.pairs))
-        if len(ends) < 2 * self.pairs:
-            raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {2 * self.pairs}")
+        wanted = 2 * self.pairs
+        ends = _images(model, self, wanted) / 255 if self.images else model.sample(range(wanted))
+        if len(ends) < wanted:
+            raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {wanted}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if place.first:
             path = Path(self.out) / "interpolations.png"
@@ -208,11 +210,13 @@ def _class(model, label: str) -> int:
     return int(label)
 
 
-def _images(model, command: "Reconstruct | Interpolate"):
-    """Images uint8 of a named set's test split or of a whole folder, fitted to the model."""
-    from ..data import load_images
+def _images(model, command: "Reconstruct | Interpolate", n: int):
+    """Up to n images, uint8, of a named set's test split or of a whole folder, fitted to the model."""
+    from ..data import even, load_images
+    from ..evaluation import own_data
 
-    source = command.images or own_data(model)
+    source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
     shape = {"size": model.image_size, "channels": model.image_channels}
-    return load_images(source, split, **shape, root=command.data_root, download=command.download).images
+    images = load_images(source, split, **shape, root=command.data_root, download=command.download).images
+    return images[even(n, len(images))]

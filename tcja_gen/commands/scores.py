@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from .common import Data, Number, Run, own_data, start
+from .common import Data, Number, Run, start
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Evaluate:
         if self.data and self.reference and not statistics:
             raise UserError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
         data = self.data or ("" if statistics else self.reference)
-        data = data or (own_data(target) if folder else "")
+        data = data or (evaluation.own_data(target, self.data_root, self.download) if folder else "")
         if not data and not statistics:
             raise UserError(f"{self.target}: images are scored against something: --reference DATA is missing")
         names = [name.strip() for name in self.metrics.split(",") if name.strip()]

@@ -6,13 +6,14 @@ loop of one or many processes.
 """
 
 from .batches import Batches
+from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
 from .event_layout import KNOWN
 from .event_sets import EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
 from .images import ImageSet, load_images
-from .sources import is_events, load
+from .sources import found_again, is_events, is_named, load, place
 
 __all__ = [
     "KNOWN",
@@ -24,14 +25,18 @@ __all__ = [
     "check_data",
     "check_events",
     "check_images",
+    "even",
+    "found_again",
     "integrate",
     "is_events",
+    "is_named",
     "load",
     "load_events",
     "load_images",
     "load_recording",
     "moving",
     "parse_kinds",
+    "place",
     "read_events",
     "record",
     "write_events",

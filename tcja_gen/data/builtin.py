@@ -132,7 +132,7 @@ def _celeba_list(folder: Path) -> tuple[list[Path], torch.Tensor]:
     """Pictures, and 0, 1 or 2 for train, validation or test, of the official list of lines `000001.jpg 0`."""
     listing = folder / CELEBA_LIST
     try:
-        names, numbers = zip(*(line.split() for line in listing.read_text().splitlines()), strict=True)
+        names, numbers = zip(*(line.split() for line in listing.read_text(encoding="utf-8").splitlines()), strict=True)
         return [folder / CELEBA_IMAGES / name for name in names], torch.tensor([int(n) for n in numbers])
     except ValueError:
         raise UserError(f"{listing} is damaged: lines like `000001.jpg 0` wanted") from None

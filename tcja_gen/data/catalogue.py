@@ -49,6 +49,17 @@ class Catalogue:
         return chosen
 
 
+def even(n: int, total: int) -> Tensor:
+    """A fixed draw of n of `total` indices, ascending: one out of each n-th part. All of them where n is not fewer.
+
+    A folder is sorted by class, so its first n images are of one class; every (total / n)-th may be of one, too.
+    """
+    n = min(n, total)
+    edges = torch.arange(n + 1) * total // max(n, 1)
+    share = torch.rand(n, generator=torch.Generator().manual_seed(SPLIT_SEED), dtype=torch.float64)
+    return edges[:-1] + (share * edges.diff()).long()
+
+
 def partition(train: Tensor, validation: Tensor | None = None, test: Tensor | None = None) -> dict[str, Tensor]:
     """The three parts; a part given as None is carved out of `train`, which shrinks by as much."""
     if test is None:

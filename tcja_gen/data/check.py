@@ -3,8 +3,8 @@
 What is reported: files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`; channels
 other than those asked for; sizes or channels that differ when none were asked for (one report a set, naming
 two examples); files that training would pass over (no image extension, outside the split folders); images
-beside class folders; folders without images; the same bytes in two splits. Hidden files and `__MACOSX` are
-ignored.
+beside class folders; folders without images, or linked to twice; a layout that is not clear; the same bytes in two
+splits. Hidden files and `__MACOSX` are ignored.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from .builtin import faults
-from .event_sets import recordings_of
-from .events import read_events
+from .catalogue import PARTS
+from .event_frames import sums
+from .event_layout import Known, Recordings, entries_of, recordings_in, unfinished
+from .event_sets import parts_of, reader_of
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .images import find_source
 from .pictures import decode
@@ -52,7 +54,10 @@ def check_images(
     if not isinstance(found, Path):
         return [Problem(str(file), reason) for file, reason in faults(found, Path(root))]
     tree = open_tree(found)
-    entries, outside = place(tree)
+    try:
+        entries, outside = place(tree)
+    except UserError as error:
+        return [Problem(str(found), str(error).removeprefix(f"{found}: "))]
     problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
     return [Problem(str(found / file), reason) for file, reason in problems]
 
@@ -73,14 +78,45 @@ def check_data(
 
 
 def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:
-    """All recordings of an event set that `read_events` refuses: keys, lengths, types, pixels outside of the sensor."""
-    problems = []
-    for path, known in recordings_of(source, root):
+    """All recordings of a set that `read_events` refuses (keys, lengths, types, pixels outside of the sensor), and
+    frames made of them that cannot be taken; what is passed over; the same recording in two splits."""
+    return [problem for base, known in parts_of(source, root) for problem in _of_recordings(base, known)]
+
+
+def _of_recordings(base: Path, known: Known | None) -> Iterator[Problem]:
+    try:
+        if reason := unfinished(base):
+            raise UserError(reason)
+        recordings = recordings_in(base, known, whole=False)
+    except UserError as error:
+        yield Problem(str(base), str(error).removeprefix(f"{base}: "))
+        return
+    yield from _passed_over(base)
+    yield from _recordings(base, known, recordings)
+
+
+def _passed_over(base: Path) -> Iterator[Problem]:
+    used = {path for _, _, path in entries_of(base)}
+    for path in sorted(base.rglob("*")):
+        if path.is_file() and path not in used and not path.name.startswith("."):
+            yield Problem(str(path), "no recording (.npz) in the folder of a class: ignored in training")
+
+
+def _recordings(base: Path, known: Known | None, recordings: Recordings) -> Iterator[Problem]:
+    """Problems of the files, one by one and as a set."""
+    sound, digests = None, {}  # what has read one; content -> split and file
+    parts = [part for part in PARTS for _ in range(recordings.counts[part])]
+    for part, (_, path) in zip(parts, recordings.files, strict=True):
         try:
-            read_events(path, known.sensor if known else None)
+            read = sound or reader_of(base, known, path)
+            read(path)
+            sound = read
+            twin_part, twin = digests.setdefault(repr(sums(path)), (part, path))
         except UserError as error:
-            problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
-    return problems
+            yield Problem(str(path), str(error).removeprefix(f"{path}: "))
+            continue
+        if twin_part != part:
+            yield Problem(str(path), f"same content as {twin}: {twin_part} and {part} share a recording")
 
 
 def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tuple[str, str]]:
@@ -95,6 +131,8 @@ def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tu
         yield name, "outside the folders train, validation and test: ignored in training"
     if stray := stray_entry(entries):
         yield stray.name, "lies beside class folders: move it into one of them"
+    for link in tree.again:
+        yield link, "link to a folder that is read under another name: ignored in training"
     for folder in tree.folders:
         if not any(name.startswith(f"{folder}/") for name in images):
             yield folder, "folder without images"

@@ -104,14 +104,19 @@ def frames_or_recordings(folder: Path, known: Known | None, time_steps: int, by:
     """The folder of the frames already made, else of the recordings."""
     wanted = [f"frames_number_{time_steps}_split_by_{by}", "events_np"]
     for base in (folder / name for name in wanted):
-        marker = base.with_name(base.name + ".building")
-        if marker.exists():
-            raise UserError(
-                f"{base} is unfinished, as SpikingJelly was stopped: remove it and {marker}, and convert again"
-            )
+        if reason := unfinished(base):
+            raise UserError(f"{base} {reason}")
         if base.is_dir():
             return base
     raise MissingFile(f"{folder} has neither {wanted[1]} nor {wanted[0]}: {recipe(folder, known)}")
+
+
+def unfinished(base: Path) -> str:
+    """What is to be done with a folder that SpikingJelly was stopped in; nothing for others."""
+    marker = base.with_name(base.name + ".building")
+    if not marker.exists():
+        return ""
+    return f"is unfinished, as SpikingJelly was stopped: remove it and {marker}, and convert again"
 
 
 def recipe(folder: Path, known: Known | None) -> str:
@@ -150,13 +155,18 @@ def entries_of(base: Path) -> list[tuple[str | None, str, Path]]:
 
 
 def _by_class(folder: Path) -> Iterator[tuple[str, Path]]:
-    if stray := next(folder.glob("*.npz"), None):
+    if stray := next(iter(_recordings(folder)), None):
         raise UserError(f"{stray} lies beside class folders: move it into one")
     for place in _folders(folder):
-        files = [file for file in place.glob("*.npz") if not file.name.startswith(".")]
-        if not files:
+        if not (files := _recordings(place)):
             raise UserError(f"{place}: class folder without recordings (*.npz): fill it or remove it")
-        yield from ((place.name, file) for file in sorted(files, key=lambda file: natural(file.name)))
+        yield from ((place.name, file) for file in files)
+
+
+def _recordings(folder: Path) -> list[Path]:
+    """The files in a folder that end with .npz, in any case, in natural order."""
+    files = [file for file in folder.iterdir() if file.suffix.lower() == ".npz" and not file.name.startswith(".")]
+    return sorted(files, key=lambda file: natural(file.name))
 
 
 def _folders(folder: Path) -> list[Path]:

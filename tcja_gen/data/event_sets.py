@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,8 +20,8 @@ from torch import Tensor
 from ..errors import MissingFile, UserError
 from .catalogue import SPLITS
 from .event_frames import Cut, cut_of, kept, mapped, sums
-from .event_layout import KNOWN, Known, entries_of, find, frames_or_recordings, recipe, recordings_in, rows_of
-from .events import check_cut
+from .event_layout import KNOWN, Known, find, frames_or_recordings, recipe, recordings_in, rows_of
+from .events import check_cut, read_arrays, read_events
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +118,27 @@ def load_recording(
     return torch.from_numpy(Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(Path(path)))
 
 
-def recordings_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Iterator[tuple[Path, Known | None]]:
-    """Every recording of a set, and what is known of the set; FileNotFoundError or ValueError if there is none."""
+def parts_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Iterator[tuple[Path, Known | None]]:
+    """The folders of recordings, and of frames that SpikingJelly made, of a set, and what is known of it;
+    FileNotFoundError or ValueError if there is none."""
     _, folder, known = find(source, Path(root))
-    base = folder / "events_np"
-    if not base.is_dir():
-        raise MissingFile(f"{base}: no recordings to check: {recipe(folder, known)}")
-    for _, _, path in entries_of(base):
-        yield path, known
+    bases = [base for base in sorted(folder.glob("*")) if base.is_dir() and (base.name == "events_np" or way(base))]
+    if not bases:
+        raise MissingFile(f"{folder} has neither recordings nor frames to check: {recipe(folder, known)}")
+    yield from ((base, known) for base in bases)
+
+
+def way(base: Path) -> tuple[int, str] | None:
+    """T and the way of cutting, from the name of a folder of frames; None for other names."""
+    found = re.fullmatch(r"frames_number_([0-9]+)_split_by_(\w+)", base.name)
+    return found and (int(found[1]), found[2])
+
+
+def reader_of(base: Path, known: Known | None, path: Path) -> Callable[[Path], object]:
+    """What reads the files of a folder of `parts_of`, and says what is wrong with one (ValueError naming it). Where the
+    sensor is not known, frames are wanted in the size of those in `path`."""
+    sensor = known.sensor if known else None
+    if base.name == "events_np":
+        return lambda path: read_events(path, sensor)
+    sensor = sensor or read_arrays(path, ("frames",))["frames"].shape[-2:]
+    return Cut(True, *way(base), sensor, sensor).frames

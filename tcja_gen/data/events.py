@@ -13,6 +13,7 @@ random is in them.
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from .pictures import one_line
 
 KEYS = ("t", "x", "y", "p")
 WAYS = ("number", "time")  # how `integrate` cuts
+BIGGEST = 2**30  # bytes of an array: an npz of 1 MB can hold one of as many
+CLOCK = 2**32  # what many sensors' clocks count to
 DARKEST = 0.05  # added to an intensity in [0, 1] before its logarithm: what a sensor sees in the dark
 ROUNDING = 1e-9  # a change that misses the threshold by rounding alone still counts
 
@@ -56,7 +59,8 @@ class Events:
 
 
 def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Events:
-    """Read an npz of events; those out of order are sorted by time, stably.
+    """Read an npz of events; those out of order are sorted by time, stably, unless it is the sensor's clock that ran
+    over (t falls by more than half of what 32 bits count), which is refused: sorted, its end would come first.
 
     size: (H, W) of the sensor in pixels, against which the coordinates are checked; None checks only that
         they are neither negative nor too large for int16
@@ -115,14 +119,27 @@ def read_arrays(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in keys if key not in archive.files]
             found = ", ".join(archive.files) or "none"
+            _check_members(archive.zip)
             arrays = {} if missing else {key: archive[key] for key in keys}
     except FileNotFoundError:
         raise MissingFile(f"{path}: no such file") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     except Exception as error:  # on broken bytes numpy, zipfile and zlib raise many unrelated types
         raise UserError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
     if missing:
         raise UserError(f"{path}: arrays {found}, wanted {', '.join(keys)}")
     return arrays
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    """ValueError for arrays that would unpack to too much."""
+    for member in archive.infolist():
+        if member.file_size > BIGGEST:
+            size = f"{member.file_size / 1e6:,.0f} MB, at most {BIGGEST / 1e6:,.0f} MB are read"
+            raise UserError(f"{member.filename} unpacks to {size}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without a bound
+            raise UserError(f"{member.filename} is packed by another method than deflate: make it anew")
 
 
 def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: int = 31, reach: float = 3) -> np.ndarray:
@@ -178,8 +195,16 @@ def record(
 def _events(found: dict[str, np.ndarray], size: tuple[int, int]) -> Events:
     if len({array.shape for array in found.values()}) == 1:  # else Events says what is wrong
         _inside(found["x"], found["y"], size)
-        t = found["t"].astype(np.int64)
-        if t.ndim == 1 and np.any(np.diff(t) < 0):
+        t = found["t"]
+        if t.size and t.max() > np.iinfo(np.int64).max:
+            raise UserError(f"t reaches {t.max()}, microseconds of 63 bits wanted")
+        steps = np.diff(t.astype(np.int64)) if t.ndim == 1 else np.zeros(0)
+        if np.any(steps < -CLOCK // 2):
+            raise UserError(
+                f"t falls by {-steps.min()} at event {steps.argmin() + 1}: a clock of 32 bits that ran over; "
+                f"add {CLOCK} to t from there on"
+            )
+        if np.any(steps < 0):
             order = np.argsort(t, kind="stable")
             found = {key: array[order] for key, array in found.items()}
     return _as_events(**found)

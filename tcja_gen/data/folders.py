@@ -7,9 +7,13 @@ Layout, alike in both, with hidden files and `__MACOSX` left out:
   `catalogue`);
 - the first folder below (below the split, if there are splits) is the class; without such folders there are
   no labels;
-- a single top folder that holds everything is stepped into, as zips made of a folder have it.
+- a single top folder that holds all images is stepped into, as zips made of a folder have it.
 
-Files and classes come in natural order: `img2` before `img10`.
+Images alone decide: other files and empty folders change nothing. A `train/` or `test/` that the rules do not take for
+a split, or that may be a class as well, is refused, for its images would be mixed in silence.
+
+Files and classes come in natural order: `img2` before `img10`. Links are followed, and every folder is read once, by
+its own name before that of a link. A member of a zip may have `\` for `/`, as .NET's old tools write it.
 """
 
 from __future__ import annotations
@@ -17,9 +21,9 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +35,9 @@ from .pictures import decode, one_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+BIGGEST = 2**28  # bytes of an image file: a zip of 1 MB can hold one of 1 GB
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+HALVES = {"train", "test"}  # what makes folders splits
 SPLIT_FOLDERS = {**{part: part for part in PARTS}, "val": "validation"}
 
 
@@ -43,17 +49,16 @@ class Tree:
     files: list[str]
     folders: list[str]
     read_bytes: Callable[[str], bytes]
+    again: tuple[str, ...] = ()  # links to folders that are read under another name
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; ValueError with the reason (without the name)."""
         try:
             return self.read_bytes(name)
+        except UserError:
+            raise
         except Exception as error:  # OSError from a folder; a zip adds half a dozen unrelated types
             raise UserError(f"unreadable ({one_line(error)})") from None
-
-    def within(self, base: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
-        """Files as (name, parts of the name below `base`)."""
-        return [(name, tuple(name.split("/"))[len(base) :]) for name in self.files]
 
 
 @dataclass(frozen=True)
@@ -68,34 +73,52 @@ class Entry:
 def open_tree(path: Path) -> Tree:
     """List a folder or a zip; ValueError if it is neither."""
     if path.is_dir():
-        files, folders = _walk(path)
-        return Tree(path, files, folders, lambda name: (path / name).read_bytes())
+        files, folders, again = _walk(path)
+        return Tree(path, files, folders, lambda name: _read_file(path / name), again)
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UserError(f"{path} is neither a folder nor a readable zip ({one_line(error)})") from None
-    members = _visible(archive.namelist())
-    files = [name for name in members if not name.endswith("/")]
-    folders = {name.rstrip("/") for name in members} - set(files)
-    for name in files:
-        folders.update(str(parent) for parent in Path(name).parents[:-1])
-    return Tree(path, files, _visible(folders), archive.read)
+    members = {_member_name(info.filename): info for info in archive.infolist()}
+    files = _visible(name for name, info in members.items() if name and not info.filename.endswith(("/", "\\")))
+    folders = {str(parent) for name in files for parent in PurePosixPath(name).parents[:-1]}
+    folders.update(name for name in members if name)
+    return Tree(path, files, _visible(folders.difference(files)), lambda name: _read_member(archive, members[name]))
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
-    """The image files in their places by the layout, and the names of those outside the splits."""
-    base = _base(tree)
-    files = [(name, parts) for name, parts in tree.within(base) if name.lower().endswith(EXTENSIONS)]
-    has_splits = not {"train", "test"}.isdisjoint(_top_folders(tree, base))
+    """The image files in their places by the layout, and the names of those outside the splits; ValueError where it is
+    not clear what a folder called train or test is."""
+    images = [(name, tuple(name.split("/"))) for name in tree.files if name.lower().endswith(EXTENSIONS)]
+    base = _base([parts for _, parts in images])
+    images = [(name, parts[len(base) :]) for name, parts in images]
+    has_splits = not HALVES.isdisjoint(_tops(parts for _, parts in images))
     entries, outside = [], []
-    for name, parts in files:
+    for name, parts in images:
         split = SPLIT_FOLDERS.get(parts[0].lower()) if has_splits and len(parts) > 1 else None
         if has_splits and split is None:
             outside.append(name)
             continue
         below = parts[1:] if has_splits else parts
         entries.append(Entry(name, split, below[0] if len(below) > 1 else None))
+    _refuse_doubtful(tree.path, entries, outside, [parts for _, parts in images], has_splits)
     return sorted(entries, key=lambda entry: PARTS.index(entry.split or "train")), outside
+
+
+def _refuse_doubtful(path: Path, entries: list[Entry], outside: list[str], images: list[tuple], has_splits: bool):
+    """ValueError for a train/ that lies deeper than where splits are, or is alone among other folders of images."""
+    deeper = [parts for parts in images if not HALVES.isdisjoint(part.lower() for part in parts[:-1])]
+    if deeper and not has_splits:
+        raise UserError(
+            f"{path}: {'/'.join(deeper[0])} lies in a {_half(deeper[0])}/ that is not at the top, where it would be a "
+            "split: name the folder that holds train/ and test/, and move what lies beside it elsewhere"
+        )
+    splits, others = {entry.split for entry in entries}, [name for name in outside if "/" in name]
+    if others and len(splits) == 1:
+        raise UserError(
+            f"{path}: {splits.pop()}/ is the only split, and there are images beside it ({others[0]}): "
+            "if it is a class give it another name, else move what lies beside it elsewhere"
+        )
 
 
 def split_entries(entries: list[Entry]) -> dict[str, torch.Tensor]:
@@ -168,29 +191,94 @@ def _shape(image: Image) -> str:
     return f"{image.width} x {image.height}"
 
 
-def _walk(path: Path) -> tuple[list[str], list[str]]:
-    files, folders = [], []
-    for here, below, names in os.walk(path, followlinks=True):
-        prefix = "" if here == str(path) else Path(here).relative_to(path).as_posix() + "/"
-        files += [prefix + name for name in names]
-        folders += [prefix + name for name in below]
-    return _visible(files), _visible(folders)
+def _read_file(path: Path) -> bytes:
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError("no regular file, or a link to nothing")
+    if (size := path.stat().st_size) > BIGGEST:
+        raise UserError(_too_big(size))
+    return path.read_bytes()
 
 
-def _visible(names) -> list[str]:
-    hidden = re.compile(r"(^|/)(\.|__MACOSX(/|$))")
-    return sorted({name for name in names if not hidden.search(name)}, key=natural)
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > BIGGEST:
+        raise UserError(_too_big(info.file_size))
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without a bound
+        raise UserError("packed by another method than deflate: pack the zip anew")
+    with archive.open(info) as file:
+        return file.read(info.file_size + 1)  # never more, whatever the member holds
 
 
-def _base(tree: Tree) -> tuple[str, ...]:
+def _too_big(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB, at most {BIGGEST / 1e6:,.0f} MB are read of an image file"
+
+
+def _member_name(name: str) -> str:
+    """A member's name below the zip, without the empty and `.` parts that some tools write."""
+    return "/".join(part for part in name.replace("\\", "/").split("/") if part not in ("", "."))
+
+
+def _walk(path: Path) -> tuple[list[str], list[str], tuple[str, ...]]:
+    """Files and folders below `path`, and links to folders that are read under another name."""
+    files, folders, links = _listed(path, "", set())
+    seen = {os.path.realpath(path / name) for name in folders}
+    above = [Path(os.path.realpath(path)), *Path(os.path.realpath(path)).parents]
+    again = []
+    while links:  # after all real folders, and before the links that are found behind them
+        name = links.pop(0)
+        target = os.path.realpath(path / name)
+        if target in seen or Path(target) in above:
+            again.append(name)
+            continue
+        seen.add(target)
+        found = _listed(path, f"{name}/", seen)
+        seen.update(os.path.realpath(path / folder) for folder in found[1])
+        files, folders, links = files + found[0], [*folders, name, *found[1]], links + found[2]
+    return _visible(files), _visible(folders), tuple(_visible(again))
+
+
+def _listed(path: Path, prefix: str, seen: Container[str]) -> tuple[list[str], list[str], list[str]]:
+    """Names in `path`/`prefix` and below: files, folders that are not `seen`, and links to folders, not followed."""
+    files, folders, links, waiting = [], [], [], [prefix]
+    while waiting:
+        here = waiting.pop()
+        try:
+            found = [(here + entry.name, entry) for entry in os.scandir(path / here) if not _hidden(entry.name)]
+        except OSError as error:
+            raise UserError(f"{path / here}: this folder cannot be read ({error.strerror})") from None
+        for name, entry in found:
+            if not os.path.isdir(entry.path) if entry.is_symlink() else not entry.is_dir():
+                files.append(name)
+            elif entry.is_symlink():
+                links.append(name)
+            elif os.path.realpath(entry.path) not in seen:
+                folders.append(name)
+                waiting.append(f"{name}/")
+    return files, folders, sorted(links, key=natural)
+
+
+def _visible(names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if not _hidden(name)}, key=natural)
+
+
+def _hidden(name: str) -> bool:
+    return bool(re.search(r"(^|/)(\.|__MACOSX(/|$))", name))
+
+
+def _base(images: list[tuple[str, ...]]) -> tuple[str, ...]:
+    """The folders that hold all images, down to the first that has splits or more than one thing in it."""
     base = ()
     while True:
-        tops = {parts[0] for name, parts in tree.within(base)}
-        folders = _top_folders(tree, base)
-        if len(tops) != 1 or not folders or not folders.isdisjoint({"train", "test"}):
+        below = [parts[len(base) :] for parts in images]
+        if len({parts[0] for parts in below}) != 1 or any(len(parts) == 1 for parts in below):
             return base
-        base += (tops.pop(),)
+        if not HALVES.isdisjoint(_tops(below)):
+            return base
+        base += below[0][:1]
 
 
-def _top_folders(tree: Tree, base: tuple[str, ...]) -> set[str]:
-    return {parts[0].lower() for name, parts in tree.within(base) if len(parts) > 1}
+def _tops(images: Iterable[tuple[str, ...]]) -> set[str]:
+    return {parts[0].lower() for parts in images if len(parts) > 1}
+
+
+def _half(parts: tuple[str, ...]) -> str:
+    return next(part for part in parts if part.lower() in HALVES)

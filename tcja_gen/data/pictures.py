@@ -1,7 +1,8 @@
 """From the bytes of an image file to pixels: the stated rules of conversion, all of them Pillow's arithmetic.
 
 1. Mode: alpha is composited onto black; 16-bit grey is scaled to 8 bit (65535 -> 255, rounded); a palette
-   becomes RGB; the camera's orientation tag is obeyed; of an animation the first frame counts.
+   becomes RGB; the camera's orientation tag is obeyed; of an animation the first frame counts. Where Pillow would
+   change values in silence (16-bit colour, grey of 12, 16 signed or 32 bits) the file is refused.
 2. Channels: grey from RGB is Pillow's "L" (ITU-R 601); three channels from grey repeat it.
 3. Size: the shorter side is resized to `size` by Pillow's bilinear filter (antialiased where it shrinks),
    then the centre is cropped, both to the pixel as torchvision's Resize and CenterCrop do it. MNIST's
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +25,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SMALLEST = 4  # pixels a side
+LARGEST = 2**26  # pixels: a PNG of 1 MB can hold a thousand times as many
+NARROWEST = 100  # longer side by shorter side
 TRIED = 256  # images
+TIFF_INVERTED, TIFF_BITS, TIFF_PHOTOMETRIC, TIFF_SIGN = 0, 258, 262, 339
+FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "AVIF")
 GREY = ("1", "L", "LA")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 SUPPORTED = "8- or 16-bit grey, RGB, palette or CMYK wanted"
@@ -38,28 +44,60 @@ def decode(data: bytes) -> Image:
     if not data:
         raise UserError("empty file")
     try:
-        image = PIL.Image.open(io.BytesIO(data))
+        with warnings.catch_warnings():  # of sizes between Pillow's two limits, which `_check_size` knows
+            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+            image = PIL.Image.open(io.BytesIO(data))
     except PIL.UnidentifiedImageError:
         raise UserError("not an image, or cut off in its header") from None
+    except PIL.Image.DecompressionBombError:
+        raise UserError(f"more than {LARGEST / 1e6:.0f} million pixels, which are not unpacked") from None
     except Exception as error:  # on broken bytes Pillow's readers raise many unrelated types
         raise UserError(f"not a readable image ({one_line(error)})") from None
+    if image.format not in FORMATS:  # of Pillow's many readers some run other programs
+        raise UserError(f"{image.format} is not read: {', '.join(FORMATS)} wanted")
+    _check_size(image)
+    _check_depth(image)
     try:
         image.load()
         image = PIL.ImageOps.exif_transpose(image)
     except Exception as error:
         raise UserError(f"truncated or broken ({one_line(error)})") from None
-    width, height = image.size
-    if min(width, height) < SMALLEST:
-        raise UserError(f"{width} x {height} pixels, at least {SMALLEST} x {SMALLEST} wanted")
     return plain(image)
 
 
+def _check_size(image: Image) -> None:
+    width, height = image.size
+    if min(width, height) < SMALLEST:
+        raise UserError(f"{width} x {height} pixels, at least {SMALLEST} x {SMALLEST} wanted")
+    if width * height > LARGEST:
+        raise UserError(f"{width} x {height} pixels, at most {LARGEST / 1e6:.0f} million are unpacked")
+    if max(width, height) > NARROWEST * min(width, height):  # which grows with the shorter side where it is enlarged
+        raise UserError(f"{width} x {height} pixels, one side is more than {NARROWEST} times the other")
+
+
+def _check_depth(image: Image) -> None:
+    """ValueError for values that Pillow would cut to 8 bits, or hand on in another range than the mode says."""
+    if image.mode not in GREY + COLOUR + SIXTEEN_BIT:
+        raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
+    decoder = str(image.tile[0][3]) if image.tile else ""
+    if ";16" in decoder and image.mode not in SIXTEEN_BIT:
+        raise UserError(f"16 bits a channel in {image.mode} are not supported: {SUPPORTED}")
+    if image.mode in SIXTEEN_BIT and image.has_transparency_data:
+        raise UserError(f"16-bit grey with a transparent value is not supported: {SUPPORTED}")
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):  # whose "I" is 16 bits; others' is 32
+        raise UserError(f"32-bit or signed grey is not supported: {SUPPORTED}")
+    if image.format == "TIFF":
+        bits, sign = image.tag_v2.get(TIFF_BITS, (1,)), image.tag_v2.get(TIFF_SIGN, (1,))
+        if max(bits) not in (1, 2, 4, 8, 16) or not set(sign) <= {1, 4}:  # unsigned, or not said
+            raise UserError(f"{max(bits)} bits a channel, or signed ones, are not supported: {SUPPORTED}")
+        if image.mode in SIXTEEN_BIT and image.tag_v2.get(TIFF_PHOTOMETRIC) == TIFF_INVERTED:
+            raise UserError(f"16-bit grey with white as 0 is not supported: {SUPPORTED}")
+
+
 def plain(image: Image) -> Image:
-    """Any supported mode to 8-bit L or RGB (rule 1); ValueError naming a mode that is not supported."""
+    """Any supported mode to 8-bit L or RGB (rule 1)."""
     if image.mode in SIXTEEN_BIT:
         return _eight_bit(image)
-    if image.mode not in GREY + COLOUR:
-        raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
     mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
         image = _on_black(image)
@@ -118,10 +156,10 @@ def one_line(error: BaseException) -> str:
 def _eight_bit(image: Image) -> Image:
     import PIL.Image
 
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise UserError(f"32-bit grey is not supported: {SUPPORTED}")
-    return PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    return PIL.Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _on_black(image: Image) -> Image:

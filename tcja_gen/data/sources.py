@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
+from .builtin import BUILTIN
 from .event_layout import KNOWN
 from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
@@ -15,6 +16,24 @@ def is_events(source: str | os.PathLike) -> bool:
     """Whether a source is a known event set, or a folder in the layout of one."""
     path = Path(source)
     return str(source) in KNOWN or path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
+
+
+def is_named(source: str | os.PathLike) -> bool:
+    """Whether a source is a set that has a name, and no path."""
+    return str(source) in BUILTIN or str(source) in KNOWN
+
+
+def place(source: str | os.PathLike, root: str | os.PathLike) -> dict[str, str]:
+    """Where a source is, to be found again from any folder: "path" of a folder or zip, "root" of a named set."""
+    return {"root": os.path.abspath(root)} if is_named(source) else {"path": os.path.abspath(source)}
+
+
+def found_again(source: str, path: str | None) -> str | None:
+    """A source where it was (`path`, if that is known), else where its name leads from here; None if it is gone. The
+    name may lead to another folder: whoever asks compares the fingerprint."""
+    if is_named(source):
+        return source
+    return next((place for place in (path, source) if place and Path(place).exists()), None)
 
 
 def load(

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import EventSet, ImageSet, is_events, load
-from ..errors import UserError
+from ..data import EventSet, ImageSet, found_again, is_events, is_named, load
+from ..errors import MissingFile, UserError
 from .generate import classify
 from .protocol import circumstances
 
@@ -77,6 +77,21 @@ def class_names(model) -> list[str]:
     """K names: those of the classes of the model's training data, numbers where there are none."""
     names = model.provenance.get("data", {}).get("classes", ())
     return [*names, *map(str, range(len(names), model.head.classes))]
+
+
+def own_data(model, root: str | Path = "data", download: bool = False) -> str:
+    """What the model was trained on: a named set, or the path of a folder or zip. ValueError, or FileNotFoundError, if
+    that is not there or holds other images by now."""
+    facts = model.provenance.get("data")
+    if not facts:
+        raise UserError("this model does not tell what it was trained on: name the data")
+    source = facts.get("source", facts["name"])
+    found = found_again(source, facts.get("path"))
+    if found is None:
+        raise MissingFile(f"the data of this run, {facts.get('path', source)}, are not there: name them where they are")
+    if not is_named(found) and load_for(model, found, "train", root, download).fingerprint != facts["fingerprint"]:
+        raise UserError(f"{found}: not the samples that this run was trained on; name the data that are meant")
+    return found
 
 
 def load_for(model, data: str | Path, split: str, root: str | Path, download: bool = False) -> ImageSet | EventSet:

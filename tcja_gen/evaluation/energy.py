@@ -33,11 +33,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import config
+from ..data import even
 from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
 from ..nn import LIF, SE, TCJA, CodeLatent, Gate, NormLIF, NormReLU, Readout, ReLU
-from .classification import load_for
+from .classification import load_for, own_data
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
 FORMULA = f"E = {MAC_PJ} pJ x MAC + {AC_PJ} pJ x AC (32-bit float, 45 nm, Horowitz 2014; arithmetic alone, no memory)"
@@ -182,8 +183,9 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
             raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
         return model, count(model, range(SAMPLES))
     settings = config.load(Path(folder) / "config.toml")
-    data = load_for(model, settings.data, "validation", root or settings.data_root)
-    x = data.samples[:SAMPLES].float()
+    root = root or settings.data_root
+    data = load_for(model, own_data(model, root), "validation", root)
+    x = data.samples[even(SAMPLES, len(data))].float()
     return model, count(model, x if x.dim() == 5 else x / 255)
 
 

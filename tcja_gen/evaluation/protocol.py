@@ -38,7 +38,7 @@ def write_record(path: str | Path, record: dict) -> None:
     """Write a record as indented JSON; the file appears whole or not at all."""
     text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_record(path: str | Path) -> dict:
@@ -46,7 +46,7 @@ def read_record(path: str | Path) -> dict:
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file; wanted a record written by evaluate")
     try:
-        record = json.loads(Path(path).read_text())
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a JSON record ({error})") from None
     if not isinstance(record, dict) or not {"scores", "protocol"} <= record.keys():

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 
 from .. import config
+from ..data import even
 from ..errors import MissingFile, UserError
 from ..models import load
 from ..nn import Gate
-from .classification import load_for
+from .classification import load_for, own_data
 
 PARTS = ("encoder", "to_latent", "latent", "decoder", "head")
 CURVES = ("reconstruction", "divergence", "loss", "accuracy")
@@ -43,7 +44,7 @@ def describe(folder: str | Path) -> str:
     if "validation" in run:
         lines.append("validation " + ", ".join(f"{name} {value:.4f}" for name, value in run["validation"].items()))
     for path in sorted(Path(folder).glob("scores/*/*.json")):
-        scores = json.loads(path.read_text())["scores"]
+        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
         lines.append(
             f"scores     {path.parent.name} {path.stem}: "
             + ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
@@ -83,13 +84,13 @@ def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
     """Up to 64 validation samples of the run's own data, or random ones if they are not at hand; which they are."""
     settings = config.load(folder / "config.toml")
     try:
-        data = load_for(model, settings.data, "validation", settings.data_root)
+        data = load_for(model, own_data(model, settings.data_root), "validation", settings.data_root)
     except (UserError, OSError):
         frames = (model.time_steps,) if model.image_channels == 2 else ()
         sides = (model.image_size, getattr(model, "image_width", model.image_size))
         x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
         return (x < 0.1).float() if frames else x, f"gates, mean over {SHOWN} random samples"
-    x = data.samples[:SHOWN].float()
+    x = data.samples[even(SHOWN, len(data))].float()
     return x if x.dim() == 5 else x / 255, f"gates, mean over {len(x)} validation samples of {data.name}"
 
 
@@ -163,7 +164,7 @@ def _statistics(folder: str | Path) -> list[dict]:
     path = Path(folder) / "stats.jsonl"
     if not path.is_file():
         raise MissingFile(f"{folder}: not a run folder (stats.jsonl is missing)")
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def _short(score: float | list[float]) -> str:

@@ -295,12 +295,12 @@ class Scale:
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor that `reference` has left for a protocol and n; None if it has not been asked."""
         file = self.floor_file(measure, found)
-        return json.loads(file.read_text()) if file.is_file() else None
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
     def keep_floor(self, measure: str, found: Found) -> None:
         """Keep what real training images score as the floor of scores by the same protocol."""
         with replacing(self.floor_file(measure, found)) as temporary:
-            temporary.write_text(json.dumps(found.value))
+            temporary.write_text(json.dumps(found.value), encoding="utf-8")
 
     def floor_file(self, measure: str, found: Found) -> Path:
         return cache_file("floor", ".json", measure=measure, against=self.identity, facts=found.facts)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import config as configs
 from ..config import Config
-from ..data import Batches, EventSet, ImageSet, parse_kinds
+from ..data import Batches, EventSet, ImageSet, even, found_again, parse_kinds, place
 from ..errors import MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
@@ -67,6 +67,8 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
     config = configs.update(saved, overrides)
     if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
         raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
+    places = _where_data_are(folder, saved)
+    config = replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
     return Trainer(config, folder, quiet=quiet).run()
 
 
@@ -76,6 +78,14 @@ def _check_settings(state: dict, config: Config, folder: Path) -> None:
     if changed := configs.differences(trained, config, configs.FREE_ON_RESUME):
         told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
+
+
+def _where_data_are(folder: Path, saved: Config) -> dict[str, str]:
+    """Settings that lead to the data of a run from here, which need not be the folder that it was started in."""
+    facts = runs.data_facts(folder)
+    data, root = found_again(saved.data, facts.get("path")), facts.get("root")
+    found = {"data": data or facts.get("path", saved.data)}
+    return found | ({"data_root": root} if root and Path(root).is_dir() else {})
 
 
 class Trainer:
@@ -98,13 +108,17 @@ class Trainer:
             data = task.load_split(config, "train")
         self.config = config = replace(config, model=replace(config.model, **task.shapes(config, data)))
         self.validation = task.load_split(config, "validation")
+        total = len(self.validation)
+        self.judged = even(total if config.task == "classify" else VALIDATION, total)
         facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
+        facts |= place(config.data, config.data_root)
         if isinstance(data, EventSet):
             facts["by"] = config.events_by
         if data.classes:
             facts["classes"] = list(data.classes)
         if state and state["data"] != data.fingerprint:
-            raise UserError(f"{folder}: the samples of {config.data!r} are not those that this run was trained on")
+            found = f"the samples of {config.data!r} are not those that this run was trained on"
+            raise UserError(f"{folder}: {found}; --data tells where those are")
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
@@ -267,18 +281,18 @@ class Trainer:
         fixed = {name: d for name, d in self.distances.items() if not learns(d)}
         objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
-        count = len(self.validation) if self.config.task == "classify" else min(len(self.validation), VALIDATION)
+        count = len(self.judged)
         for first in range(0, count, self.config.batch):  # no more at once than training has room for
-            chosen = slice(first, min(first + self.config.batch, count))
+            chosen = self.judged[first : first + self.config.batch]
             x, targets = self._samples(chosen)
-            n = chosen.stop - first
+            n = len(chosen)
             losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
         self._to_training(self.model)
         return totals
 
-    def _samples(self, chosen: slice) -> tuple[Tensor, Tensor | None]:
+    def _samples(self, chosen: Tensor) -> tuple[Tensor, Tensor | None]:
         """Validation samples as a batch, and their targets."""
         data, classes = self.validation, self.config.model.classes
         x = data.samples[chosen].to(self.device).float()
@@ -293,7 +307,7 @@ class Trainer:
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
         pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
-        originals = self.validation.images[: GRID // 2].float() / 255
+        originals = self.validation.images[even(GRID // 2, len(self.validation))].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
 

@@ -71,6 +71,14 @@ def environment(device: torch.device, world: int, data: dict) -> dict:
     }
 
 
+def data_facts(folder: Path) -> dict:
+    """What a run says of its data; nothing if that is not to be read."""
+    try:
+        return json.loads((folder / "environment.json").read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
 def write_json(path: Path, values: dict) -> None:
     files.write(path, json.dumps(values, indent=2) + "\n")
 

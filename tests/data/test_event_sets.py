@@ -308,9 +308,9 @@ def test_bad_frames_are_named(tmp_path):
 
 def test_every_bad_recording_is_named(tmp_path):
     folder = tmp_path / "clips"
-    for label in "ab":
+    for k, label in enumerate("ab"):
         for i in range(2):
-            write_events(folder / "events_np" / label / f"{i}.npz", record(moving(np.eye(8))))
+            write_events(folder / "events_np" / label / f"{i}.npz", record(moving(np.eye(8, k=2 * i + k))))
     assert check_data(folder) == []
     (folder / "events_np/a/1.npz").write_bytes((folder / "events_np/a/1.npz").read_bytes()[:100])
     np.savez(folder / "events_np/b/0.npz", t=[1], x=[0], y=[0])
@@ -320,3 +320,47 @@ def test_every_bad_recording_is_named(tmp_path):
     }
     assert {*found} == {"a/1.npz", "b/0.npz"} and "p" in found["b/0.npz"]
     assert not any(str(tmp_path) in reason for reason in found.values())
+
+
+def problems(folder):
+    return {Path(problem.file).relative_to(folder).as_posix(): problem.reason for problem in check_data(folder)}
+
+
+def test_a_recording_with_an_upper_case_ending_is_not_left_out(tmp_path):
+    folder = events_set(tmp_path / "n", ["a", "b"], [("", 20)])
+    before = load(folder, "all")
+    for path in sorted((folder / "events_np/a").glob("*.npz"))[::2]:
+        path.rename(path.with_suffix(".NPZ"))
+    assert load(folder, "all").fingerprint == before.fingerprint and check_data(folder) == []
+
+
+def test_a_recording_in_two_splits_is_told(tmp_path):
+    folder = events_set(tmp_path / "n", ["a", "b"], OWN_SPLIT.items())
+    shutil.copy(folder / "events_np/train/b/r3.npz", folder / "events_np/test/b/r9.npz")
+    assert problems(folder).keys() == {"events_np/test/b/r9.npz"}
+    assert "test share a recording" in problems(folder)["events_np/test/b/r9.npz"]
+
+
+def test_frames_that_were_made_are_checked(tmp_path):
+    folder = frames_set(tmp_path / "n", ["a", "b"], number=1)
+    for i, label in enumerate("ab"):
+        np.savez(folder / f"frames_number_4_split_by_number/{label}/r0.npz", frames=np.full((4, 2, *SENSOR), i))
+    assert check_data(folder) == []
+    np.savez(folder / "frames_number_4_split_by_number/a/r1.npz", frames=np.zeros((5, 2, *SENSOR)))
+    np.savez(folder / "frames_number_4_split_by_number/b/r1.npz", frames=np.full((4, 2, *SENSOR), 0.5))
+    (folder / "frames_number_4_split_by_number/b/notes.txt").write_text("ignored")
+    (folder / "frames_number_8_split_by_time").mkdir()
+    told = problems(folder)
+    assert {name.removeprefix("frames_number_4_split_by_number/") for name in told} == {
+        "a/r1.npz",
+        "b/r1.npz",
+        "b/notes.txt",
+        "frames_number_8_split_by_time",
+    }
+    assert "frames are (5, 2, 6, 8)" in told["frames_number_4_split_by_number/a/r1.npz"]
+
+
+def test_an_unfinished_conversion_is_a_problem_and_no_end_of_the_check(tmp_path):
+    folder = frames_set(events_set(tmp_path / "n", ["a"], [("", 1)]), ["a"], number=1)
+    (folder / "events_np.building").touch()
+    assert problems(folder).keys() == {"events_np"}

@@ -1,7 +1,9 @@
+import zipfile
+
 import numpy as np
 import pytest
 
-from tcja_gen.data.events import Events, integrate, moving, read_events, record, write_events
+from tcja_gen.data.events import BIGGEST, Events, integrate, moving, read_events, record, write_events
 
 SIZE = (5, 7)
 
@@ -176,3 +178,24 @@ def test_a_film_begins_and_ends_at_the_same_place_and_keeps_its_light():
 def test_a_still_film_says_that_nothing_moved():
     with pytest.raises(ValueError, match="no pixel of the film changes"):
         record(np.ones((4, 3, 3)))
+
+
+@pytest.mark.parametrize("bits, kind, kept", [(32, "u4", "u4"), (32, "u4", "i8"), (31, "i4", "i4"), (31, "i4", "i8")])
+def test_a_clock_that_ran_over_is_not_sorted_into_another_order(tmp_path, bits, kind, kept):
+    t = (np.arange(-3, 2) * 100 + 2**bits).astype("u4").view(kind).astype(kept)
+    said = complaint(saved(tmp_path / "a.npz", t=t, x=[0] * 5, y=[0] * 5, p=[0] * 5))
+    assert "32 bits that ran over" in said and "at event 3" in said
+
+
+def test_times_beyond_64_bits_are_refused(tmp_path):
+    t = np.array([2**63, 2**63 + 1], dtype=np.uint64)
+    assert "63 bits" in complaint(saved(tmp_path / "a.npz", t=t, x=[0, 0], y=[0, 0], p=[0, 0]))
+
+
+def test_a_small_file_of_huge_arrays_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in "xyp":
+            archive.writestr(f"{key}.npy", b"")
+        archive.writestr("t.npy", b"")
+        archive.getinfo("t.npy").file_size = BIGGEST + 1  # as the directory at the end has it
+    assert "t.npy unpacks to 1,074 MB, at most 1,074 MB" in complaint(tmp_path / "bomb.npz")

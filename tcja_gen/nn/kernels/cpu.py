@@ -44,13 +44,13 @@ def library() -> ctypes.CDLL:
         raise RuntimeError("there is no C++ compiler")
     processor = dict(torch.cpu.get_capabilities())  # homes are shared by unlike machines
     file = cache_file(
-        "neurons", ".so", source=SOURCE.read_text(), compiler=cxx, flags=[FLAGS, BEST], processor=processor
+        "neurons", ".so", source=SOURCE.read_text("utf-8"), compiler=cxx, flags=[FLAGS, BEST], processor=processor
     )
     if not file.exists():
         with replacing(file) as temporary:
             for best in BEST:
                 command = [cxx, *FLAGS, *best, str(SOURCE), "-o", str(temporary)]
-                done = subprocess.run(command, capture_output=True, text=True)
+                done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
                 if not done.returncode:
                     break
             else:
