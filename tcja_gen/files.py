@@ -6,18 +6,18 @@ leaves nothing behind.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, put: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there replaces `path` when the block succeeds.
 
     The temporary file is there, empty, when the block begins: a place that cannot be written to is an OSError before
-    any work is done. Missing folders are made.
+    any work is done. Missing folders are made. put: `unless_there` where the first of several writers is to win.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
@@ -27,10 +27,21 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(mode)
         flush(temporary)
-        os.replace(temporary, path)
+        put(temporary, path)
         flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unless_there(temporary: Path, path: Path) -> None:
+    """Puts a file at `path` if there is none; of several processes at once exactly one succeeds."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links; there the last of two at the same moment wins
+        if not path.exists():
+            os.replace(temporary, path)
 
 
 def write(path: Path, content: bytes | str) -> None:

@@ -179,7 +179,7 @@ def _floor(scale: Scale, images: Tensor, names: dict[str, str], floors: dict, no
     floor = {}
     for measure, found in (scale.measure(images, list(names), notes) if names else {}).items():
         scale.keep_floor(measure, found)
-        floors[scale.floor_file(measure, found).stem] = found.value
+        floors[scale.floor_name(measure, found)] = found.value
         spread = {} if found.spread is None else {"spread": found.spread}
         floor[names[measure]] = dict(score=found.value, n=found.facts["n"]) | spread
     return floor

@@ -22,10 +22,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..cache import cache_file
+from ..cache import Entry, entry, key
 from ..data import ImageSet, load_images
 from ..errors import UserError
-from ..files import replacing
+from ..files import write
 from ..metrics import (
     INCEPTION,
     TORCHVISION,
@@ -56,6 +56,7 @@ from ..process import first_ahead, here
 from .generate import Dealt
 
 MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
+FLOORS = 2  # version of the kept floors
 SPLITS = 10  # of IS
 FSVAE_SPLIT, FSVAE_SPLITS = 256, 10  # images a split of FSVAE's IS, and how many at most
 FAD = {"fad": "autoencoder", "fad-official": "autoencoder-official"}
@@ -294,16 +295,22 @@ class Scale:
 
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor that `reference` has left for a protocol and n; None if it has not been asked."""
-        file = self.floor_file(measure, found)
-        return json.loads(file.read_text()) if file.is_file() else None
+        return self._floor(measure, found).get()
 
     def keep_floor(self, measure: str, found: Found) -> None:
         """Keep what real training images score as the floor of scores by the same protocol."""
-        with replacing(self.floor_file(measure, found)) as temporary:
-            temporary.write_text(json.dumps(found.value))
+        text = json.dumps({"score": found.value}, allow_nan=False)
+        self._floor(measure, found).keep(found.value, lambda file: write(file, text))
 
-    def floor_file(self, measure: str, found: Found) -> Path:
-        return cache_file("floor", ".json", measure=measure, against=self.identity, facts=found.facts)
+    def _floor(self, measure: str, found: Found) -> Entry[float]:
+        return entry("floor", ".json", FLOORS, _score_in, **self._floor_facts(measure, found))
+
+    def floor_name(self, measure: str, found: Found) -> str:
+        """Of a floor in a reference file."""
+        return f"floor-{key(**self._floor_facts(measure, found))}"
+
+    def _floor_facts(self, measure: str, found: Found) -> dict:
+        return dict(measure=measure, against=self.identity, facts=found.facts)
 
     def against(self, n: int | None) -> dict:
         return dict(n_reference=n, reference=self.identity)
@@ -330,7 +337,11 @@ class FileScale(Scale):
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor in the file, or else one of this machine."""
         floors = self.source.file.facts.get("floors", {})
-        return floors.get(self.floor_file(measure, found).stem, super().floor(measure, found))
+        return floors.get(self.floor_name(measure, found), super().floor(measure, found))
+
+
+def _score_in(file: Path) -> float:
+    return float(json.loads(file.read_text())["score"])
 
 
 def _shape(images: ImageSet) -> dict:

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache import cache_file
+from ..cache import entry
 from ..errors import UserError
-from ..files import replacing
 from ..process import everywhere
 from .autoencoder import Autoencoder
 from .frechet import Statistics
@@ -28,6 +27,7 @@ from .pixels import RESIZE, resize, to_network
 
 MODES = ("eval", "official")
 BATCH = 256  # official mode is defined by it
+VERSION = 1  # of the way from images to features; another number makes every kept feature and statistic anew
 
 
 class Extractor(Protocol):
@@ -114,19 +114,31 @@ def cached_statistics(
     together, for an extractor may share the work out.
     """
     facts = _facts(extractor, fingerprint, facts)
-    file = cache_file("statistics", ".npz", **facts)
-    if not everywhere(file.exists()):
-        Statistics.of(extractor(images) if features is None else features, **facts).save(file)
-    return Statistics.load(file), file
+    cached = entry("statistics", ".npz", VERSION, Statistics.load, **facts)
+    found = cached.get()
+    if not everywhere(found is not None):
+        made = Statistics.of(extractor(images) if features is None else features, **facts)
+        found = cached.keep(made, made.save)
+    return found, cached.file
 
 
 def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Tensor, Path]:
     """Features `(N, width)` of a whole reference set, or those computed before; and their file, with the same key."""
-    file = cache_file("features", ".npy", **_facts(extractor, fingerprint, facts))
-    if not everywhere(file.exists()):
-        with replacing(file) as temporary, open(temporary, "wb") as f:
-            np.save(f, extractor(images).numpy())
-    return torch.from_numpy(np.load(file, allow_pickle=False)), file
+    cached = entry("features", ".npy", VERSION, _read, **_facts(extractor, fingerprint, facts))
+    found = cached.get()
+    if not everywhere(found is not None):
+        made = extractor(images)
+        found = cached.keep(made, lambda file: _write(made, file))
+    return found, cached.file
+
+
+def _read(file: Path) -> Tensor:
+    return torch.from_numpy(np.load(file, allow_pickle=False))
+
+
+def _write(features: Tensor, file: Path) -> None:
+    with open(file, "wb") as f:
+        np.save(f, features.numpy())
 
 
 def _facts(extractor: Extractor, fingerprint: str, facts: dict) -> dict:
