@@ -46,6 +46,7 @@ from ..metrics import (
     identity,
     inception_score,
     kid,
+    kid_subsets,
     load_autoencoder,
     load_classifier,
     memorisation,
@@ -361,9 +362,9 @@ def _fid(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
 
 
 def _kid(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
-    chosen = dict(subsets=100, size=min(1000, len(features), len(scale.features)), seed=0)
-    about = {"kid_subsets": chosen["subsets"], "kid_subset_size": chosen["size"], "kid_seed": 0}
-    return (kid(features, scale.features, **chosen),), scale.against(len(scale.features)) | about
+    subsets, size = kid_subsets(len(features), len(scale.features))
+    about = {"kid_subsets": subsets, "kid_subset_size": size, "kid_seed": 0}
+    return (kid(features, scale.features, subsets, size, seed=0),), scale.against(len(scale.features)) | about
 
 
 def _is(scale: Scale, features: Tensor) -> tuple[tuple, dict]:

@@ -339,7 +339,7 @@ def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
     assert made["floor"]["fad-official"]["n"] == 256
     of_classifier = {name for name in OWN if name.endswith("-classifier")} - {"memorisation-classifier"}
     assert set(made["floor"]) == {"fad", "fad-official"} | of_classifier
-    assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["kid-classifier"]
+    assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["is-classifier"]
     scored = evaluate(images // 2, "digits", ["fad", "is-classifier"], n=299, autoencoder=weights, classifier=judge)
     assert scored["floor"] == {name: made["floor"][name]["score"] for name in ("fad", "is-classifier")}
     assert not evaluate(images, "digits", ["fad"], n=298, autoencoder=weights)["floor"]  # another n, another floor
