@@ -28,6 +28,7 @@ from ..errors import UserError
 from ..files import write
 from ..metrics import (
     INCEPTION,
+    LARGEST_SIDE,
     TORCHVISION,
     AutoencoderFeatures,
     ClassifierFeatures,
@@ -38,6 +39,7 @@ from ..metrics import (
     Spread,
     Statistics,
     TorchvisionFeatures,
+    autoencoder_side,
     cached_autoencoder,
     cached_classifier,
     cached_features,
@@ -52,6 +54,7 @@ from ..metrics import (
     memorisation,
     official_order,
     precision_recall,
+    side,
 )
 from ..process import first_ahead, here
 from .generate import Dealt
@@ -136,6 +139,8 @@ class Yardsticks:
     def scale(self, network: str, measures: Sequence[str], notes: list[str]) -> "Scale":
         """The scale of a network, whose reference is the split's own images, or the file if it fits the network."""
         splits = self.options.is_splits or SPLITS
+        if _own(network) == "autoencoder" and (self.where["size"] or 0) > LARGEST_SIDE:
+            notes.append(f"FAD looks at {LARGEST_SIDE} pixels a side and is blind to detail beyond, take fid, too")
         if self.file is None:
             return Scale(self.extractor(network), self, splits)
         if reasons := list(filter(None, (self.lacks(network, measure) for measure in measures))):
@@ -176,7 +181,7 @@ class Yardsticks:
 
     def _found(self, weights: Published, given: str | Path | None) -> Path:
         """The file of weights; the first process fetches it for all."""
-        with first_ahead(here(self.device)):
+        with first_ahead(here(self.device), self.where["download"]):
             return weights.find(given, self.where["download"])
 
     def _weights(self, network: str) -> str | Path | None:
@@ -189,7 +194,7 @@ class Yardsticks:
         """The autoencoder in a file, or the cached one of the training split; and its file."""
         if file := self._weights("autoencoder"):
             return load_autoencoder(file), Path(file)
-        how = dict(device=self.device, progress=self.progress)
+        how = dict(size=autoencoder_side(self.train.images), device=self.device, progress=self.progress)
         return cached_autoencoder(self.train.images, self.train.fingerprint, **how)
 
     @cached_property
@@ -200,7 +205,7 @@ class Yardsticks:
         if self.train.labels is None or len(self.train.labels.unique()) < 2:
             wanted = "wanted a named set with classes, a folder for each class, or --classifier FILE"
             raise UserError(f"{self.data}: no classes to train the scoring classifier on; {wanted}")
-        how = dict(device=self.device, progress=self.progress)
+        how = dict(size=side(self.train.images), device=self.device, progress=self.progress)
         return cached_classifier(self.train.images, self.train.labels, self.train.fingerprint, **how)
 
 
@@ -240,7 +245,7 @@ class Scale:
         """What was found, by measure, of uint8 images, which pass the network once."""
         extractor, images = self.extractor, self._taken(images, notes)
         if "fid" in measures and len(images) <= extractor.width:
-            short = "FAD" if extractor.name.endswith("autoencoder") else "FID"
+            short = "FAD" if "autoencoder" in extractor.name else "FID"
             notes.append(f"{len(images)} images for {extractor.width} features: {short} is biased upwards, take more")
         self.prepare(measures)
         features = extractor(images)

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..process import everywhere
 from .autoencoder import Autoencoder
 from .frechet import Statistics
-from .pixels import RESIZE, resize, to_network
+from .pixels import RESIZE, named, resize, to_network
 
 MODES = ("eval", "official")
 BATCH = 256  # official mode is defined by it
@@ -61,12 +61,13 @@ class AutoencoderFeatures:
     `official_order` avoids it.
     """
 
-    name, batch = "fsvae-autoencoder", BATCH
+    batch = BATCH
 
     def __init__(self, autoencoder: Autoencoder, mode: str = "eval"):
         if mode not in MODES:
             raise UserError(f"unknown FAD mode {mode!r}; there are {', '.join(MODES)}")
         self.mode, self.width, self.hash = mode, autoencoder.width, autoencoder.hash
+        self.name = named("fsvae-autoencoder", autoencoder.size)
         self.resize = f"{RESIZE} to {autoencoder.size}x{autoencoder.size}"
         self._network = deepcopy(autoencoder).cpu().eval()
         if mode == "official":
