@@ -45,7 +45,10 @@ def test_a_file_cut_off_anywhere_is_made_anew_with_a_note_that_names_it(networks
     kinds = set()
     for file in sorted(cache.iterdir()):
         whole = file.read_bytes()
-        kinds.add(file.name.split("-")[0])
+        kind = file.name.split("-")[0]
+        if kind == "floor" and not any(repr(score) in whole.decode() for score in wanted["floor"].values()):
+            continue
+        kinds.add(kind)
         for length in (0, len(whole) // 2, len(whole) - 1):
             file.write_bytes(whole[:length])
             record = evaluate(test, "digits", metrics, n=64, **networks)
