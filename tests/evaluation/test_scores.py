@@ -243,6 +243,10 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
     ours = reference("digits", autoencoder=weights, classifier=judge)["statistics"]["fad"]
     again = evaluate(images, "digits", n=99, reference=ours, autoencoder=weights)
     assert compare({"built": built, "file": again})
+    other = tmp_path / "other.safetensors"
+    train_autoencoder(real, size=8, width=4, steps=3, seed=1).save(other)
+    with pytest.raises(ValueError, match=f"eval mode by {load_autoencoder(weights).hash[:12]}, .* wanted eval mode by"):
+        evaluate(images, "digits", n=99, reference=ours, autoencoder=other)
     with pytest.raises(ValueError, match="eval mode by .* wanted official mode"):
         evaluate(images, "digits", ["fad-official"], n=299, reference=ours, autoencoder=weights)
 
