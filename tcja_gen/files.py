@@ -8,20 +8,30 @@ leaves nothing behind.
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, put: Callable[[Path, Path], None] = os.replace) -> Iterator[Path]:
     """A temporary name beside `path`; what is written there replaces `path` when the block succeeds.
 
     The temporary file is there, empty, when the block begins: a place that cannot be written to is an OSError before
-    any work is done. Missing folders are made.
+    any work is done. Missing folders are made. put: `unless_there` where the first of several writers is to win.
     """
-    with _published(path, os.replace) as temporary:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid4().hex}.tmp")
+    try:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode  # some writers make a new file, which only its owner can read
         yield temporary
+        temporary.chmod(mode)
+        flush(temporary)
+        put(temporary, path)
+        flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write(path: Path, content: bytes | memoryview | str) -> None:
@@ -33,36 +43,26 @@ def write(path: Path, content: bytes | memoryview | str) -> None:
 def claim(path: Path, content: str) -> bool:
     """Writes a whole text file where there is none. Of several processes that try at once, one is told True."""
     try:
-        with _published(path, _link) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        with replacing(path, _put_first) as temporary:
+            temporary.write_bytes(content.encode())
     except FileExistsError:
         return False
     return True
 
 
-@contextmanager
-def _published(path: Path, publish: Callable[[Path, Path], None]) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode  # some writers make a new file, which only its owner can read
-        yield temporary
-        temporary.chmod(mode)
-        flush(temporary)
-        publish(temporary, path)
-        flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+def unless_there(temporary: Path, path: Path) -> None:
+    """Puts a file at `path` if there is none; of several processes at once exactly one succeeds."""
+    with suppress(FileExistsError):
+        _put_first(temporary, path)
 
 
-def _link(temporary: Path, path: Path) -> None:
-    """Gives a whole file its name. FileExistsError if the name is taken."""
+def _put_first(temporary: Path, path: Path) -> None:
+    """The same; FileExistsError where there is one."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # a file system without hard links: of two at the same moment, the later one stays
+    except OSError:  # a file system without links; there the last of two at the same moment wins
         if path.exists():
             raise FileExistsError(path) from None
         os.replace(temporary, path)

@@ -55,14 +55,17 @@ def here(device: torch.device) -> Process:
 
 
 @contextmanager
-def first_ahead(process: Process):
-    """The body runs on the first process, then on the others: for downloads and caches that are there afterwards."""
-    if process.world > 1 and not process.first:
+def first_ahead(process: Process, needed: bool = True):
+    """The body runs on the first process, then on the others: for downloads and caches that are there afterwards.
+
+    needed: the same in every process; if it is not, none waits
+    """
+    if needed and process.world > 1 and not process.first:
         dist.barrier()
     try:
         yield
     finally:
-        if process.world > 1 and process.first:
+        if needed and process.world > 1 and process.first:
             dist.barrier()
 
 

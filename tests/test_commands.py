@@ -277,10 +277,9 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
     score = ["evaluate", str(codes), "--n", "64"]
     for way in ([], ["--rounds", "1"]):
         assert main([*score, *way]) == 0
-    fewer, own = sorted((codes / "scores").rglob("*.json"))
-    facts = [json.loads(file.read_text())["protocol"]["fad"] for file in (fewer, own)]
-    assert [(x["rounds"], x["temperature"]) for x in facts] == [(1, 1.0), (4, 1.0)]
-    assert main([*score, "--compare", str(fewer)]) == 0
+    kept = {file: json.loads(file.read_text())["protocol"]["fad"] for file in (codes / "scores").rglob("*.json")}
+    assert sorted((x["rounds"], x["temperature"]) for x in kept.values()) == [(1, 1.0), (4, 1.0)]
+    assert all(main([*score, "--compare", str(file)]) == 0 for file in kept)
     assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
     assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
     assert "none to sample from" in mistake("evaluate", classifier, "--rounds", "2")
@@ -352,7 +351,7 @@ def test_sets_of_seeds_have_a_spread(mistake, run, folder, capsys):
     ask = ["--metrics", "fad", "--n", "64", "--device", "cpu", "--repeats", "2"]
     assert main(["evaluate", str(run), *ask]) == 0
     told = capsys.readouterr()
-    assert "±" in told.out and "fad-test-64x2.json" in told.err
+    assert "±" in told.out and "fad-test-64x2-" in told.err
     assert "images are one set" in mistake("evaluate", folder, "--reference", "digits", *ask)
 
 
@@ -382,7 +381,11 @@ def test_a_classifier_is_scored_with_a_table_a_picture_and_a_record(classifier, 
     assert "accuracy" in told.out and "precision" in told.out and len(told.out.strip().splitlines()) == 14
     (path,) = (classifier / "scores").glob("*/*.json")
     picture = path.with_suffix(".confusion.png")
-    assert f"record: {path}" in told.err and f"picture: {picture}" in told.err and path.name == "accuracy-test-299.json"
+    assert (
+        f"record: {path}" in told.err
+        and f"picture: {picture}" in told.err
+        and path.name.startswith("accuracy-test-299-")
+    )
     assert Image.open(picture).size[0] > 200
     again = ["evaluate", str(classifier), "--metrics", "accuracy,accuracy-by-step", "--json", "--compare", str(path)]
     assert main([*again, "--out", str(tmp_path / "a.json")]) == 0

@@ -1,6 +1,5 @@
 """Commands that score."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +92,7 @@ class Evaluate:
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
+        evaluation.compare(others)
         place = start(self.device)
         target, folder = self._target(place.device)
         if self.rounds is not None or self.temperature is not None:
@@ -133,43 +133,46 @@ class Evaluate:
         )
         if not place.first:
             return
-        path = Path(self.out) if self.out else folder and folder / self._name(record)
-        if path:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            evaluation.write_record(path, record)
-        self._print(record, others)
-        for note in record["notes"]:
-            print(f"note: {note}", file=sys.stderr)
-        if path:
-            print(f"record: {path}", file=sys.stderr)
-        if path and "confusion" in record:
-            from ..evaluation import report
+        path = Path(self.out) if self.out else folder and folder / evaluation.file_name(record, names)
+        try:
+            refused = self._print(record, others)  # before the writing, which may fail, too
+        finally:
+            if path:
+                self._keep(record, path)
+        if refused:
+            raise refused
+        if not record["scores"]:
+            raise UserError(f"{self.target}: nothing of what was asked for could be scored, as the notes say")
 
+    def _keep(self, record: dict, path: Path) -> None:
+        from ..evaluation import report, write_record
+
+        write_record(path, record)
+        print(f"record: {path}", file=sys.stderr)
+        if "confusion" in record:
             print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
 
-    def _print(self, record: dict, others: dict[str, dict]) -> None:
+    def _print(self, record: dict, others: dict[str, dict]) -> UserError | None:
+        """Prints the scores, beside the others unless these are not comparable; why they are not."""
         from .. import evaluation
 
-        rows = evaluation.compare({self.target: record, **others})
+        refused = None
+        try:
+            rows = evaluation.compare({self.target: record, **others})
+        except UserError as error:
+            rows, refused = evaluation.compare({self.target: record}), error
         for title, values in (("±", record.get("spread")), ("floor", record.get("floor"))):
             if values:
                 rows = [row | {title: values.get(row["metric"])} for row in rows]
         if self.json:
-            print(json.dumps(record, indent=2))
-            return
-        print(evaluation.table(rows))
-        if "classes" in record:
-            print("\n" + evaluation.table(record["classes"]))
-
-    def _name(self, record: dict) -> str:
-        """File for the record: what differs in these makes another file, not an overwritten one."""
-        by = [Path(self.autoencoder).stem] if self.autoencoder else []
-        n = str(max(facts["n"] for facts in record["protocol"].values()))
-        n += f"x{self.repeats}" if self.repeats else ""
-        names = ["all"] if self.metrics.strip() == "all" else record["scores"]
-        by += [f"rounds-{self.rounds}"] if self.rounds else []
-        by += [f"temperature-{self.temperature:g}"] if self.temperature else []
-        return "-".join([*names, self.split, n, *by]) + ".json"
+            shown = evaluation.text(record)
+        else:
+            tables = [rows, record["classes"]] if "classes" in record else [rows]
+            shown = "\n\n".join(map(evaluation.table, tables))
+        print(shown, flush=True)
+        for note in record["notes"]:
+            print(f"note: {note}", file=sys.stderr)
+        return refused
 
     def _target(self, device):
         """The model and the folder for its scores, or the path of images and None."""
@@ -217,7 +220,7 @@ class Predict:
         if not place.first:
             return
         if self.json:
-            print(json.dumps(rows, indent=2))
+            print(evaluation.text(rows))
             return
         for row in rows:
             kind = "probability" if "probability" in row else "rate"
@@ -290,4 +293,4 @@ class Reference:
             progress=place.first,
         )
         if place.first:
-            print(json.dumps(record, indent=2))
+            print(evaluation.text(record))

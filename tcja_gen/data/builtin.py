@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ..errors import MissingFile, UserError
+from ..process import first_ahead, here
 from .catalogue import Catalogue, partition
 from .pictures import centre_crop, decode, one_line
 
@@ -173,11 +174,13 @@ def _idx_fault(file: Path) -> str | None:
 
 
 def _require(name: str, root: Path, download: bool) -> None:
-    """Missing files: download on request, else FileNotFoundError naming them; damaged ones: ValueError."""
-    found, advice = faults(name, root), f"--download fetches them from {BUILTIN[name].origin}"
-    if found and download:
-        failure = _download(BUILTIN[name].dataset, root)
-        found, advice = faults(name, root), f"the download from {BUILTIN[name].origin} failed ({failure})"
+    """Missing files: download on request, by the first process for all, else FileNotFoundError naming them; damaged
+    ones: ValueError."""
+    with first_ahead(here(torch.device("cpu")), download):
+        found, advice = faults(name, root), f"--download fetches them from {BUILTIN[name].origin}"
+        if found and download:
+            failure = _download(BUILTIN[name].dataset, root)
+            found, advice = faults(name, root), f"the download from {BUILTIN[name].origin} failed ({failure})"
     for file, reason in found:
         if reason != MISSING:
             raise UserError(f"{file} is {reason}: delete it and fetch it again with --download")

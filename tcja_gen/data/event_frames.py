@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..cache import cache_file
+from ..cache import entry
 from ..errors import UserError
-from ..files import replacing
 from .event_layout import Recordings
 from .events import integrate, read_arrays, read_events
 from .pictures import one_line
 
-CACHE_FORMAT = 1  # another number makes every kept file anew
+VERSION = 2  # of the way from files to frames; another number makes every kept file anew
 
 
 @dataclass(frozen=True)
@@ -73,16 +72,21 @@ def cut_of(
     return Cut(made, time_steps, by, tuple(sensor), size)
 
 
-def kept(recordings: Recordings, cut: Cut) -> Path:
-    """The .npy of all frames, made if it is not there."""
+def kept(recordings: Recordings, cut: Cut) -> Tensor:
+    """All frames, mapped from their .npy, which is made if it is not there.
+
+    They may be larger than the memory, so that there is no going on without a place: OSError before any work.
+    """
     files = [[name, sums(path)] for name, path in recordings.files]
-    path = cache_file("event-frames", ".npy", format=CACHE_FORMAT, cut=vars(cut), files=files)
-    if not path.exists():
-        paths = [path for _, path in recordings.files]
-        with replacing(path) as temporary:
-            if not _fill(temporary, paths, cut, np.uint8):
-                _fill(temporary, paths, cut, np.int16)
-    return path
+    paths = [path for _, path in recordings.files]
+
+    def write(file: Path) -> None:
+        if not _fill(file, paths, cut, np.uint8):
+            _fill(file, paths, cut, np.int16)
+
+    cached = entry("event-frames", ".npy", VERSION, mapped, cut=vars(cut), files=files)
+    frames = cached.get()
+    return cached.store(write) if frames is None else frames
 
 
 def sums(path: Path) -> list:

@@ -126,7 +126,7 @@ def recipe(folder: Path, known: Known | None) -> str:
     module, reader = known.reader.split(".")
     fetch = f"put the archive of {known.origin} into {folder / 'download'}, then " if known.origin else "to fetch it, "
     code = f"from spikingjelly.datasets.{module} import {reader}; {reader}({str(folder)!r}, data_type='event')"
-    return f'{fetch}run `python -c "{code}"` (needs a torchaudio that matches torch)'
+    return f'{fetch}run `python -c "{code}"` (needs spikingjelly, and a torchaudio that matches torch)'
 
 
 def recordings_in(base: Path, known: Known | None, whole: bool) -> Recordings:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..errors import MissingFile, UserError
 from .catalogue import SPLITS
-from .event_frames import Cut, cut_of, kept, mapped, sums
+from .event_frames import Cut, cut_of, kept, sums
 from .event_layout import KNOWN, Known, find, frames_or_recordings, recipe, recordings_in, rows_of
 from .events import check_cut, read_arrays, read_events
 
@@ -101,7 +101,7 @@ def load_events(
     recordings = recordings_in(base, known, whole=name in KNOWN)
     cut = cut_of(base, recordings, time_steps, by, sensor or (known.sensor if known else None), size)
     rows = rows_of(recordings.counts, split, name)
-    frames = mapped(kept(recordings, cut))[rows]
+    frames = kept(recordings, cut)[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
 
 

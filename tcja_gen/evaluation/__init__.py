@@ -3,7 +3,8 @@
 from .classification import own_data
 from .dispatch import evaluate
 from .prediction import predict
-from .protocol import compare, read_record, table, write_record
+from .protocol import compare, file_name, read_record, table, text, write_record
 from .scores import METRICS, reference
 
-__all__ = ["METRICS", "compare", "evaluate", "own_data", "predict", "read_record", "reference", "table", "write_record"]
+__all__ = ["METRICS", "compare", "evaluate", "file_name", "predict", "read_record", "reference", "table", "text"]
+__all__ += ["own_data", "write_record"]

@@ -11,6 +11,7 @@ from ..errors import MissingFile, UserError
 from ..models import load
 from ..nn import Gate
 from .classification import load_for, own_data
+from .protocol import read_record
 
 PARTS = ("encoder", "to_latent", "latent", "decoder", "head")
 CURVES = ("reconstruction", "divergence", "loss", "accuracy")
@@ -44,11 +45,11 @@ def describe(folder: str | Path) -> str:
     if "validation" in run:
         lines.append("validation " + ", ".join(f"{name} {value:.4f}" for name, value in run["validation"].items()))
     for path in sorted(Path(folder).glob("scores/*/*.json")):
-        scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
-        lines.append(
-            f"scores     {path.parent.name} {path.stem}: "
-            + ", ".join(f"{name} {_short(value)}" for name, value in scores.items())
-        )
+        try:
+            scores = ", ".join(f"{name} {_short(value)}" for name, value in read_record(path)["scores"].items())
+        except UserError as error:
+            scores = str(error)
+        lines.append(f"scores     {path.parent.name} {path.stem}: {scores}")
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ computes the same record, so none waits while another one works.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -31,7 +32,18 @@ from ..metrics import Part, ReferenceFile, identity, psnr, ssim, ssim_window, wr
 from .generate import quantise
 from .protocol import circumstances
 from .subjects import Subject, drawn, given
-from .yardsticks import FAD, FEATURE_METRICS, MEASURES, SPLITS, WEIGHTS, Found, Options, Scale, Yardsticks
+from .yardsticks import (
+    FAD,
+    FEATURE_METRICS,
+    MEASURES,
+    NEED_FEATURES,
+    SPLITS,
+    WEIGHTS,
+    Found,
+    Options,
+    Scale,
+    Yardsticks,
+)
 
 PIXEL_METRICS = ("reconstruction", "psnr", "ssim")
 METRICS = (*[name for name in FEATURE_METRICS if name.startswith("fad")], *PIXEL_METRICS)
@@ -72,7 +84,7 @@ def score(
     model = model_or_images if hasattr(model_or_images, "sample") else None
     _check_repeats(repeats, model)
     if not optional:
-        _check(metrics, model, n, options)
+        _check(metrics, model, n, options)  # before files are read, again when it is known how many images there are
     progress = progress and not (dist.is_initialized() and dist.get_rank())
     subject = Subject.of(model_or_images, n, seed, size, channels, batch, progress, notes)
     where = dict(size=size or subject.size, channels=channels or subject.channels, root=root, download=download)
@@ -81,11 +93,13 @@ def score(
     if optional:
         most = min(subject.n, yardsticks.n)
         metrics = _offered(_possible(metrics, model, most, options, notes), yardsticks, notes)
-        _check(metrics, model, n, options)
+    _check(metrics, model, subject.n, options)
     scales = _scales(yardsticks, metrics, optional, notes)  # before the images: a mistake shows at once
     metrics = [metric for metric in metrics if metric in PIXEL_METRICS or FEATURE_METRICS[metric][0] in scales]
+    _check_reference(metrics, yardsticks, options)
     sets = [replace(subject, seed=seed + i * n) for i in range(repeats or 1)]
-    found = _joint([_measured(one, yardsticks, scales, metrics, notes) for one in sets])
+    found = _finite(_joint([_measured(one, yardsticks, scales, metrics, notes) for one in sets]), notes)
+    metrics = [metric for metric in metrics if metric in found]
     about = _about(yardsticks, metrics) | {"repeats": len(sets) if model else None} | circumstances()
     protocol = {}
     for metric in metrics:
@@ -177,9 +191,9 @@ def _write(out: str | Path, yardsticks: Yardsticks, scales: dict[str, Scale], fl
 def _floor(scale: Scale, images: Tensor, names: dict[str, str], floors: dict, notes: list[str]) -> dict[str, dict]:
     """Score, n and spread of real training images by the names of the metrics; kept in the cache, and in `floors`."""
     floor = {}
-    for measure, found in (scale.measure(images, list(names), notes) if names else {}).items():
+    for measure, found in _finite(scale.measure(images, list(names), notes) if names else {}, notes).items():
         scale.keep_floor(measure, found)
-        floors[scale.floor_file(measure, found).stem] = found.value
+        floors[scale.floor_name(measure, found)] = found.value
         spread = {} if found.spread is None else {"spread": found.spread}
         floor[names[measure]] = dict(score=found.value, n=found.facts["n"]) | spread
     return floor
@@ -234,9 +248,20 @@ def _check(metrics: Sequence[str], model, n: int, options: Options) -> None:
         raise UserError(f"IS in {options.is_splits} splits: at least 1 is wanted")
     fewest = {metric: _fewest(metric, options) for metric in metrics} or {"a score": 2}
     if short := [metric for metric in fewest if n < fewest[metric]]:
-        raise UserError(f"n is {n}; {', '.join(short)} needs at least {max(fewest.values())} images")
+        needed = max(fewest[metric] for metric in short)
+        raise UserError(f"n is {n}; {', '.join(short)} needs at least {needed} images")
     if unused := options.unused(metrics):
         raise UserError(f"{', '.join(metrics)} takes no {' or '.join(unused)}: leave it out")
+
+
+def _check_reference(metrics: Sequence[str], yardsticks: Yardsticks, options: Options) -> None:
+    """ValueError where there are too few images to compare with, or to reconstruct."""
+    fewest = {metric: _fewest(metric, options) for metric in metrics if _rebuilt(metric)}
+    measures = {metric: FEATURE_METRICS[metric][1] for metric in metrics if metric in FEATURE_METRICS}
+    fewest |= {metric: FEWEST[name] for metric, name in measures.items() if name in NEED_FEATURES}
+    if short := [metric for metric in fewest if yardsticks.n < fewest[metric]]:
+        needed = max(fewest[metric] for metric in short)
+        raise UserError(f"{', '.join(short)} needs at least {needed} images to compare with, found {yardsticks.n}")
 
 
 def _check_repeats(repeats: int | None, model) -> None:
@@ -298,7 +323,18 @@ def _joint(sets: list[dict[str, Found]]) -> dict[str, Found]:
     if len(sets) == 1:
         return sets[0]
     values = {metric: [found[metric].value for found in sets] for metric in sets[0]}
-    return {m: Found(mean(x), stdev(x), sets[0][m].facts, x) for m, x in values.items()}
+    spreads = {metric: stdev(x) if all(map(isfinite, x)) else None for metric, x in values.items()}
+    return {m: Found(mean(x), spreads[m], sets[0][m].facts, x) for m, x in values.items()}
+
+
+def _finite(found: dict, notes: list[str]) -> dict:
+    """What was found without scores that are not finite, which say nothing and cannot be written; notes name them."""
+    lost = [name for name in found if not isfinite(found[name].value)]
+    copies = "; the held-out images are copies of training images"
+    for name in lost:
+        why = copies if name.startswith("memorisation") else ""
+        notes.append(f"{name} is left out: it is {found[name].value}, not a number{why}")
+    return {name: one for name, one in found.items() if name not in lost}
 
 
 def _measured(

@@ -22,12 +22,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..cache import cache_file
+from ..cache import Entry, entry, key
 from ..data import ImageSet, load_images
 from ..errors import UserError
-from ..files import replacing
+from ..files import write
 from ..metrics import (
     INCEPTION,
+    LARGEST_SIDE,
     TORCHVISION,
     AutoencoderFeatures,
     ClassifierFeatures,
@@ -38,6 +39,7 @@ from ..metrics import (
     Spread,
     Statistics,
     TorchvisionFeatures,
+    autoencoder_side,
     cached_autoencoder,
     cached_classifier,
     cached_features,
@@ -46,16 +48,19 @@ from ..metrics import (
     identity,
     inception_score,
     kid,
+    kid_subsets,
     load_autoencoder,
     load_classifier,
     memorisation,
     official_order,
     precision_recall,
+    side,
 )
 from ..process import first_ahead, here
 from .generate import Dealt
 
 MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
+FLOORS = 2  # version of the kept floors
 SPLITS = 10  # of IS
 FSVAE_SPLIT, FSVAE_SPLITS = 256, 10  # images a split of FSVAE's IS, and how many at most
 FAD = {"fad": "autoencoder", "fad-official": "autoencoder-official"}
@@ -134,6 +139,8 @@ class Yardsticks:
     def scale(self, network: str, measures: Sequence[str], notes: list[str]) -> "Scale":
         """The scale of a network, whose reference is the split's own images, or the file if it fits the network."""
         splits = self.options.is_splits or SPLITS
+        if _own(network) == "autoencoder" and (self.where["size"] or 0) > LARGEST_SIDE:
+            notes.append(f"FAD looks at {LARGEST_SIDE} pixels a side and is blind to detail beyond, take fid, too")
         if self.file is None:
             return Scale(self.extractor(network), self, splits)
         if reasons := list(filter(None, (self.lacks(network, measure) for measure in measures))):
@@ -174,7 +181,7 @@ class Yardsticks:
 
     def _found(self, weights: Published, given: str | Path | None) -> Path:
         """The file of weights; the first process fetches it for all."""
-        with first_ahead(here(self.device)):
+        with first_ahead(here(self.device), self.where["download"]):
             return weights.find(given, self.where["download"])
 
     def _weights(self, network: str) -> str | Path | None:
@@ -187,7 +194,7 @@ class Yardsticks:
         """The autoencoder in a file, or the cached one of the training split; and its file."""
         if file := self._weights("autoencoder"):
             return load_autoencoder(file), Path(file)
-        how = dict(device=self.device, progress=self.progress)
+        how = dict(size=autoencoder_side(self.train.images), device=self.device, progress=self.progress)
         return cached_autoencoder(self.train.images, self.train.fingerprint, **how)
 
     @cached_property
@@ -198,7 +205,7 @@ class Yardsticks:
         if self.train.labels is None or len(self.train.labels.unique()) < 2:
             wanted = "wanted a named set with classes, a folder for each class, or --classifier FILE"
             raise UserError(f"{self.data}: no classes to train the scoring classifier on; {wanted}")
-        how = dict(device=self.device, progress=self.progress)
+        how = dict(size=side(self.train.images), device=self.device, progress=self.progress)
         return cached_classifier(self.train.images, self.train.labels, self.train.fingerprint, **how)
 
 
@@ -238,7 +245,7 @@ class Scale:
         """What was found, by measure, of uint8 images, which pass the network once."""
         extractor, images = self.extractor, self._taken(images, notes)
         if "fid" in measures and len(images) <= extractor.width:
-            short = "FAD" if extractor.name.endswith("autoencoder") else "FID"
+            short = "FAD" if "autoencoder" in extractor.name else "FID"
             notes.append(f"{len(images)} images for {extractor.width} features: {short} is biased upwards, take more")
         self.prepare(measures)
         features = extractor(images)
@@ -294,16 +301,22 @@ class Scale:
 
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor that `reference` has left for a protocol and n; None if it has not been asked."""
-        file = self.floor_file(measure, found)
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return self._floor(measure, found).get()
 
     def keep_floor(self, measure: str, found: Found) -> None:
         """Keep what real training images score as the floor of scores by the same protocol."""
-        with replacing(self.floor_file(measure, found)) as temporary:
-            temporary.write_text(json.dumps(found.value), encoding="utf-8")
+        text = json.dumps({"score": found.value}, allow_nan=False)
+        self._floor(measure, found).keep(found.value, lambda file: write(file, text))
 
-    def floor_file(self, measure: str, found: Found) -> Path:
-        return cache_file("floor", ".json", measure=measure, against=self.identity, facts=found.facts)
+    def _floor(self, measure: str, found: Found) -> Entry[float]:
+        return entry("floor", ".json", FLOORS, _score_in, **self._floor_facts(measure, found))
+
+    def floor_name(self, measure: str, found: Found) -> str:
+        """Of a floor in a reference file."""
+        return f"floor-{key(**self._floor_facts(measure, found))}"
+
+    def _floor_facts(self, measure: str, found: Found) -> dict:
+        return dict(measure=measure, against=self.identity, facts=found.facts)
 
     def against(self, n: int | None) -> dict:
         return dict(n_reference=n, reference=self.identity)
@@ -330,7 +343,11 @@ class FileScale(Scale):
     def floor(self, measure: str, found: Found) -> float | None:
         """The floor in the file, or else one of this machine."""
         floors = self.source.file.facts.get("floors", {})
-        return floors.get(self.floor_file(measure, found).stem, super().floor(measure, found))
+        return floors.get(self.floor_name(measure, found), super().floor(measure, found))
+
+
+def _score_in(file: Path) -> float:
+    return float(json.loads(file.read_text())["score"])
 
 
 def _shape(images: ImageSet) -> dict:
@@ -350,9 +367,9 @@ def _fid(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
 
 
 def _kid(scale: Scale, features: Tensor) -> tuple[tuple, dict]:
-    chosen = dict(subsets=100, size=min(1000, len(features), len(scale.features)), seed=0)
-    about = {"kid_subsets": chosen["subsets"], "kid_subset_size": chosen["size"], "kid_seed": 0}
-    return (kid(features, scale.features, **chosen),), scale.against(len(scale.features)) | about
+    subsets, size = kid_subsets(len(features), len(scale.features))
+    about = {"kid_subsets": subsets, "kid_subset_size": size, "kid_seed": 0}
+    return (kid(features, scale.features, subsets, size, seed=0),), scale.against(len(scale.features)) | about
 
 
 def _is(scale: Scale, features: Tensor) -> tuple[tuple, dict]:

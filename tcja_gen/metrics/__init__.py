@@ -3,7 +3,14 @@
 Images are uint8 `(N, C, H, W)` tensors on the CPU; the room knows no model, no training and no data set.
 """
 
-from .autoencoder import Autoencoder, cached_autoencoder, load_autoencoder, train_autoencoder
+from .autoencoder import (
+    LARGEST_SIDE,
+    Autoencoder,
+    autoencoder_side,
+    cached_autoencoder,
+    load_autoencoder,
+    train_autoencoder,
+)
 from .classifier import Classifier, ClassifierFeatures, cached_classifier, load_classifier, train_classifier
 from .extractors import (
     AutoencoderFeatures,
@@ -21,6 +28,7 @@ from .measures import (
     density_coverage,
     inception_score,
     kid,
+    kid_subsets,
     memorisation,
     nearest,
     precision_recall,
@@ -28,11 +36,13 @@ from .measures import (
     ssim,
     ssim_window,
 )
+from .pixels import side
 from .references import Part, ReferenceFile, write_reference
 from .weights import Published
 
 __all__ = [
     "INCEPTION",
+    "LARGEST_SIDE",
     "TORCHVISION",
     "Autoencoder",
     "AutoencoderFeatures",
@@ -46,6 +56,7 @@ __all__ = [
     "Spread",
     "Statistics",
     "TorchvisionFeatures",
+    "autoencoder_side",
     "cached_autoencoder",
     "cached_classifier",
     "cached_features",
@@ -56,6 +67,7 @@ __all__ = [
     "identity",
     "inception_score",
     "kid",
+    "kid_subsets",
     "load_autoencoder",
     "load_classifier",
     "memorisation",
@@ -63,6 +75,7 @@ __all__ = [
     "official_order",
     "precision_recall",
     "psnr",
+    "side",
     "ssim",
     "ssim_window",
     "to_inception",

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .fit import fit, kept, seeded
-from .pixels import resize, to_network
+from .pixels import resize, side, to_network
 from .weights import load_network, save_tensors, weights_hash
+
+LARGEST_SIDE = 128  # side; a stage more has four times the weights and the work
 
 
 class Autoencoder(nn.Module):
@@ -82,6 +84,11 @@ def _built(state: Mapping[str, Tensor]) -> Autoencoder:
 def default_steps(n: int) -> int:
     """Training steps of 32 images for a set of n: five epochs, but at least 100 and at most 2,000 steps."""
     return min(2000, max(100, 5 * n // 32))
+
+
+def autoencoder_side(images: Tensor) -> int:
+    """Side at which an autoencoder judges images: `pixels.side`, up to the next power of 2, and 128 at most."""
+    return min(LARGEST_SIDE, 1 << (side(images) - 1).bit_length())
 
 
 def train_autoencoder(

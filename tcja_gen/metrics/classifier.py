@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .fit import fit, kept, seeded
-from .pixels import RESIZE, resize, to_network
+from .pixels import RESIZE, named, resize, to_network
 from .weights import load_network, save_tensors, weights_hash
 
 BATCH = 256
@@ -60,10 +60,11 @@ def _block(a: int, b: int) -> tuple[nn.Module, ...]:
 class ClassifierFeatures:
     """A classifier as an `Extractor`, with logits; works on a copy on the CPU, a feature depends on its image alone."""
 
-    name, mode, batch = "classifier", "eval", BATCH
+    mode, batch = "eval", BATCH
 
     def __init__(self, classifier: Classifier):
         self.width, self.hash, self.size = classifier.width, classifier.hash, classifier.size
+        self.name = named("classifier", self.size)
         self.resize = f"{RESIZE} to {self.size}x{self.size}"
         self._network = deepcopy(classifier).cpu().eval()
 

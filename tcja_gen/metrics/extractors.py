@@ -18,16 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache import cache_file
+from ..cache import entry
 from ..errors import UserError
-from ..files import replacing
 from ..process import everywhere
 from .autoencoder import Autoencoder
 from .frechet import Statistics
-from .pixels import RESIZE, resize, to_network
+from .pixels import RESIZE, named, resize, to_network
 
 MODES = ("eval", "official")
 BATCH = 256  # official mode is defined by it
+VERSION = 1  # of the way from images to features; another number makes every kept feature and statistic anew
 
 
 class Extractor(Protocol):
@@ -61,12 +61,13 @@ class AutoencoderFeatures:
     `official_order` avoids it.
     """
 
-    name, batch = "fsvae-autoencoder", BATCH
+    batch = BATCH
 
     def __init__(self, autoencoder: Autoencoder, mode: str = "eval"):
         if mode not in MODES:
             raise UserError(f"unknown FAD mode {mode!r}; there are {', '.join(MODES)}")
         self.mode, self.width, self.hash = mode, autoencoder.width, autoencoder.hash
+        self.name = named("fsvae-autoencoder", autoencoder.size)
         self.resize = f"{RESIZE} to {autoencoder.size}x{autoencoder.size}"
         self._network = deepcopy(autoencoder).cpu().eval()
         if mode == "official":
@@ -114,19 +115,31 @@ def cached_statistics(
     together, for an extractor may share the work out.
     """
     facts = _facts(extractor, fingerprint, facts)
-    file = cache_file("statistics", ".npz", **facts)
-    if not everywhere(file.exists()):
-        Statistics.of(extractor(images) if features is None else features, **facts).save(file)
-    return Statistics.load(file), file
+    cached = entry("statistics", ".npz", VERSION, Statistics.load, **facts)
+    found = cached.get()
+    if not everywhere(found is not None):
+        made = Statistics.of(extractor(images) if features is None else features, **facts)
+        found = cached.keep(made, made.save)
+    return found, cached.file
 
 
 def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Tensor, Path]:
     """Features `(N, width)` of a whole reference set, or those computed before; and their file, with the same key."""
-    file = cache_file("features", ".npy", **_facts(extractor, fingerprint, facts))
-    if not everywhere(file.exists()):
-        with replacing(file) as temporary, open(temporary, "wb") as f:
-            np.save(f, extractor(images).numpy())
-    return torch.from_numpy(np.load(file, allow_pickle=False)), file
+    cached = entry("features", ".npy", VERSION, _read, **_facts(extractor, fingerprint, facts))
+    found = cached.get()
+    if not everywhere(found is not None):
+        made = extractor(images)
+        found = cached.keep(made, lambda file: _write(made, file))
+    return found, cached.file
+
+
+def _read(file: Path) -> Tensor:
+    return torch.from_numpy(np.load(file, allow_pickle=False))
+
+
+def _write(features: Tensor, file: Path) -> None:
+    with open(file, "wb") as f:
+        np.save(f, features.numpy())
 
 
 def _facts(extractor: Extractor, fingerprint: str, facts: dict) -> dict:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..cache import cache_file
+from ..cache import entry
+
+VERSION = 1  # of the way in which networks are made; another number makes every kept one anew
 
 
 def seeded(make: Callable[[], nn.Module], seed: int, device) -> nn.Module:
@@ -52,11 +54,11 @@ def fit(
 def kept(kind: str, make: Callable[[], nn.Module], load: Callable, **facts) -> tuple:
     """The network of this kind that depends on exactly these facts, made or loaded; and its file in the cache.
 
-    load: of a file. Processes that make it at the same time all end with the file of the first to finish.
+    load: of a file. Processes that make it at the same time all end with the network of the first to finish.
     """
-    file = cache_file(kind, ".safetensors", **facts)
-    if not file.exists():
-        network = make()
-        if not file.exists():
-            network.save(file)
-    return load(file), file
+    cached = entry(kind, ".safetensors", VERSION, load, **facts)
+    network = cached.get()
+    if network is None:
+        made = make()
+        network = cached.keep(made, made.save)
+    return network, cached.file

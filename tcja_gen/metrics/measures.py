@@ -1,11 +1,12 @@
 """Scores from features: KID, IS, precision and recall, density and coverage, memorisation; PSNR and SSIM of images.
 
-Features are float `(N, D)` on the CPU. FID is `Statistics.distance`. The arithmetic of KID, IS, PSNR and SSIM is that
-of torchmetrics, of precision and recall that of torch-fidelity. Whatever is drawn is drawn by a seed, and the global
+Features are float `(N, D)` on the CPU. FID is `Statistics.distance`. PSNR, SSIM and the kernel of KID are
+torchmetrics', precision and recall torch-fidelity's; IS, the subsets of KID and the spread of both (divided by the
+number of parts, not by one less) follow torch-fidelity, too. Whatever is drawn is drawn by a seed, and the global
 random state is left alone.
 """
 
-import warnings
+import math
 from typing import NamedTuple
 
 import torch
@@ -17,45 +18,57 @@ ROWS = 256  # of a matrix of distances that is held at once; its sorting takes f
 
 
 class Spread(NamedTuple):
-    """A score that is a mean over parts, and the standard deviation over them."""
+    """A score that is a mean over parts, and the standard deviation over them; None where there is one part."""
 
     mean: float
-    std: float
+    std: float | None
+
+    @classmethod
+    def of(cls, parts: Tensor) -> "Spread":
+        return cls(float(parts.mean()), float(parts.std(correction=0)) if len(parts) > 1 else None)
 
 
 def kid(features: Tensor, reference: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
     """Kernel Inception Distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x . y / D + 1)^3.
 
-    The mean over `subsets` draws of `size` features from either side (fewer where a side has fewer); in float64.
+    The mean over `kid_subsets` draws from either side; in float64.
     """
     from torchmetrics.image.kid import poly_mmd
 
     _alike(features, reference)
-    size = min(size, len(features), len(reference))
+    subsets, size = kid_subsets(len(features), len(reference), subsets, size)
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(x: Tensor) -> Tensor:
         return x[torch.randperm(len(x), generator=generator)[:size]].double()
 
-    values = torch.stack([poly_mmd(drawn(reference), drawn(features)) for _ in range(subsets)])
-    return Spread(float(values.mean()), float(values.std(correction=0)))
+    return Spread.of(torch.stack([poly_mmd(drawn(reference), drawn(features)) for _ in range(subsets)]))
+
+
+def kid_subsets(n: int, n_reference: int, subsets: int = 100, size: int = 1000) -> tuple[int, int]:
+    """Number and size of the subsets that KID really draws: fewer features where a side has fewer, and one subset where
+    it is all there is on both sides, for others would be the same again."""
+    size = min(size, n, n_reference)
+    return (1 if size == n == n_reference else subsets), size
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
     """Inception Score (Salimans et al. 2016) of logits `(N, K)`: exp mean KL(p(y|x) to p(y)), mean over shuffled parts.
 
-    It looks at generated images alone. ValueError where a part would have fewer than two images.
+    Part i has the images from i N // splits on: sizes differ by one at most. It looks at generated images alone.
+    ValueError where a part would have fewer than two images.
     """
-    from torchmetrics.image.inception import InceptionScore
-
     if not 1 <= splits <= len(logits) // 2:
         raise UserError(f"IS in {splits} splits of {len(logits)} images: wanted 1 to {len(logits) // 2} splits")
-    with warnings.catch_warnings(action="ignore"), torch.random.fork_rng(devices=[]):  # of memory, of one split
-        torch.manual_seed(seed)
-        score = InceptionScore(torch.nn.Identity(), splits=splits, sync_on_compute=False)
-        score.update(logits.float())  # in float64 50,000 images by 1008 classes would take 2 GB
-        mean, std = score.compute()
-    return Spread(float(mean), float(std) if splits > 1 else 0.0)
+    n, order = len(logits), torch.randperm(len(logits), generator=torch.Generator().manual_seed(seed))
+    parts = [order[i * n // splits : (i + 1) * n // splits] for i in range(splits)]
+    return Spread.of(torch.stack([_part_score(logits[part].double()) for part in parts]))
+
+
+def _part_score(logits: Tensor) -> Tensor:
+    log_p = logits.log_softmax(1)  # (n, K)
+    log_q = log_p.logsumexp(0) - math.log(len(log_p))
+    return (log_p.exp() * (log_p - log_q)).sum(1).mean().exp()
 
 
 def precision_recall(features: Tensor, reference: Tensor, k: int = 3) -> tuple[float, float]:

@@ -12,6 +12,8 @@ from torch import Tensor
 from ..errors import UserError
 
 RESIZE = "PIL bilinear on uint8"
+SMALL = 32  # side at which networks of our own judge small images, as FSVAE's autoencoders do
+OWN_SIDE = 48  # from which on they would be blind to detail at that one, and judge images at their own
 
 
 def check(images: Tensor) -> None:
@@ -36,6 +38,16 @@ def resize(images: Tensor, channels: int, size: int) -> Tensor:
     arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     resized = torch.from_numpy(np.stack([one(x) for x in arrays]))
     return resized.view(len(images), size, size, channels).permute(0, 3, 1, 2)
+
+
+def side(images: Tensor) -> int:
+    """Side at which networks of our own judge images `(N, C, S, S)`."""
+    return images.shape[-1] if images.shape[-1] >= OWN_SIDE else SMALL
+
+
+def named(name: str, size: int) -> str:
+    """Name of an extractor that judges images at this side: another protocol above the small one."""
+    return name if size <= SMALL else f"{name}-{size}"
 
 
 def to_network(images: Tensor) -> Tensor:

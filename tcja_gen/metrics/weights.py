@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MissingFile, UserError
-from ..files import replacing
+from ..files import write
 
 
 def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
@@ -35,10 +35,9 @@ def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
 
 def save_tensors(state: Mapping[str, Tensor], file: str | Path) -> None:
     """Write tensors as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    with replacing(Path(file)) as temporary:
-        save_file({name: value.contiguous() for name, value in state.items()}, temporary)
+    write(Path(file), save({name: value.contiguous() for name, value in state.items()}))
 
 
 def load_network(file: str | Path, network: str, build: Callable[[Mapping], nn.Module], wanted: str) -> nn.Module:

@@ -133,6 +133,15 @@ def test_sixteen_bit_grey_is_scaled(tmp_path):
     assert images.shape == (1, 1, 4, 4) and images.flatten().tolist() == list(range(0, 256, 17))
 
 
+def test_sixteen_bit_grey_is_rounded_to_the_nearest_level(tmp_path):
+    """65535 / 255 = 257 to a level."""
+    levels = [0, 1, 100, 254]
+    values = np.array([[257 * level + more for level in levels] for more in (0, 128, 129, 256)], np.uint16)
+    save(tmp_path / "a/0.png", PIL.Image.fromarray(values))
+    found = load_images(tmp_path / "a", "all").images[0, 0].tolist()
+    assert found == [levels, levels, [level + 1 for level in levels], [level + 1 for level in levels]]
+
+
 def test_channels_convert_both_ways(tmp_path):
     image = picture()
     save(tmp_path / "colour/0.png", image)

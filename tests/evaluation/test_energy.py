@@ -122,6 +122,14 @@ def test_gates_make_the_next_layer_multiply_and_their_own_cost_is_listed():
     assert plain["encoder.stages.1"].mac == 0 < plain["encoder.stages.1"].ac
 
 
+@pytest.mark.parametrize(("word", "products"), [("FC", (3 * 8) ** 2), ("Conv2d(2,4)", 2 * 4 * 3 * 8)])
+def test_a_gate_uses_every_weight_as_often_as_its_layer_is_wide(word, products):
+    """On a stream of T = 3 and C = 8: all with all, or a kernel at each of T C places."""
+    model = SpikingClassifier(8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L")
+    (gate,) = by_layer(count(model, torch.rand(2, 1, 8, 8)), "attention").values()
+    assert gate.mac == 3 * 8 * 64 + products + 3 * 8 and gate.ac == 3 * 8 * 64
+
+
 @pytest.mark.parametrize("word", ATTENTION)
 def test_every_attention_has_a_cost_and_its_inner_layers_are_not_counted_twice(word):
     model = SpikingClassifier(8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L")

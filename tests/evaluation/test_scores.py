@@ -243,6 +243,10 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
     ours = reference("digits", autoencoder=weights, classifier=judge)["statistics"]["fad"]
     again = evaluate(images, "digits", n=99, reference=ours, autoencoder=weights)
     assert compare({"built": built, "file": again})
+    other = tmp_path / "other.safetensors"
+    train_autoencoder(real, size=8, width=4, steps=3, seed=1).save(other)
+    with pytest.raises(ValueError, match=f"eval mode by {load_autoencoder(weights).hash[:12]}, .* wanted eval mode by"):
+        evaluate(images, "digits", n=99, reference=ours, autoencoder=other)
     with pytest.raises(ValueError, match="eval mode by .* wanted official mode"):
         evaluate(images, "digits", ["fad-official"], n=299, reference=ours, autoencoder=weights)
 
@@ -339,7 +343,7 @@ def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
     assert made["floor"]["fad-official"]["n"] == 256
     of_classifier = {name for name in OWN if name.endswith("-classifier")} - {"memorisation-classifier"}
     assert set(made["floor"]) == {"fad", "fad-official"} | of_classifier
-    assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["kid-classifier"]
+    assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["is-classifier"]
     scored = evaluate(images // 2, "digits", ["fad", "is-classifier"], n=299, autoencoder=weights, classifier=judge)
     assert scored["floor"] == {name: made["floor"][name]["score"] for name in ("fad", "is-classifier")}
     assert not evaluate(images, "digits", ["fad"], n=298, autoencoder=weights)["floor"]  # another n, another floor

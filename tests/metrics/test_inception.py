@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from tcja_gen.metrics import INCEPTION, TORCHVISION, InceptionFeatures, TorchvisionFeatures, to_inception
+from tcja_gen.metrics import (
+    INCEPTION,
+    TORCHVISION,
+    InceptionFeatures,
+    TorchvisionFeatures,
+    cached_features,
+    identity,
+    inception,
+    to_inception,
+)
 
 
 @pytest.fixture
@@ -46,6 +55,15 @@ def test_features_and_logits_are_those_of_torch_fidelity(digits, inception_file)
     assert torch.allclose(extract.logits(found), logits, rtol=1e-4, atol=1e-5)
     assert extract.name == "inception-other" and extract.resize == "tf1 to 299x299"
     assert extract.hash == hashlib.sha256(inception_file.read_bytes()).hexdigest()
+
+
+def test_statistics_of_one_resize_are_not_taken_for_those_of_another(digits, inception_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(inception, "SIDE", 75)
+    clean, tf1 = (InceptionFeatures(inception_file, name) for name in ("clean", "tf1"))
+    assert clean.hash == tf1.hash and identity(clean) != identity(tf1)
+    features = [cached_features(digits[:2], extract, "f")[0] for extract in (clean, tf1, clean)]
+    assert torch.equal(features[0], features[2]) and not torch.equal(features[0], features[1])
 
 
 def test_weights_are_looked_for_in_three_places(tmp_path, monkeypatch):

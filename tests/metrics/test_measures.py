@@ -7,6 +7,7 @@ from tcja_gen.metrics import (
     density_coverage,
     inception_score,
     kid,
+    kid_subsets,
     measures,
     memorisation,
     nearest,
@@ -69,6 +70,41 @@ def test_the_inception_score_is_that_of_torch_fidelity_and_between_1_and_the_num
         inception_score(sure[:12])
 
 
+@pytest.mark.parametrize(("n", "splits"), [(25, 10), (200, 10), (199, 7), (20, 10), (37, 1)])
+def test_the_inception_score_is_cut_into_parts_as_torch_fidelity_cuts_it(features, n, splits):
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    logits = features[0][:n] * 3
+    shuffled = logits[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    theirs = isc_features_to_metric(shuffled, splits=splits, shuffle=False)
+    found = inception_score(logits, splits=splits)
+    assert found.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-12)
+    if splits == 1:
+        assert found.std is None  # one part has no spread
+    else:
+        assert found.std == pytest.approx(theirs["inception_score_std"], rel=1e-9)
+
+
+def test_kid_is_the_mean_over_as_many_subsets_as_asked_for_and_its_spread_is_theirs(features):
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = features
+    draw = torch.Generator().manual_seed(3)
+    chosen = [(torch.randperm(200, generator=draw)[:50], torch.randperm(200, generator=draw)[:50]) for _ in range(7)]
+    one = dict(kid_subsets=1, kid_subset_size=50, verbose=False)
+    theirs = [kid_features_to_metric(a[j].double(), b[i].double(), **one) for i, j in chosen]
+    theirs = [score["kernel_inception_distance_mean"] for score in theirs]
+    found = kid(a, b, subsets=7, size=50, seed=3)
+    assert found == pytest.approx((np.mean(theirs), np.std(theirs)), rel=1e-9)
+
+
+def test_kid_of_all_there_is_on_both_sides_is_one_subset_without_a_spread(features):
+    a, b = features
+    assert kid_subsets(200, 200) == (1, 200) and kid_subsets(200, 201) == (100, 200) and kid_subsets(9999, 5000)[0] > 1
+    assert kid(a, b).std is None and kid(a, b[:199]).std > 0
+    assert kid(a, b).mean == pytest.approx(kid(a, b, subsets=1).mean)
+
+
 def test_precision_and_recall_are_those_of_torch_fidelity_at_any_size_of_chunk(features, monkeypatch):
     from torch_fidelity.metric_prc import calculate_precision_recall_full
 
@@ -109,6 +145,13 @@ def test_psnr_and_ssim_know_a_perfect_and_a_spoilt_image():
     assert ssim(x, x) == pytest.approx(1, abs=1e-5)
     assert ssim(x * 0 + 0.5, x) < ssim(x * 0.9, x) < 1
     assert ssim(x[..., :8, :8], x[..., :8, :8]) == pytest.approx(1, abs=1e-5)  # smaller than the window
+
+
+def test_ssim_is_that_of_pixels_whose_range_is_one():
+    """Of flat images it is (2 a b + C1) / (a^2 + b^2 + C1) with C1 = (0.01 range)^2 (Wang et al. 2004, eq. 6)."""
+    a, b = 0.02, 0.01
+    wanted = (2 * a * b + 1e-4) / (a * a + b * b + 1e-4)
+    assert ssim(torch.full((2, 1, 16, 16), a), torch.full((2, 1, 16, 16), b)) == pytest.approx(wanted, rel=1e-4)
 
 
 def test_features_that_do_not_fit_are_refused_in_one_line(features):
