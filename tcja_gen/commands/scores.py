@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from .common import Data, Number, Run, own_data, start
+from .common import Data, Number, Run, data_exists, files_exist, own_data, run_exists, start
 
 
 @dataclass
@@ -90,6 +90,11 @@ class Evaluate:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        if not Path(self.target).exists():
+            raise MissingFile(f"{self.target}: no such run, checkpoint, folder or zip")
+        data_exists(self.reference)
+        data_exists(self.data)
+        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision, *self.compare)
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
@@ -155,7 +160,7 @@ class Evaluate:
             if values:
                 rows = [row | {title: values.get(row["metric"])} for row in rows]
         if self.json:
-            print(json.dumps(record, indent=2))
+            print(json.dumps(record | ({"compared": rows} if others else {}), indent=2))
             return
         print(evaluation.table(rows))
         if "classes" in record:
@@ -176,8 +181,6 @@ class Evaluate:
         from ..models import load, store
 
         path = Path(self.target)
-        if not path.exists():
-            raise MissingFile(f"{path}: no such run, checkpoint, folder or zip")
         if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
             model = load(path, device, self.which)
             run = path if (path / "config.toml").is_file() else store.find(path).parent
@@ -209,6 +212,8 @@ class Predict:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        run_exists(self.model)
+        files_exist(*self.files)
         from .. import evaluation
         from ..models import load
 
@@ -269,6 +274,8 @@ class Reference:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        data_exists(self.data)
+        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
         from .. import evaluation
 
         place = start(self.device)
