@@ -5,8 +5,10 @@ Ctrl-C. TCJA_GEN_TRACEBACK=1 shows where an error came from.
 """
 
 import os
+import re
 import sys
 
+from . import __version__, streams
 from .errors import Diverged, UserError
 
 HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help tells its options)
@@ -31,35 +33,27 @@ examples:
 
 version: tcja-gen --version
 """
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "could not create a memory object")  # of torch
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text, and text need not suit the terminal
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if arguments[0] == "--version":
-        from . import __version__
-
-        print(f"tcja_gen {__version__}")
-        return 0
-
-    from . import commands
-
-    command = commands.COMMANDS.get(arguments[0])
-    if command is None:
-        known = ", ".join(commands.COMMANDS)
-        print(f"tcja-gen: unknown command {arguments[0]!r}; known: {known}", file=sys.stderr)
-        return 2
+    streams.prepare()
     try:
-        commands.parse(command, arguments[0], arguments[1:]).run()
-    except BrokenPipeError:  # the reader has seen enough: tcja-gen ... | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    except SystemExit as end:  # after --help, or a mistake in a flag: all has been said
+        failed = _flush()
+        if failed:
+            return failed
+        raise end
+    return _flush() or code
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        return _answer(arguments)
+    except (BrokenPipeError, streams.Unwritable) as error:
+        return _lost(error)
     except (UserError, OSError) as error:
         return _fail(error, 2)
     except Diverged as error:
@@ -67,20 +61,62 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except Exception as error:
+        if advice := _too_large(error):
+            return _fail(error, 1, advice=advice)
         return _fail(error, 1, "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: ")
     finally:
         _leave()
+
+
+def _answer(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(f"tcja_gen {__version__}")
+        return 0
+    from . import commands
+
+    command = commands.COMMANDS.get(arguments[0])
+    if command is None:
+        raise UserError(f"unknown command {arguments[0]!r}; known: {', '.join(commands.COMMANDS)}")
+    commands.parse(command, arguments[0], arguments[1:]).run()
     return 0
 
 
-def _fail(error: BaseException | str, code: int, whose: str = "") -> int:
+def _fail(error: BaseException | str, code: int, whose: str = "", advice: str = "") -> int:
     if os.environ.get("TCJA_GEN_TRACEBACK") and isinstance(error, BaseException):
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:
         error = f"{error.filename}: {error.strerror}"
     told = f"{type(error).__name__}: {error}" if whose else str(error)
-    print(f"tcja-gen: {whose}{' '.join(told.split())}", file=sys.stderr)
+    print(f"tcja-gen: {whose}{advice or ' '.join(told.split())}", file=sys.stderr)
     return code
+
+
+def _flush() -> int:
+    """Writes what stdout still holds; the exit code if that cannot be done, else 0."""
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, streams.Unwritable) as error:
+        return _lost(error)
+    return 0
+
+
+def _lost(error: OSError) -> int:
+    """Nobody gets what is still to be said on stdout: silence if its reader has seen enough (tcja-gen ... | head)."""
+    streams.drop_output()
+    return 1 if isinstance(error, BrokenPipeError) else _fail(error, 1)
+
+
+def _too_large(error: Exception) -> str:
+    """One line if the memory of the machine or the GPU is too small, else nothing."""
+    words = str(error)
+    asked = re.search(r"tried to allocate ([\d.]+ \w+)", words, re.IGNORECASE)
+    if isinstance(error, MemoryError) or any(said in words for said in NO_MEMORY):
+        size = f" ({asked[1]} more were asked for)" if asked else ""
+        return f"out of memory{size}; a smaller --batch needs less, training also with --memory recompute"
+    return ""
 
 
 def _leave() -> None:

@@ -3,7 +3,8 @@
 Heavy things are imported inside `run`, so that help comes at once.
 """
 
-from inspect import cleandoc
+import ast
+from inspect import cleandoc, getsource
 
 import tyro
 
@@ -30,9 +31,14 @@ def parse(command: type, name: str, arguments: list[str]):
     """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
 
     def flags(kind: type, **options):
-        return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=cleandoc(command.__doc__), **options)
+        return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=_text(command), **options)
 
     if command is not Train:
         return flags(command)
     asked = flags(FlagsOfTrain)
     return flags(Train, default=Train(asked.file, asked.resume, asked.base()))
+
+
+def _text(command: type) -> str:
+    """The command's text; from its source, where Python keeps none (python -OO)."""
+    return cleandoc(command.__doc__ or ast.get_docstring(ast.parse(getsource(command)).body[0]))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
-from .common import Number, Run, start
+from .common import Number, Run, data_exists, run_exists, start
 
 
 @dataclass
@@ -48,6 +48,7 @@ class Sample:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        run_exists(self.model)
         from ..evaluation import generate, pictures
         from ..models import pretrained
 
@@ -99,6 +100,8 @@ class Reconstruct:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        run_exists(self.model)
+        data_exists(self.images)
         import torch
 
         from ..evaluation import generate, pictures
@@ -151,6 +154,8 @@ class Interpolate:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        run_exists(self.model)
+        data_exists(self.images)
         import torch
 
         from ..evaluation import pictures

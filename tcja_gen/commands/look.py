@@ -7,7 +7,7 @@ from pathlib import Path
 from tyro.conf import FlagCreatePairsOff
 
 from ..errors import UserError
-from .common import Data, Run, start
+from .common import Data, Run, data_exists, run_exists, start
 
 
 @dataclass
@@ -29,6 +29,7 @@ class Check:
     """1 or 3; 0: any, but all the same."""
 
     def run(self) -> None:
+        data_exists(self.data)
         from ..data import check_data
 
         problems = check_data(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
@@ -69,6 +70,7 @@ class Show:
     def run(self) -> None:
         if self.environment or self.device or not self.folder:
             return self._environment()
+        run_exists(self.folder)
         from ..evaluation import energy, report
 
         if self.data_root and not self.energy:

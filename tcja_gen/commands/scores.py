@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from .common import Data, Number, Run, start
+from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
 
 
 @dataclass
@@ -89,6 +89,11 @@ class Evaluate:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        if not Path(self.target).exists():
+            raise MissingFile(f"{self.target}: no such run, checkpoint, folder or zip")
+        data_exists(self.reference)
+        data_exists(self.data)
+        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision, *self.compare)
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
@@ -165,7 +170,7 @@ class Evaluate:
             if values:
                 rows = [row | {title: values.get(row["metric"])} for row in rows]
         if self.json:
-            shown = evaluation.text(record)
+            shown = evaluation.text(record | ({"compared": rows} if others else {}))
         else:
             tables = [rows, record["classes"]] if "classes" in record else [rows]
             shown = "\n\n".join(map(evaluation.table, tables))
@@ -179,8 +184,6 @@ class Evaluate:
         from ..models import load, store
 
         path = Path(self.target)
-        if not path.exists():
-            raise MissingFile(f"{path}: no such run, checkpoint, folder or zip")
         if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
             model = load(path, device, self.which)
             run = path if (path / "config.toml").is_file() else store.find(path).parent
@@ -212,6 +215,8 @@ class Predict:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        run_exists(self.model)
+        files_exist(*self.files)
         from .. import evaluation
         from ..models import load
 
@@ -272,6 +277,8 @@ class Reference:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
+        data_exists(self.data)
+        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
         from .. import evaluation
 
         place = start(self.device)

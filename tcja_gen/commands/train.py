@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from ..config import Config, Model, load
 from ..errors import MissingFile, UserError
-from .common import start
+from .common import data_exists, run_exists, start
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
 
@@ -53,6 +53,8 @@ class Train:
         return load(path) if path else Config()
 
     def run(self) -> None:
+        run_exists(self.settings.init_from)
+        data_exists("" if self.resume else self.settings.data)
         from .. import training
 
         if self.resume:
