@@ -27,6 +27,7 @@ from ..nn import (
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
+    evaluating,
     make_latent,
     mirror,
     neuron_or_relu,
@@ -142,7 +143,7 @@ class SpikingVAE(nn.Module):
         fit: see `frozen`; the part of the loss that has no say in what is trained is not computed.
         distances: of reconstruction and image, beside the squared error; each is added to the loss, under its name.
         """
-        spikes = self.encoder(x)
+        spikes = self.encoder(x, draws)
         h = self.to_latent(self.flatten(spikes))
         losses, loss = {}, 0.0
         if fit in ("autoencoder", "decoder"):
@@ -162,7 +163,7 @@ class SpikingVAE(nn.Module):
             loss = loss + d
             losses[name] = d.detach()
         if self.head is not None:
-            o = self.head(spikes)
+            o = self.head(spikes, draws)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
             losses["accuracy"] = accuracy(o, targets)
         return {"loss": loss, **losses}
@@ -262,18 +263,14 @@ class SpikingVAE(nn.Module):
             raise UserError("no seeds: at least one image must be asked for")
         if x is not None and len(x) != len(seeds):
             raise UserError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
-        training = self.training
-        self.eval()
-        try:
-            outputs = []
+        outputs = []
+        with evaluating(self):
             for i in range(0, len(seeds), CHUNK):
                 rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
                 draws = ImageDraws([seeds[r] for r in rows], device)
                 chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
-            return torch.cat(outputs)
-        finally:
-            self.train(training)
+        return torch.cat(outputs)
 
 
 def to_unit(x: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
-from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, StepDraws
+from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock, neuron_or_relu
+from .modes import evaluating
 from .neurons import Neuron, lif, lif_step
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
@@ -35,6 +36,7 @@ __all__ = [
     "PlacedDraws",
     "PoissonLatent",
     "ReLU",
+    "RepeatedDraws",
     "Readout",
     "ScheduledSampling",
     "SpikingBlock",
@@ -44,6 +46,7 @@ __all__ = [
     "StepDraws",
     "TCJAAdd",
     "TDBatchNorm",
+    "evaluating",
     "fuse",
     "keep",
     "lif",

@@ -65,7 +65,6 @@ class Step:
         by a graph, which no hook can look into."""
         config, process = self.config, self.process
         draws = StepDraws(config.seed, number, config.batch, process.rank, process.world, self.device)
-        torch.manual_seed(draws.generator.initial_seed())  # dropout
         self.rate = rate(config, number)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"].fill_(peak * self.rate)
