@@ -187,13 +187,20 @@ class SpikingVAE(nn.Module):
         """Latent spikes (T, N, L) of images x in [-1, 1]."""
         return self.latent.encode(self.to_latent(self.flatten(self.encoder(x))), draws)
 
+    @property
+    def prior_is_trained(self) -> bool:
+        """Whether any stage of the training fitted the prior; True where that is not known."""
+        stages = self.provenance.get("stages")
+        return stages is None or not {"all", "prior"}.isdisjoint(stages)
+
     # use: seeds in, images (N, C, H, W) in [0, 1] out, in evaluation mode whatever mode the model is in
 
     def sample(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
-        """One new image per seed, the same whatever the other seeds are.
+        """One new image per seed, the same whatever the other seeds are. UserError if the prior was never trained.
 
         classes: of a conditional model, one for all images or one each; None: seed i has class i mod K.
         """
+        self.check_prior()
         y = self._classes(seeds, classes)
         return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
@@ -225,6 +232,7 @@ class SpikingVAE(nn.Module):
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """The images of `sample` as they form over the time steps, (N, T, C, H, W); the last frame is the image."""
+        self.check_prior()
         y = self._classes(seeds, classes)
         return self._chunks(
             lambda draws, *y: to_unit(self.decoder.film(self.latent.sample(draws, *y))).transpose(0, 1), seeds, y
@@ -235,6 +243,15 @@ class SpikingVAE(nn.Module):
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
         fractions = torch.linspace(0, 1, steps, device=z0.device)
         return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
+
+    def check_prior(self) -> None:
+        """UserError if there is nothing to sample from."""
+        if not self.prior_is_trained:
+            told = " and ".join(self.provenance["stages"])
+            raise UserError(
+                f"this model's prior was never trained ({told} only): it reconstructs, but samples want a stage more, "
+                f"train --fit prior --init-from this run"
+            )
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
         """One-hot (N, K) of the classes asked for, None if the model knows none."""

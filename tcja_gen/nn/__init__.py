@@ -6,7 +6,7 @@ from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, St
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock, neuron_or_relu
 from .modes import evaluating
-from .neurons import Neuron, lif, lif_step
+from .neurons import PRESETS, Neuron, lif, lif_step
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
@@ -17,6 +17,7 @@ __all__ = [
     "FC",
     "LATENTS",
     "LIF",
+    "PRESETS",
     "SE",
     "TA",
     "TCJA",

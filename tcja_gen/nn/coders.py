@@ -117,7 +117,8 @@ class Stages(nn.Module):
         super().__init__()
         if build.neuron is None and time_steps != 1:
             raise UserError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
-        self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
+        self.notation, self.shape = notation, tuple(shape)
+        self.time_steps, self.build = time_steps, build
         self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):

@@ -23,9 +23,10 @@ from ..data import Batches, EventSet, ImageSet, parse_kinds
 from ..errors import Diverged, MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
-from ..nn import StepDraws, fuse, keep
+from ..nn import StepDraws, evaluating, fuse, keep
 from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
+from .adoption import adopt, stages
 from .adversary import Adversary
 from .perceptual import perceptual
 from .step import Losses, Objective, Step, learns
@@ -96,9 +97,11 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
-        self.distances = self._distances(data).to(self.device)
-        if config.init_from and not state:
-            task.adopt(self.model, config)
+        self.distances = self._distances(data, {*state.get("distances", {})} if state else set()).to(self.device)
+        before = adopt(self.model, config, data.fingerprint).get("stages") if config.init_from and not state else None
+        self.stages = state.get("stages") if state else stages(config, before)
+        if config.task == "generate":
+            self.model.provenance = {"stages": self.stages}  # by which it knows whether it can sample
         self.frozen = self._frozen()
         for part in self.frozen:
             part.requires_grad_(False)
@@ -129,6 +132,7 @@ class Trainer:
             "data": facts,
             "seed": config.seed,
             "versions": runs.versions(),
+            **self.model.provenance,
         }
         self.log = None
         if self.process.first:
@@ -163,14 +167,15 @@ class Trainer:
             if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
                 part.eval()
 
-    def _distances(self, data: ImageSet | EventSet) -> nn.ModuleDict:
-        """What compares a generator's images with real ones, beside the squared error."""
+    def _distances(self, data: ImageSet | EventSet, kept: set[str]) -> nn.ModuleDict:
+        """What compares a generator's images with real ones, beside the squared error; `kept`: those whose weights are
+        in the state that the run goes on from."""
         config, found = self.config, nn.ModuleDict()
         if config.adversarial:
             found["adversarial"] = Adversary(config)
         if config.perceptual:
             with first_ahead(self.process):
-                found["perceptual"] = perceptual(data, config.perceptual, self.device)
+                found["perceptual"] = perceptual(data, config.perceptual, self.device, "perceptual" in kept)
         return found
 
     def _frozen(self) -> list[nn.Module]:
@@ -261,7 +266,6 @@ class Trainer:
     def _validate(self, model: nn.Module) -> dict[str, float]:
         """Losses of the averaged weights on validation samples, the same draws every time; of distances, those that
         stay as they are."""
-        model.eval()
         fixed = {name: d for name, d in self.distances.items() if not learns(d)}
         objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
@@ -270,10 +274,10 @@ class Trainer:
             chosen = slice(first, min(first + VALIDATION, count))
             x, targets = self._samples(chosen)
             n = chosen.stop - first
-            losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
+            with evaluating(objective):
+                losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
-        self._to_training(self.model)
         return totals
 
     def _samples(self, chosen: slice) -> tuple[Tensor, Tensor | None]:
@@ -290,7 +294,8 @@ class Trainer:
         if not self.process.first or self.config.task != "generate":
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
-        pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
+        if model.prior_is_trained:
+            pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
         originals = self.validation.images[: GRID // 2].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
@@ -303,6 +308,7 @@ class Trainer:
         return {
             "data": self.provenance["data"]["fingerprint"],
             "best": self.best,
+            "stages": self.stages,
             **self.stepper.state(),
         }
 
