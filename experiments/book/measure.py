@@ -234,7 +234,7 @@ def _taken(file: Path, fit: str) -> str:
     """SHA-256 of the weights that a run takes from a kept file, of which the others may change."""
     from safetensors import SafetensorError, safe_open
 
-    from tcja_gen.training.task import is_adopted
+    from tcja_gen.training.adoption import is_adopted
 
     if not file.exists():
         return "no such file"
@@ -320,12 +320,12 @@ def _origin(run: Path) -> dict:
 
 
 def picture(experiment: Experiment, run: Path, file: Path) -> None:
-    """Samples of the seeds from 0, if the run generates."""
+    """Samples of the seeds from 0, if the run generates and its prior is trained."""
     from tcja_gen import load
     from tcja_gen.evaluation.pictures import save_grid
 
     model, tiles = load(run), 8 if "/" in experiment.name else TILES
-    if hasattr(model, "sample"):
+    if hasattr(model, "sample") and model.prior_is_trained:
         save_grid(model.sample(range(tiles)), file, columns=min(tiles, 16))
 
 

@@ -173,12 +173,13 @@ def totals(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[Row]]:
-    """Model and rows of a run: a generator samples from seeds 0 to 63, a classifier sees 64 validation samples.
+    """Model and rows of a run: a generator samples from seeds 0 to 63, or, before its prior is trained, reconstructs 64
+    validation images; a classifier sees 64 validation samples.
 
     root: where a classifier's data are, default the run's own setting.
     """
     model = load(folder)
-    if model.kind == "generator":
+    if model.kind == "generator" and model.prior_is_trained:
         if root:
             raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
         return model, count(model, range(SAMPLES))
@@ -186,7 +187,8 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
     root = root or settings.data_root
     data = load_for(model, own_data(model, root), "validation", root)
     x = data.samples[even(SAMPLES, len(data))].float()
-    return model, count(model, x if x.dim() == 5 else x / 255)
+    use = "reconstruct" if model.kind == "generator" else "classify"
+    return model, count(model, x if x.dim() == 5 else x / 255, use)
 
 
 def table(rows: Sequence[Row]) -> str:

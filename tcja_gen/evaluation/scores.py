@@ -217,6 +217,9 @@ def _fewest(metric: str, options: Options) -> int:
 def _possible(metrics: Sequence[str], model, n: int, options: Options, notes: list[str]) -> list[str]:
     """The metrics that a model, or images, n of them and of real ones, take; a note names those that want more."""
     kept = [metric for metric in metrics if model or not _rebuilt(metric)]
+    if not getattr(model, "prior_is_trained", True):
+        notes.append("scores of samples are left out: the model's prior was never trained")
+        kept = [metric for metric in kept if _rebuilt(metric)]
     short = {metric: _fewest(metric, options) for metric in kept if n < _fewest(metric, options)}
     notes += [f"{metric} is left out: it needs at least {fewest} images" for metric, fewest in short.items()]
     return [metric for metric in kept if metric not in short]
@@ -244,6 +247,8 @@ def _check(metrics: Sequence[str], model, n: int, options: Options) -> None:
     """ValueError for metrics and options that do not go together."""
     if model is None and (rebuilt := [metric for metric in metrics if _rebuilt(metric)]):
         raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
+    if not getattr(model, "prior_is_trained", True) and not all(map(_rebuilt, metrics)):
+        model.check_prior()
     if options.is_splits is not None and options.is_splits < 1:
         raise UserError(f"IS in {options.is_splits} splits: at least 1 is wanted")
     fewest = {metric: _fewest(metric, options) for metric in metrics} or {"a score": 2}

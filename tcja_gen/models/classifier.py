@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import Build, SpikingEncoder, SpikingHead, neuron_or_relu
+from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_or_relu
 from ..nn.objectives import accuracy, objective
 
 CHUNK = 64  # samples a forward pass when predicting
@@ -61,14 +61,17 @@ class SpikingClassifier(nn.Module):
         self.classes = self.head.classes
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, x: Tensor, draws=None, progress: float = 1.0, *, targets: Tensor) -> dict[str, Tensor]:
-        """ "loss" and "accuracy" of a batch. targets: (N, K) of probabilities. A classifier draws nothing."""
-        o = self.outputs(x)
+    def forward(
+        self, x: Tensor, draws: Draws | None = None, progress: float = 1.0, *, targets: Tensor
+    ) -> dict[str, Tensor]:
+        """ "loss" and "accuracy" of a batch. targets: (N, K) of probabilities. Nothing but dropout draws."""
+        o = self.outputs(x, draws)
         return {"loss": objective(o=o, g=targets, **self.objective), "accuracy": accuracy(o, targets)}
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Outputs (T, N, K), float32, of images (N, C, H, W) in [-1, 1] or frames (T, N, C, H, W)."""
-        return self.head(self.encoder(x)).float()
+    def outputs(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """Outputs (T, N, K), float32, of images (N, C, H, W) in [-1, 1] or frames (T, N, C, H, W). draws: of dropout in
+        training."""
+        return self.head(self.encoder(x, draws), draws).float()
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
@@ -76,17 +79,13 @@ class SpikingClassifier(nn.Module):
         wanted = (self.image_channels, self.image_size, self.image_width)
         if tuple(images.shape[-3:]) != wanted:
             raise UserError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[-3:])}")
-        training, device = self.training, next(self.parameters()).device
-        self.eval()
-        try:
-            outputs = []
+        device, outputs = next(self.parameters()).device, []
+        with evaluating(self):
             for chunk in images.split(CHUNK):
                 x = chunk.to(device).float()
                 x = x * 2 - 1 if x.dim() == 4 else x.transpose(0, 1)
                 outputs.append(self.outputs(x).transpose(0, 1))
-            return torch.cat(outputs)
-        finally:
-            self.train(training)
+        return torch.cat(outputs)
 
     def predict(self, images: Tensor) -> Tensor:
         """Classes (N,), int64, of images or frames as `classify` takes them."""

@@ -27,6 +27,7 @@ from ..nn import (
     SpikingDecoder,
     SpikingEncoder,
     SpikingHead,
+    evaluating,
     make_latent,
     mirror,
     neuron_or_relu,
@@ -142,7 +143,7 @@ class SpikingVAE(nn.Module):
         fit: see `frozen`; the part of the loss that has no say in what is trained is not computed.
         distances: of reconstruction and image, beside the squared error; each is added to the loss, under its name.
         """
-        spikes = self.encoder(x)
+        spikes = self.encoder(x, draws)
         h = self.to_latent(self.flatten(spikes))
         losses, loss = {}, 0.0
         if fit in ("autoencoder", "decoder"):
@@ -162,7 +163,7 @@ class SpikingVAE(nn.Module):
             loss = loss + d
             losses[name] = d.detach()
         if self.head is not None:
-            o = self.head(spikes)
+            o = self.head(spikes, draws)
             loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
             losses["accuracy"] = accuracy(o, targets)
         return {"loss": loss, **losses}
@@ -186,13 +187,20 @@ class SpikingVAE(nn.Module):
         """Latent spikes (T, N, L) of images x in [-1, 1]."""
         return self.latent.encode(self.to_latent(self.flatten(self.encoder(x))), draws)
 
+    @property
+    def prior_is_trained(self) -> bool:
+        """Whether any stage of the training fitted the prior; True where that is not known."""
+        stages = self.provenance.get("stages")
+        return stages is None or not {"all", "prior"}.isdisjoint(stages)
+
     # use: seeds in, images (N, C, H, W) in [0, 1] out, in evaluation mode whatever mode the model is in
 
     def sample(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
-        """One new image per seed, the same whatever the other seeds are.
+        """One new image per seed, the same whatever the other seeds are. UserError if the prior was never trained.
 
         classes: of a conditional model, one for all images or one each; None: seed i has class i mod K.
         """
+        self.check_prior()
         y = self._classes(seeds, classes)
         return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
@@ -224,6 +232,7 @@ class SpikingVAE(nn.Module):
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """The images of `sample` as they form over the time steps, (N, T, C, H, W); the last frame is the image."""
+        self.check_prior()
         y = self._classes(seeds, classes)
         return self._chunks(
             lambda draws, *y: to_unit(self.decoder.film(self.latent.sample(draws, *y))).transpose(0, 1), seeds, y
@@ -234,6 +243,15 @@ class SpikingVAE(nn.Module):
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
         fractions = torch.linspace(0, 1, steps, device=z0.device)
         return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
+
+    def check_prior(self) -> None:
+        """UserError if there is nothing to sample from."""
+        if not self.prior_is_trained:
+            told = " and ".join(self.provenance["stages"])
+            raise UserError(
+                f"this model's prior was never trained ({told} only): it reconstructs, but samples want a stage more, "
+                f"train --fit prior --init-from this run"
+            )
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
         """One-hot (N, K) of the classes asked for, None if the model knows none."""
@@ -262,18 +280,14 @@ class SpikingVAE(nn.Module):
             raise UserError("no seeds: at least one image must be asked for")
         if x is not None and len(x) != len(seeds):
             raise UserError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
-        training = self.training
-        self.eval()
-        try:
-            outputs = []
+        outputs = []
+        with evaluating(self):
             for i in range(0, len(seeds), CHUNK):
                 rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
                 draws = ImageDraws([seeds[r] for r in rows], device)
                 chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
-            return torch.cat(outputs)
-        finally:
-            self.train(training)
+        return torch.cat(outputs)
 
 
 def to_unit(x: Tensor) -> Tensor:

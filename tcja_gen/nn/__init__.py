@@ -2,10 +2,11 @@
 
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
-from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, StepDraws
+from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
 from .layers import Build, SpikingBlock, neuron_or_relu
-from .neurons import Neuron, lif, lif_step
+from .modes import evaluating
+from .neurons import PRESETS, Neuron, lif, lif_step
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
@@ -16,6 +17,7 @@ __all__ = [
     "FC",
     "LATENTS",
     "LIF",
+    "PRESETS",
     "SE",
     "TA",
     "TCJA",
@@ -35,6 +37,7 @@ __all__ = [
     "PlacedDraws",
     "PoissonLatent",
     "ReLU",
+    "RepeatedDraws",
     "Readout",
     "ScheduledSampling",
     "SpikingBlock",
@@ -44,6 +47,7 @@ __all__ = [
     "StepDraws",
     "TCJAAdd",
     "TDBatchNorm",
+    "evaluating",
     "fuse",
     "keep",
     "lif",

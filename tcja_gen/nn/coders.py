@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from . import notation as words
 from .attention import ATTENTION, Gate
+from .draws import Draws
 from .layers import (
     Build,
     Flatten,
@@ -36,19 +37,26 @@ NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame
 
 
 def through(
-    stages: Sequence[nn.Module], x: Tensor, lean: bool, final: bool, steps: int | None = None, binary: bool = False
+    stages: Sequence[nn.Module],
+    x: Tensor,
+    lean: bool,
+    final: bool,
+    steps: int | None = None,
+    binary: bool = False,
+    draws: Draws | None = None,
 ) -> Tensor:
     """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
 
     If `lean`, what is kept is what goes into a group of layers, which ends with neurons and so begins behind some:
-    spikes, but for images and the currents of residual blocks. Dropout draws, and is left out of it; so is what ends a
-    network (`final`), for it is the first to go backward.
+    spikes, but for images and the currents of residual blocks. Dropout draws, and groups that have some are left out of
+    it; so is what ends a network (`final`), for it is the first to go backward.
     """
     cut = groups(stages)
     for i, group in enumerate(cut):
         last = group[-1]
-        if not lean or isinstance(last, TemporalDropout) or final and i == len(cut) - 1:
-            x = _run(group, x, steps)
+        drawing = any(isinstance(stage, TemporalDropout) for stage in group)
+        if not lean or drawing or final and i == len(cut) - 1:
+            x = _run(group, x, steps, draws)
         else:
             x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
@@ -76,9 +84,12 @@ def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
     return made
 
 
-def _run(group: list[nn.Module], x: Tensor, steps: int | None) -> Tensor:
+def _run(group: list[nn.Module], x: Tensor, steps: int | None, draws: Draws | None = None) -> Tensor:
     for stage in group:
-        x = stage(x, steps=steps) if steps and isinstance(stage, NEURONS) else stage(x)
+        if isinstance(stage, TemporalDropout):
+            x = stage(x, steps, draws)
+        else:
+            x = stage(x, steps=steps) if steps and isinstance(stage, NEURONS) else stage(x)
     return x
 
 
@@ -106,7 +117,8 @@ class Stages(nn.Module):
         super().__init__()
         if build.neuron is None and time_steps != 1:
             raise UserError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
-        self.shape, self.time_steps, self.build = tuple(shape), time_steps, build
+        self.notation, self.shape = notation, tuple(shape)
+        self.time_steps, self.build = time_steps, build
         self.memory = "speed"  # set by `keep`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
@@ -184,10 +196,10 @@ class Stages(nn.Module):
             raise UserError(f"nothing is left of {min(self.shape[1:])} pixels a side")
         self.shape = (channels, *sides)
 
-    def run(self, x: Tensor, static: bool, binary: bool = False) -> Tensor:
-        """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes."""
+    def run(self, x: Tensor, static: bool, binary: bool = False, draws: Draws | None = None) -> Tensor:
+        """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes; draws: of dropout."""
         steps = self.time_steps if static else None
-        return through(self.stages, x, self.memory == "recompute", self.final, steps, binary)
+        return through(self.stages, x, self.memory == "recompute", self.final, steps, binary, draws)
 
 
 class SpikingEncoder(Stages):
@@ -211,7 +223,8 @@ class SpikingEncoder(Stages):
         self.input = (in_channels, *sides)
         super().__init__(notation, self.input, time_steps, Build(neuron, normalisation, bias))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """draws: what dropout draws from in training; None: torch's global generator."""
         static = x.dim() == 4
         if not static and (x.dim() != 5 or x.shape[0] != self.time_steps):
             raise UserError(
@@ -222,7 +235,7 @@ class SpikingEncoder(Stages):
                 f"the encoder was built for {' x '.join(map(str, self.input))} images, "
                 f"got {' x '.join(map(str, x.shape[-3:]))}"
             )
-        return self.run(x, static)
+        return self.run(x, static, draws=draws)
 
 
 class SpikingHead(Stages):
@@ -248,8 +261,9 @@ class SpikingHead(Stages):
         self.stages.append(nn.Linear(self.shape[0], word.features, bias=self.build.bias))
         self.shape = (word.features,)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(x, static=False)
+    def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
+        """draws: as of the encoder."""
+        return self.run(x, static=False, draws=draws)
 
 
 class SpikingDecoder(Stages):

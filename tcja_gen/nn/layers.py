@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 
@@ -177,16 +178,25 @@ class Upsample(nn.Module):
 
 
 class TemporalDropout(nn.Module):
-    """Dropout whose mask (N, ...) is the same at every time step, so that a spike train is kept or lost whole."""
+    """Dropout whose mask (N, ...) is the same at every time step, so that a spike train is kept or lost whole.
+
+    Input (T, N, ...), or one static frame (N, ...) with `steps` = T. The mask is drawn from the stream "dropout" of
+    `draws`; without any, as by torch's own dropout, from torch's global generator.
+    """
 
     def __init__(self, p: float):
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, draws: Draws | None = None) -> Tensor:
         if not self.training:
             return x
-        return x * F.dropout(torch.ones_like(x[:1]), self.p)
+        n, *shape = x.shape if steps else x.shape[1:]
+        u = draws.stream("dropout").uniform(*shape) if draws is not None else torch.rand(n, *shape, device=x.device)
+        return x * ((u >= self.p) / (1 - self.p)).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p:g}"
 
 
 class Voting(nn.Module):

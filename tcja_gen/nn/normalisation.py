@@ -68,8 +68,8 @@ class TDBatchNorm(nn.Module):
         var = on(self.path, squares)(x, mean).sum(0) / n
         if world() > 1:
             local = mean
-            mean = _average(local)
-            var = _average(var + (local - mean).square())
+            mean = average(local)
+            var = average(var + (local - mean).square())
             n *= world()
         if self.counting is not False:
             share = self.momentum * self.counting
@@ -227,21 +227,21 @@ def _nothing(offset: Tensor | None) -> Tensor | None:
 def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
     """<g> and <g y> over all processes; nothing flows through statistics that were not the batch's."""
     n = x[..., 0].numel()
-    return (_average(sums) / n, _average(products) / n) if training else (sums * 0, products * 0)
+    return (average(sums) / n, average(products) / n) if training else (sums * 0, products * 0)
 
 
 @contextmanager
 def counted(module: nn.Module, whether: bool | Tensor):
     """Inside, the running statistics of every layer in `module` follow a pass in training mode if `whether`, a bool or
     a tensor of one, says so."""
-    layers = [layer for layer in module.modules() if isinstance(layer, TDBatchNorm)]
-    for layer in layers:
+    before = {layer: layer.counting for layer in module.modules() if isinstance(layer, TDBatchNorm)}
+    for layer in before:
         layer.counting = whether
     try:
         yield
     finally:
-        for layer in layers:
-            layer.counting = True
+        for layer, counting in before.items():
+            layer.counting = counting
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -259,8 +259,8 @@ def world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def _average(x: Tensor) -> Tensor:
-    """Mean over all processes."""
+def average(x: Tensor) -> Tensor:
+    """Mean over all processes, without gradient."""
     if world() == 1:
         return x
     x = x.clone()

@@ -17,7 +17,7 @@ numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UserError
 from .attention import ATTENTION
@@ -123,6 +123,18 @@ def _parse_word(text: str) -> Word | None:
         if found := re.fullmatch(pattern, text):
             return build(*found.groups())
     return None
+
+
+def structure(notation: str) -> tuple[Word, ...]:
+    """Words of a notation without the attention's kernels, which show in the shapes of weights: two notations of the
+    same structure, and weights of the same shapes, make the same layers."""
+    return tuple(_without_kernels(word) for word in parse(notation))
+
+
+def _without_kernels(word: Word) -> Word:
+    if isinstance(word, Residual) and word.attention:
+        return replace(word, attention=_without_kernels(word.attention))
+    return replace(word, kernels=None) if isinstance(word, Attention) else word
 
 
 def mirror(notation: str) -> str:

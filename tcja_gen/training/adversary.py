@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..config import Config
 from ..models import SpikingClassifier
-from ..nn import Draws
+from ..nn import Draws, RepeatedDraws
 
 
 class Adversary(nn.Module):
@@ -41,14 +41,15 @@ class Adversary(nn.Module):
 
     def forward(self, y: Tensor, x: Tensor, draws: Draws) -> Tensor:
         """The sum of both losses, of generated and real images (N, C, H, W) in [-1, 1]."""
-        noise = self.noise * torch.cat([draws.normal(*x.shape[1:]) for _ in range(2)]) if self.noise else 0.0
-        real, made = self._judge(x, y.detach(), noise)
+        draws = RepeatedDraws(draws, 2)  # of both
+        noise = self.noise * draws.normal(*x.shape[1:]) if self.noise else 0.0
+        real, made = self._judge(x, y.detach(), noise, draws)
         hinge = F.relu(1 - real).mean() + F.relu(1 + made).mean()
         self.discriminator.requires_grad_(False)
-        _, made = self._judge(x, y, noise)
+        _, made = self._judge(x, y, noise, draws)
         self.discriminator.requires_grad_(True)
         return hinge - self.weight * made.mean()
 
-    def _judge(self, x: Tensor, y: Tensor, noise: Tensor | float) -> tuple[Tensor, Tensor]:
+    def _judge(self, x: Tensor, y: Tensor, noise: Tensor | float, draws: Draws) -> tuple[Tensor, Tensor]:
         both = torch.cat([x, y.to(x.dtype)]) + noise
-        return self.discriminator.outputs(both).mean(0).squeeze(1).chunk(2)
+        return self.discriminator.outputs(both, draws).mean(0).squeeze(1).chunk(2)

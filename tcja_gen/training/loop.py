@@ -22,9 +22,10 @@ from ..data import Batches, EventSet, ImageSet, even, found_again, parse_kinds, 
 from ..errors import MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
-from ..nn import StepDraws, fuse, keep
+from ..nn import StepDraws, evaluating, fuse, keep
 from ..process import bf16_units, first_ahead, neuron_path, start
 from . import activity, checkpoints, runs, task
+from .adoption import adopt, stages
 from .adversary import Adversary
 from .guard import Guard
 from .perceptual import perceptual
@@ -122,9 +123,11 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.model = task.new_model(config).to(self.device)
-        self.distances = self._distances(data).to(self.device)
-        if config.init_from and not state:
-            task.adopt(self.model, config)
+        self.distances = self._distances(data, {*state.get("distances", {})} if state else set()).to(self.device)
+        before = adopt(self.model, config, data.fingerprint).get("stages") if config.init_from and not state else None
+        self.stages = state.get("stages") if state else stages(config, before)
+        if config.task == "generate":
+            self.model.provenance = {"stages": self.stages}  # by which it knows whether it can sample
         self.frozen = self._frozen()
         for part in self.frozen:
             part.requires_grad_(False)
@@ -157,6 +160,7 @@ class Trainer:
             "data": facts,
             "seed": config.seed,
             "versions": runs.versions(),
+            **self.model.provenance,
         }
         self.log = None
         if self.process.first:
@@ -192,14 +196,15 @@ class Trainer:
             if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
                 part.eval()
 
-    def _distances(self, data: ImageSet | EventSet) -> nn.ModuleDict:
-        """What compares a generator's images with real ones, beside the squared error."""
+    def _distances(self, data: ImageSet | EventSet, kept: set[str]) -> nn.ModuleDict:
+        """What compares a generator's images with real ones, beside the squared error; `kept`: those whose weights are
+        in the state that the run goes on from."""
         config, found = self.config, nn.ModuleDict()
         if config.adversarial:
             found["adversarial"] = Adversary(config)
         if config.perceptual:
             with first_ahead(self.process):
-                found["perceptual"] = perceptual(data, config.perceptual, self.device)
+                found["perceptual"] = perceptual(data, config.perceptual, self.device, "perceptual" in kept)
         return found
 
     def _frozen(self) -> list[nn.Module]:
@@ -267,7 +272,7 @@ class Trainer:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
             facts = {"step": self.step, "weights": "EMA" if self.stepper.ema else "raw", "validation": score}
             state = {"data": self.provenance["data"]["fingerprint"], "config": asdict(self.config)}
-            state |= self.stepper.state()
+            state |= {"stages": self.stages, **self.stepper.state()}
             settings = task.settings(self.config)
             checkpoints.write(self.folder, self.step, model, settings, {**self.provenance, **facts}, state)
             checkpoints.prune(self.folder, self.config.keep_every)
@@ -277,7 +282,6 @@ class Trainer:
     def _validate(self, model: nn.Module) -> dict[str, float]:
         """Losses of the averaged weights on validation samples, the same draws every time; of distances, those that
         stay as they are."""
-        model.eval()
         fixed = {name: d for name, d in self.distances.items() if not learns(d)}
         objective = Objective(model, nn.ModuleDict(fixed), self.config)
         totals: dict[str, float] = {}
@@ -286,10 +290,10 @@ class Trainer:
             chosen = self.judged[first : first + self.config.batch]
             x, targets = self._samples(chosen)
             n = len(chosen)
-            losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
+            with evaluating(objective):
+                losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / count
-        self._to_training(self.model)
         return totals
 
     def _samples(self, chosen: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -306,7 +310,8 @@ class Trainer:
         if not self.process.first or self.config.task != "generate":
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
-        pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
+        if model.prior_is_trained:
+            pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
         originals = self.validation.images[even(GRID // 2, len(self.validation))].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)

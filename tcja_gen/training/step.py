@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import chain
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..config import Config
@@ -44,6 +45,8 @@ class Step:
         groups += [{"params": [*d.parameters()]} for d in distances.values() if learns(d)]
         self.learning = [p for p in self.objective.parameters() if p.requires_grad]  # in one order, whatever the groups
         if process.world > 1:
+            for tensor in distances.state_dict().values():  # trained or cached on machines that may differ
+                dist.broadcast(tensor, 0)
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.objective = nn.parallel.DistributedDataParallel(
                 self.objective, device_ids=ids, broadcast_buffers=False
@@ -65,7 +68,6 @@ class Step:
         by a graph, which no hook can look into."""
         config, process = self.config, self.process
         draws = StepDraws(config.seed, number, config.batch, process.rank, process.world, self.device)
-        torch.manual_seed(draws.generator.initial_seed())  # dropout
         self.rate = rate(config, number)
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"].fill_(peak * self.rate)
@@ -100,14 +102,14 @@ class Step:
     def state(self) -> dict:
         return {
             "model": self.model.state_dict(),
-            "distances": {name: d.state_dict() for name, d in self.distances.items() if learns(d)},
+            "distances": {name: d.state_dict() for name, d in self.distances.items()},
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
         }
 
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
-        for name, kept in state.get("distances", {}).items():  # states of old have none
+        for name, kept in state.get("distances", {}).items():  # old states have those alone that learn, or none
             self.distances[name].load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         self._place_rates()

@@ -8,7 +8,7 @@ from torch import nn
 from ..config import Config
 from ..data import EventSet, ImageSet, is_events, load
 from ..errors import UserError
-from ..models import KINDS, store
+from ..models import KINDS
 
 KIND = {"generate": "generator", "classify": "classifier"}  # of model, by task
 
@@ -79,22 +79,3 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
         return [{"params": [*trained.values()]}]
     prior = [trained.pop(name) for name in [*trained] if name.startswith("latent.prior.")]
     return [{"params": [*trained.values()]}, {"params": prior, "lr": config.lr * config.prior_lr}]
-
-
-def adopt(model: nn.Module, config: Config) -> None:
-    """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
-    fit a decoder, all weights; to fit a prior, all but that prior's. ValueError if they do not fit."""
-    other, own = store.load(config.init_from).state_dict(), model.state_dict()
-    adopted = [name for name in sorted({*own, *other}) if is_adopted(name, config.fit)]
-    for name in adopted:
-        a, b = (tuple(state[name].shape) if name in state else None for state in (own, other))
-        if a != b:
-            raise UserError(f"{config.init_from}: it does not fit this model: {name} is {b}, wanted {a}")
-    model.load_state_dict({**own, **{name: other[name] for name in adopted}})
-
-
-def is_adopted(name: str, fit: str) -> bool:
-    """Whether a weight is one that `adopt` takes from the other model."""
-    if fit == "prior":
-        return not name.startswith("latent.prior.")
-    return fit == "decoder" or name.startswith("encoder.")

@@ -6,7 +6,7 @@ import torch
 from tcja_gen.config import Config
 from tcja_gen.models import NETWORKS, SpikingClassifier, SpikingVAE, load, save
 from tcja_gen.nn import StepDraws
-from tcja_gen.training.task import adopt
+from tcja_gen.training.adoption import adopt
 
 SMALL = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "head": "DP.5-12FC-4L"}
 

@@ -9,7 +9,6 @@ from tcja_gen.nn import SpikingEncoder, StepDraws, keep
 
 def step(model: torch.nn.Module, targets: torch.Tensor | None, precision: bool) -> dict[str, torch.Tensor]:
     """Loss, gradients and running statistics of one training step."""
-    torch.manual_seed(1)  # dropout
     x = torch.rand(6, 1, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     with torch.autocast("cpu", torch.bfloat16, enabled=precision):
         loss = model.train()(x, StepDraws(0, 0, 6), 0.5, targets=targets)["loss"]

@@ -12,7 +12,6 @@ its own statistics, so what is fed back differs from what is returned in about 1
 draws z normalises by the running statistics. `passes="prefixes"` does it as the code does.
 """
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ..draws import Draws
 from ..layers import Build, linear_block
+from ..modes import evaluating
 from ..neurons import PRESETS, Neuron
 from ..normalisation import counted
 from .protocol import Latent, check_class
@@ -194,7 +194,7 @@ class BernoulliLatent(Latent):
                 bits = self.posterior(torch.cat([h[:t], torch.stack(z)], -1))[-1]
                 z.append(choose(bits, j[t - 1]))
             return torch.stack(z)
-        with running_statistics(self.posterior):
+        with evaluating(self.posterior):  # normalised by the running statistics, which stay as they are
             membranes = self.posterior.rest()
             for t in range(self.time_steps - 1):
                 bits, membranes = self.posterior.step(torch.cat([h[t], z[-1]], -1), membranes)
@@ -208,7 +208,7 @@ class BernoulliLatent(Latent):
         mixed, membranes = list(seen.unbind(0)), self.prior.rest()
         for t in range(max(plan, default=-1) + 1):  # the bits of step t become the input of step t + 1
             if self.passes == "steps":
-                with running_statistics(self.prior):
+                with evaluating(self.prior):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
             elif t in plan:
                 swap, _ = plan[t]
@@ -242,14 +242,3 @@ class BernoulliLatent(Latent):
 def shift(z: Tensor) -> Tensor:
     """z_1 .. z_T -> z_0 .. z_{T-1} with z_0 = 0."""
     return torch.cat([torch.zeros_like(z[:1]), z[:-1]])
-
-
-@contextmanager
-def running_statistics(net: nn.Module):
-    """Normalise by running statistics inside, and leave them alone."""
-    training = net.training
-    net.eval()
-    try:
-        yield
-    finally:
-        net.train(training)

@@ -100,7 +100,7 @@ class CodeLatent(Latent):
         z = self.encode(h, draws)
         tokens = self.tokens(h.detach())  # (N, P)
         unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # 1 .. P of them
-        logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y).float()
+        logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y, draws=draws).float()
         nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
         return z, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
 
@@ -166,9 +166,16 @@ class MaskedPrior(nn.Module):
             raise UserError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
         self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
 
-    def forward(self, bits: Tensor, known: Tensor, y: Tensor | None = None, places: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        bits: Tensor,
+        known: Tensor,
+        y: Tensor | None = None,
+        places: Tensor | None = None,
+        draws: Draws | None = None,
+    ) -> Tensor:
         """Logits (N, P, 2^bits) of all places, or of some by number, from the bits (N, bits, h, w) of those that are
-        `known`, (N, P)."""
+        `known`, (N, P). draws: of dropout in training."""
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         seen = known.view(n, 1, *sides).to(bits.dtype)
@@ -176,7 +183,7 @@ class MaskedPrior(nn.Module):
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        rates = self.trunk(x).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
+        rates = self.trunk(x, draws).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
         return self.logits(rates if places is None else rates[:, places])
 
 

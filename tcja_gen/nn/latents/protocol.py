@@ -55,9 +55,11 @@ class Latent(nn.Module, ABC):
         """z at fractions a (A,) of the way from z0 to z1, (T, L, ...) each, -> (A, T, L, ...); one row of draws.
 
         Spikes have no halfway. At fraction a every bit (t, l) is the end's with probability a, decided by one uniform
-        number a bit that is the same for all fractions: bits change over one by one and never back.
+        number a bit that is the same for all fractions: bits change over one by one and never back. The numbers are
+        those of the stream "between": the draws that made z0 and z1 may have the same seed, and a bit must not depend
+        on the moment of its change.
         """
-        return z1.where(draws.uniform(*z0.shape) < a.view(-1, *[1] * z0.dim()), z0)
+        return z1.where(draws.stream("between").uniform(*z0.shape) < a.view(-1, *[1] * z0.dim()), z0)
 
 
 def check_class(classes: int, y: Tensor | None) -> None:
