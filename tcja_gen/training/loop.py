@@ -76,7 +76,7 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
 def _check_settings(state: dict, config: Config, folder: Path) -> None:
     """UserError, one line, if config.toml is not what the checkpoint was trained with."""
     trained = configs.update(Config(), state.get("config", asdict(config)))  # states of old do not say
-    if changed := configs.differences(trained, config, configs.FREE_ON_RESUME):
+    if changed := configs.differences(trained, config, (*configs.FREE_ON_RESUME, "steps")):  # which may be raised
         told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
 
