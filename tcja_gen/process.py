@@ -94,8 +94,8 @@ def share_cores() -> None:
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those of its affinity, or fewer where its container has a quota, and of these its
-    share where torchrun started several processes on this machine."""
+    """Cores that this process may use: those of its affinity, or fewer where its container has a quota; of these its
+    share, where torchrun started several processes on this machine."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota := _quota(cgroup):
         allowed = min(allowed, math.ceil(quota))

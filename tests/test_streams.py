@@ -2,13 +2,14 @@
 right exit code, no traceback."""
 
 import os
-import resource
 import subprocess
 import sys
 
 import pytest
 
 from tcja_gen.cli import main
+
+resource = pytest.importorskip("resource", reason="there is no bash, and no limit of memory")
 
 TCJA = f"{sys.executable} -m tcja_gen"
 
