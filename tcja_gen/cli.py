@@ -6,7 +6,10 @@ Ctrl-C. TCJA_GEN_TRACEBACK=1 shows where an error came from.
 
 import os
 import re
+import signal
 import sys
+import threading
+from contextlib import contextmanager
 
 from . import __version__, streams
 from .errors import Diverged, UserError
@@ -33,6 +36,7 @@ examples:
 
 version: tcja-gen --version
 """
+OURS = "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: "
 NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "could not create a memory object")  # of torch
 
 
@@ -50,22 +54,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    try:
-        return _answer(arguments)
-    except (BrokenPipeError, streams.Unwritable) as error:
-        return _lost(error)
-    except (UserError, OSError) as error:
-        return _fail(error, 2)
-    except Diverged as error:
-        return _fail(error, 1)
-    except KeyboardInterrupt:
-        return _fail("stopped", 130)
-    except Exception as error:
-        if advice := _too_large(error):
-            return _fail(error, 1, advice=advice)
-        return _fail(error, 1, "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: ")
-    finally:
-        _leave()
+    with _interrupts() as seen:
+        try:
+            return _answer(arguments)
+        except (BrokenPipeError, streams.Unwritable) as error:
+            return _lost(error)
+        except (UserError, OSError) as error:
+            return _fail(error, 2)
+        except Diverged as error:
+            return _fail(error, 1)
+        except (KeyboardInterrupt, Exception) as error:
+            if seen or isinstance(error, KeyboardInterrupt):
+                return _fail("stopped", 130)
+            return _fail(error, 1, OURS, _too_large(error))
+        finally:
+            _leave()
 
 
 def _answer(arguments: list[str]) -> int:
@@ -84,13 +87,34 @@ def _answer(arguments: list[str]) -> int:
     return 0
 
 
+@contextmanager
+def _interrupts():
+    """Yields a list that is empty until Ctrl-C: an import that is interrupted can end in any exception."""
+    seen = []
+
+    def note(number, frame):
+        seen.append(number)
+        signal.default_int_handler(number, frame)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    ours = ours and threading.current_thread() is threading.main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield seen
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _fail(error: BaseException | str, code: int, whose: str = "", advice: str = "") -> int:
+    """Tells the error in one line; `advice` is told in its place."""
     if os.environ.get("TCJA_GEN_TRACEBACK") and isinstance(error, BaseException):
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:
         error = f"{error.filename}: {error.strerror}"
-    told = f"{type(error).__name__}: {error}" if whose else str(error)
-    print(f"tcja-gen: {whose}{advice or ' '.join(told.split())}", file=sys.stderr)
+    told = advice or whose + (f"{type(error).__name__}: {error}" if whose else str(error))
+    print("tcja-gen:", *told.split(), file=sys.stderr)
     return code
 
 

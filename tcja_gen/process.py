@@ -1,10 +1,13 @@
 """What a process sets up before it works: its place among others, its device, its memory, its kernels."""
 
 import ctypes
+import math
 import os
 import platform
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -39,17 +42,26 @@ def start(device: str = "auto") -> Process:
         raise UserError(f"device {device!r}: there is no CUDA device on this machine")
     if chosen.type == "cpu":
         keep_memory()
+        share_cores()
     else:
         chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        _join(chosen)
     return here(chosen)
+
+
+def _join(device: torch.device) -> None:
+    """The process group that torchrun speaks of."""
+    if not dist.is_available():
+        raise UserError("this build of torch has no torch.distributed: it works in one process alone")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
 def here(device: torch.device) -> Process:
     """Place of this process in the group that it has joined, if any."""
-    if dist.is_initialized():
+    if dist.is_available() and dist.is_initialized():
         return Process(dist.get_rank(), dist.get_world_size(), device)
     return Process(0, 1, device)
 
@@ -71,11 +83,49 @@ def first_ahead(process: Process, needed: bool = True):
 
 def everywhere(fact: bool) -> bool:
     """Whether it is so in every process; all must ask."""
-    if not dist.is_initialized():
+    if not (dist.is_available() and dist.is_initialized()):
         return fact
     count = torch.tensor(int(fact), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(count)
     return int(count) == dist.get_world_size()
+
+
+def share_cores() -> None:
+    """As many threads as there are cores for this process, unless OMP_NUM_THREADS or a caller asked for fewer."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(torch.get_num_threads(), cores()))
+
+
+def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those of its affinity, or fewer where its container has a quota; of these its
+    share, where torchrun started several processes on this machine."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if quota := _quota(cgroup):
+        allowed = min(allowed, math.ceil(quota))
+    return max(allowed // int(os.environ.get("LOCAL_WORLD_SIZE", 1)), 1)
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores that a container may use in all (cgroup v2, then v1), None without a limit."""
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            quota, period = " ".join((cgroup / file).read_text() for file in files).split()
+        except (OSError, ValueError):
+            continue
+        return float(quota) / float(period) if quota.isdecimal() else None  # "max", or -1
+    return None
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Largest memory so far in MB: of the device, or of the process; None where the system does not tell (Windows)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes on macOS, KiB elsewhere
 
 
 def keep_memory() -> None:

@@ -163,7 +163,9 @@ def test_scores_are_printed_kept_and_compared(run, folder, tmp_path, capsys):
     kept = next((run / "scores").glob("*/*.json"))
     again = ["evaluate", str(run), "--metrics", metrics, "--n", "128", "--json", "--out", str(tmp_path / "a.json")]
     assert main([*again, "--compare", str(kept)]) == 0
-    assert json.loads(capsys.readouterr().out)["scores"] == json.loads(kept.read_text())["scores"]
+    told = json.loads(capsys.readouterr().out)
+    assert told["scores"] == json.loads(kept.read_text())["scores"]
+    assert [row[str(kept)] for row in told["compared"]] == list(told["scores"].values())
     assert main(["evaluate", str(run), "--n", "96", "--compare", str(kept)]) == 2
     assert "not comparable: n 96 and 128" in capsys.readouterr().err
     archive = tmp_path / "pictures.zip"

@@ -285,7 +285,7 @@ def cost(runs: list[Path]) -> dict:
     lines = [_stats(run) for run in runs]
     configurations = [configs.load(run / "config.toml") for run in runs]
     seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
-    memory = max(line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line)
+    memory = max((line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line), default=0)
     environment = json.loads((runs[0] / "environment.json").read_text(encoding="utf-8"))
     found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
     found["precision"] = configurations[0].precision

@@ -121,6 +121,7 @@ def main() -> None:
     both = f" {asked.setting.pop()}" if asked.processes > 1 and asked.setting else ""
     settings = {"libgomp's own": LIBGOMP + both, "ours": OURS + both} | {text: text + both for text in asked.setting}
     workers = {}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # those that are stopped would stay
     try:
         for name, setting in settings.items():
             workers[name] = Worker(setting, asked.processes)

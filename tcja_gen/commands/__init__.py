@@ -4,6 +4,10 @@ Heavy things are imported inside `run`, so that help comes at once.
 """
 
 import ast
+import os
+import shutil
+import sys
+from contextlib import contextmanager
 from inspect import cleandoc, getsource
 
 import tyro
@@ -27,11 +31,15 @@ COMMANDS = {
 }
 
 
+NARROWEST = 40  # columns; tyro takes all memory there is to lay its help out in 4 of them
+
+
 def parse(command: type, name: str, arguments: list[str]):
     """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
 
     def flags(kind: type, **options):
-        return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=_text(command), **options)
+        with _wide_enough():
+            return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=_text(command), **options)
 
     if command is not Train:
         return flags(command)
@@ -40,5 +48,19 @@ def parse(command: type, name: str, arguments: list[str]):
 
 
 def _text(command: type) -> str:
-    """The command's text; from its source, where Python keeps none (python -OO)."""
-    return cleandoc(command.__doc__ or ast.get_docstring(ast.parse(getsource(command)).body[0]))
+    """The command's text; from its source where Python keeps none (python -OO)."""
+    kept = sys.flags.optimize < 2
+    return cleandoc(command.__doc__) if kept else ast.get_docstring(ast.parse(getsource(command)).body[0])
+
+
+@contextmanager
+def _wide_enough():
+    """Inside, the terminal seems to have at least `NARROWEST` columns."""
+    before = os.environ.get("COLUMNS")
+    if shutil.get_terminal_size().columns < NARROWEST:
+        os.environ["COLUMNS"] = str(NARROWEST)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS", None)
+        os.environ.update({} if before is None else {"COLUMNS": before})

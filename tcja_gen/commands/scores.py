@@ -93,7 +93,7 @@ class Evaluate:
             raise MissingFile(f"{self.target}: no such run, checkpoint, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)
-        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision, *self.compare)
+        files_exist(*self.compare)
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}

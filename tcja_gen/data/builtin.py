@@ -14,6 +14,7 @@ import contextlib
 import math
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +86,12 @@ def faults(name: str, root: Path) -> list[tuple[Path, str]]:
 
 
 def _digits(shape: dict[str, Any]) -> Catalogue:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = np.rint(digits.images * 255 / 16).astype(np.uint8)  # (1797, 8, 8)
+    """scikit-learn's digits, from its file: importing scikit-learn takes longer than many a test or a sample."""
+    folder = Path(find_spec("sklearn").origin).parent
+    table = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",")  # (1797, 64 pixels and the label)
+    pixels = np.rint(table[:, :-1].reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
     parts = partition(torch.arange(len(pixels)))
-    return _of_arrays(shape, pixels, digits.target, parts, [str(digit) for digit in digits.target_names])
+    return _of_arrays(shape, pixels, table[:, -1].astype(int), parts, [str(digit) for digit in range(10)])
 
 
 def _torchvision(dataset: str, root: Path, shape: dict[str, Any]) -> Catalogue:

@@ -23,7 +23,7 @@ from ..errors import MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
 from ..nn import StepDraws, evaluating, fuse, keep
-from ..process import bf16_units, first_ahead, neuron_path, start
+from ..process import bf16_units, first_ahead, neuron_path, peak_memory, start
 from . import activity, checkpoints, runs, task
 from .adoption import adopt, stages
 from .adversary import Adversary
@@ -226,6 +226,8 @@ class Trainer:
             return
         rates = activity.summary(seen)
         firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
+        peak = peak_memory(self.device)
+        memory = {} if peak is None else {"peak_memory_mb": peak}
         speed = count * self.config.batch / seconds
         left = (self.config.steps - self.step) * seconds / count
         self.log.record(
@@ -234,7 +236,7 @@ class Trainer:
                 **means,
                 "lr": self.stepper.rate * self.stepper.peaks[0],
                 "images_per_second": speed,
-                "peak_memory_mb": peak_memory(self.device),
+                **memory,
                 **firing,  # an ANN has none
             },
         )
@@ -374,15 +376,6 @@ def stopping():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def peak_memory(device: torch.device) -> float:
-    """Largest memory so far in MB: of the device, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def clock(seconds: float) -> str:

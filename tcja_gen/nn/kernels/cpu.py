@@ -3,16 +3,20 @@ of the same names in `neurons` and `normalisation`."""
 
 import ctypes
 import functools
+import hashlib
 import os
+import shlex
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
 from ...cache import cache_file
-from ...files import replacing
+from ...files import write
 from ..neurons import SURROGATES, Neuron
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
@@ -32,32 +36,77 @@ class Constants(ctypes.Structure):
 
 
 def compiler() -> str | None:
-    """Path of the C++ compiler."""
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))), None)
+    """Command line of the C++ compiler: that of $CXX, which may have words before it or behind (ccache g++), g++ or
+    clang++."""
+    for command in (os.environ.get("CXX") or "g++", "clang++"):
+        program, *words = _words(command) or [""]
+        if found := shutil.which(program):
+            return shlex.join([found, *words])
+    return None
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:  # a quotation that does not end
+        return [command]
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """The compiled kernels. RuntimeError with the compiler's words if they cannot be had."""
     cxx = compiler()
-    if not cxx:
-        raise RuntimeError("there is no C++ compiler")
-    processor = dict(torch.cpu.get_capabilities())  # homes are shared by unlike machines
-    file = cache_file(
-        "neurons", ".so", source=SOURCE.read_text("utf-8"), compiler=cxx, flags=[FLAGS, BEST], processor=processor
-    )
-    if not file.exists():
-        with replacing(file) as temporary:
-            for best in BEST:
-                command = [cxx, *FLAGS, *best, str(SOURCE), "-o", str(temporary)]
-                done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
-                if not done.returncode:
-                    break
-            else:
-                raise RuntimeError(f"{cxx} fails: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
-    kernels = ctypes.CDLL(str(file))
+    if not cxx or os.name == "nt":  # what is there on Windows takes other flags
+        raise RuntimeError("there is no C++ compiler" if not cxx else "the kernels are not built on Windows")
+    facts = {"source": SOURCE.read_text(encoding="utf-8"), "compiler": cxx, "flags": [FLAGS, BEST]}
+    place = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
+    kept = _kept(place)
+    kernels = ctypes.CDLL(str(kept)) if kept else _build(shlex.split(cxx), place)
     kernels.parts.restype = ctypes.c_int64
     return kernels
+
+
+def _target(cxx: list[str]) -> str:
+    """What this compiler makes code for on this processor, and its version, as macros: homes and images of containers
+    are shared by unlike machines, and code for one may not run on the other."""
+    command = [*cxx, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+
+
+def _kept(place: Path) -> Path | None:
+    """The whole library of this place: the name ends in a hash of the content. Loading half a file can end the
+    process, so damaged ones are removed."""
+    for file in place.parent.glob(f"{place.stem}-*{place.suffix}"):
+        if file == _named(place, file.read_bytes()):
+            return file
+        with suppress(OSError):
+            file.unlink()
+    return None
+
+
+def _named(place: Path, content: bytes) -> Path:
+    return place.with_stem(f"{place.stem}-{hashlib.sha256(content).hexdigest()[:16]}")
+
+
+def _build(cxx: list[str], place: Path) -> ctypes.CDLL:
+    """Compiles the kernels and keeps them; where the cache cannot be written, for this process alone."""
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / "neurons.so"
+        _compile(cxx, made)
+        try:
+            content = made.read_bytes()
+            write(_named(place, content), content)
+            return ctypes.CDLL(str(_named(place, content)))
+        except OSError:
+            return ctypes.CDLL(str(made))
+
+
+def _compile(cxx: list[str], made: Path) -> None:
+    for best in BEST:
+        done = subprocess.run([*cxx, *FLAGS, *best, str(SOURCE), "-o", str(made)], capture_output=True, text=True)
+        if not done.returncode:
+            return
+    raise RuntimeError(f"{shlex.join(cxx)} fails: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
 
 @functools.cache

@@ -1,0 +1,141 @@
+"""Other machines than the one at hand: busy ones, unlike processors, Windows and macOS, as far as they can be had."""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import tcja_gen as tg
+from tcja_gen.nn.kernels import cpu
+from tcja_gen.process import cores, peak_memory
+
+needs_gcc = pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++")
+
+
+def python(code: str, **environment) -> subprocess.CompletedProcess:
+    kept = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept | environment)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="libgomp is torch's on Linux")
+def test_threads_that_wait_soon_sleep_unless_the_user_says_how_long():
+    told = python("import tcja_gen, torch", OMP_DISPLAY_ENV="verbose").stderr
+    assert "GOMP_SPINCOUNT = '10000'" in told
+    show = "import os, tcja_gen; print(os.environ.get('GOMP_SPINCOUNT'))"
+    assert python(show, GOMP_SPINCOUNT="7").stdout == "7\n"
+    assert python(show, OMP_WAIT_POLICY="passive").stdout == "None\n"
+
+
+def test_processes_of_torchrun_share_the_cores_and_a_container_has_its_quota(tmp_path, monkeypatch):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    mine = cores(tmp_path)
+    assert 1 <= mine <= os.cpu_count()
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert cores(tmp_path) == mine
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert cores(tmp_path) == 1
+    (tmp_path / "cpu.max").unlink()
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    for quota, allowed in (("-1", mine), ("90000", 1)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+        assert cores(tmp_path) == allowed
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert cores(Path("/nowhere")) == max(mine // 2, 1)
+
+
+def test_a_process_of_several_takes_its_share_of_the_threads_unless_told_how_many():
+    show = "from tcja_gen.process import start; import torch; start('cpu'); print(torch.get_num_threads())"
+    many = str(os.cpu_count())
+    assert python(show, LOCAL_WORLD_SIZE=many).stdout == "1\n"
+    assert python(show, LOCAL_WORLD_SIZE=many, OMP_NUM_THREADS="2").stdout == "2\n"
+
+
+TINY = {"steps": 1, "batch": 4, "log_every": 1, "sample_every": 0, "device": "cpu", "compile": "off"}
+
+
+def test_a_run_goes_on_where_the_system_does_not_tell_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows: importing it fails
+    model = {"encoder": "4C3s2-4C3s2", "latent": 4, "time_steps": 2}
+    assert tg.train(out=str(tmp_path / "run"), quiet=True, model=model, **TINY).finished
+    first = json.loads((tmp_path / "run" / "stats.jsonl").read_text().splitlines()[0])
+    assert "loss" in first and "peak_memory_mb" not in first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_is_in_megabytes_on_linux_and_on_macos(monkeypatch):
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / 1e6
+    here = peak_memory(torch.device("cpu"))
+    assert here == pytest.approx(peak, rel=0.01)
+    monkeypatch.setattr(sys, "platform", "darwin")  # where the same call tells bytes
+    assert peak_memory(torch.device("cpu")) == pytest.approx(here / 1024, rel=0.01)
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Loads the kernels as a new process does, by a compiler that hurries; (its script, a function that does it)."""
+    script = tmp_path / "quick g++"
+
+    def compiler(march: str = "native") -> None:
+        replaced = f'"${{@/-march=native/-march={march}}}"'
+        script.write_text(f"#!/bin/bash\necho x >> {shlex.quote(str(tmp_path))}/calls\nexec g++ {replaced} -O0\n")
+        script.chmod(0o755)
+
+    def load():
+        cpu.library.cache_clear()
+        return cpu.library()
+
+    compiler()
+    load.compiler = compiler
+    load.files = lambda: sorted((tmp_path / "cache").rglob("neurons-*.so"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", f"env LANG=C {shlex.quote(str(script))}")
+    yield load
+    cpu.library.cache_clear()
+
+
+@needs_gcc
+def test_a_compiler_may_have_words_before_it(build):
+    """CXX="ccache g++"."""
+    assert shlex.split(cpu.compiler())[1:] == ["LANG=C", shlex.split(os.environ["CXX"])[2]]
+    assert build().parts and len(build.files()) == 1
+
+
+@needs_gcc
+@pytest.mark.parametrize("left", [0, 100, 0.5, 0.999])
+def test_a_kernel_cut_short_in_the_cache_is_compiled_again(build, left):
+    build()
+    (file,) = build.files()
+    whole = file.read_bytes()
+    file.unlink()
+    file.write_bytes(whole[: left if left >= 1 else int(left * len(whole))])
+    assert build().parts
+    (file,) = build.files()
+    assert len(file.read_bytes()) > 0.999 * len(whole)
+
+
+@needs_gcc
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs names of processors")
+def test_processors_that_differ_do_not_share_a_kernel(build):
+    build()
+    build.compiler("x86-64")
+    build()
+    build()
+    assert len(build.files()) == 2
+
+
+@needs_gcc
+def test_a_cache_that_cannot_be_written_costs_a_compilation_and_not_the_kernels(build, tmp_path, monkeypatch):
+    (tmp_path / "full").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "full"))
+    assert build().parts
