@@ -94,9 +94,9 @@ def score(
         most = min(subject.n, yardsticks.n)
         metrics = _offered(_possible(metrics, model, most, options, notes), yardsticks, notes)
     _check(metrics, model, subject.n, options)
+    _check_reference(metrics, yardsticks, options)
     scales = _scales(yardsticks, metrics, optional, notes)  # before the images: a mistake shows at once
     metrics = [metric for metric in metrics if metric in PIXEL_METRICS or FEATURE_METRICS[metric][0] in scales]
-    _check_reference(metrics, yardsticks, options)
     sets = [replace(subject, seed=seed + i * n) for i in range(repeats or 1)]
     found = _finite(_joint([_measured(one, yardsticks, scales, metrics, notes) for one in sets]), notes)
     metrics = [metric for metric in metrics if metric in found]
