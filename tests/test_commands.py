@@ -424,13 +424,13 @@ def test_sets_of_seeds_have_a_spread(mistake, run, folder, capsys):
     assert "images are one set" in mistake("evaluate", folder, "--reference", "digits", *ask)
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(folder, mistake, monkeypatch, tmp_path):
+def test_weights_that_cannot_be_fetched_are_one_line(run, mistake, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
-    ask = ["evaluate", folder, "--reference", "digits", "--device", "cpu", "--n", "12", "--download", "--metrics"]
+    ask = ["evaluate", run, "--device", "cpu", "--n", "256", "--download", "--metrics"]
     for metric, place in (("fid", "https://github.com/toshas"), ("is-fsvae", "https://download.pytorch.org")):
-        line = mistake(*ask, metric, *(["--n", "256"] if metric == "is-fsvae" else []))
+        line = mistake(*ask, metric)
         assert place in line and "failed (" in line and str(tmp_path / "torch") in line
 
 

@@ -11,7 +11,7 @@
 FAD's two modes are explained in `metrics.extractors`, the measures in `metrics.measures`. One set of images feeds every
 metric, one pass every metric of a network. Scores by a network of our own compare only with scores by the same one;
 FSVAE's published weights, and Inception's, give the literature's figures. Networks of our own look at 32 pixels a
-side, and from images of 48 on at their own size (the autoencoder at the next power of 2, up to 128), under another name.
+side, and from images of 48 on at their own size (the autoencoder at the next power of 2, up to 128), by another name.
 
 Under `torch.distributed` image i is made by process i mod world; every process then holds all images and
 computes the same record, so none waits while another one works.
