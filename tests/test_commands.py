@@ -17,6 +17,7 @@ from PIL import Image
 import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.data import load_images, moving, record, write_events
+from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
 
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
@@ -176,6 +177,74 @@ def test_scores_are_printed_kept_and_compared(run, folder, tmp_path, capsys):
     plain = capsys.readouterr().out
     assert main(["evaluate", str(archive), "--reference", "digits"]) == 0
     assert plain.split()[-1] == capsys.readouterr().out.split()[-1]
+
+
+def test_scores_are_told_though_their_record_cannot_be_written(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    capsys.readouterr()
+    assert (
+        main(["evaluate", str(run), "--n", "64", "--metrics", "psnr", "--out", str(tmp_path / "file" / "a.json")]) == 2
+    )
+    told = capsys.readouterr()
+    assert told.out.startswith("metric") and "psnr" in told.out
+    assert told.err.strip().splitlines()[-1].startswith(f"tcja-gen: {tmp_path / 'file'}")
+
+
+def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, tmp_path, capsys):
+    """The held-out images are the training images, so nothing is as far from these as they are."""
+    digits, judge, out = load_images("digits"), tmp_path / "judge.safetensors", tmp_path / "a.json"
+    train_classifier(digits.images, digits.labels, size=8, steps=2).save(judge)
+    ask = [
+        "evaluate",
+        str(folder),
+        "--reference",
+        "digits",
+        "--split",
+        "train",
+        "--classifier",
+        str(judge),
+        "--n",
+        "12",
+    ]
+    capsys.readouterr()
+    metrics = "fid-classifier,memorisation-classifier"
+    assert main([*ask, "--metrics", metrics, "--out", str(out)]) == 0
+    told = capsys.readouterr()
+    assert "fid-classifier" in told.out and "memorisation" not in told.out
+    assert "note: memorisation-classifier is left out: it is inf, not a number" in told.err
+    assert list(json.loads(out.read_text())["scores"]) == ["fid-classifier"]
+    assert main([*ask, "--metrics", "memorisation-classifier"]) == 2
+    assert "nothing of what was asked for could be scored" in capsys.readouterr().err
+
+
+def test_other_seeds_have_another_record_and_any_number_of_metrics_a_short_name(run, capsys):
+    ask, found = ["evaluate", str(run), "--n", "64", "--metrics"], set()
+    names = "fad,fad-reconstruction,reconstruction,psnr,ssim,fid-classifier,kid-classifier,is-classifier,"
+    names += "precision-classifier,recall-classifier,density-classifier,coverage-classifier,memorisation-classifier"
+    for metrics, seed in ((names, 0), ("psnr", 0), ("psnr", 64), ("psnr", 0)):
+        capsys.readouterr()
+        assert main([*ask, metrics, "--seed", str(seed)]) == 0
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("record: ")]
+        found.add(line)
+        assert len(os.path.basename(line)) < 60
+    assert len(found) == 3
+
+
+def test_a_record_is_kept_though_it_cannot_be_compared_or_its_reader_has_gone(run, tmp_path, capsys):
+    other, mine = tmp_path / "other.json", tmp_path / "mine.json"
+    assert main(["evaluate", str(run), "--n", "64", "--metrics", "psnr", "--out", str(other)]) == 0
+    assert (
+        main(["evaluate", str(run), "--n", "70", "--metrics", "psnr", "--out", str(mine), "--compare", str(other)]) == 2
+    )
+    told = capsys.readouterr()
+    assert "not comparable: n 70 and 64" in told.err and mine.exists() and "psnr" in told.out
+    code = (
+        "import sys; from tcja_gen.cli import main; sys.stdout = open('/dev/full', 'w'); sys.exit(main(sys.argv[1:]))"
+    )
+    gone = [sys.executable, "-c", code, "evaluate", str(run), "--n", "72", "--metrics", "psnr", "--out", str(mine)]
+    mine.unlink()
+    assert subprocess.run(gone, capture_output=True, timeout=100).returncode
+    assert json.loads(mine.read_text())["scores"]["psnr"] > 0
 
 
 def test_a_run_is_described(run, tmp_path, capsys):
@@ -357,13 +426,13 @@ def test_sets_of_seeds_have_a_spread(mistake, run, folder, capsys):
     assert "images are one set" in mistake("evaluate", folder, "--reference", "digits", *ask)
 
 
-def test_weights_that_cannot_be_fetched_are_one_line(folder, mistake, monkeypatch, tmp_path):
+def test_weights_that_cannot_be_fetched_are_one_line(run, mistake, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nothing listens
     monkeypatch.delenv("TCJA_GEN_INCEPTION", raising=False)
-    ask = ["evaluate", folder, "--reference", "digits", "--device", "cpu", "--n", "12", "--download", "--metrics"]
+    ask = ["evaluate", run, "--device", "cpu", "--n", "256", "--download", "--metrics"]
     for metric, place in (("fid", "https://github.com/toshas"), ("is-fsvae", "https://download.pytorch.org")):
-        line = mistake(*ask, metric, *(["--n", "256"] if metric == "is-fsvae" else []))
+        line = mistake(*ask, metric)
         assert place in line and "failed (" in line and str(tmp_path / "torch") in line
 
 

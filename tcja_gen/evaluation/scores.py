@@ -10,7 +10,8 @@
 
 FAD's two modes are explained in `metrics.extractors`, the measures in `metrics.measures`. One set of images feeds every
 metric, one pass every metric of a network. Scores by a network of our own compare only with scores by the same one;
-FSVAE's published weights, and Inception's, give the literature's figures.
+FSVAE's published weights, and Inception's, give the literature's figures. Networks of our own look at 32 pixels a
+side, and from images of 48 on at their own size (the autoencoder at the next power of 2, up to 128), by another name.
 
 Under `torch.distributed` image i is made by process i mod world; every process then holds all images and
 computes the same record, so none waits while another one works.
@@ -94,9 +95,9 @@ def score(
         most = min(subject.n, yardsticks.n)
         metrics = _offered(_possible(metrics, model, most, options, notes), yardsticks, notes)
     _check(metrics, model, subject.n, options)
+    _check_reference(metrics, yardsticks, options)
     scales = _scales(yardsticks, metrics, optional, notes)  # before the images: a mistake shows at once
     metrics = [metric for metric in metrics if metric in PIXEL_METRICS or FEATURE_METRICS[metric][0] in scales]
-    _check_reference(metrics, yardsticks, options)
     sets = [replace(subject, seed=seed + i * n) for i in range(repeats or 1)]
     found = _finite(_joint([_measured(one, yardsticks, scales, metrics, notes) for one in sets]), notes)
     metrics = [metric for metric in metrics if metric in found]

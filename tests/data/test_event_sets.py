@@ -172,6 +172,17 @@ def test_frames_are_made_once_and_kept_in_the_cache(tmp_path, cache):
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
+def test_frames_that_were_cut_off_in_the_cache_are_made_anew_with_a_note(tmp_path, cache, capsys):
+    folder = events_set(tmp_path / "n", ["a", "b"])
+    wanted = load(folder).fingerprint
+    (file,) = cache()
+    whole = file.read_bytes()
+    for length in (0, 70, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        assert load(folder).fingerprint == wanted and file.read_bytes() == whole
+        assert f"note: {file} cannot be read and is made anew" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="only Linux lists what is mapped")
 def test_frames_are_not_read_into_memory(tmp_path, cache):
     data = load(events_set(tmp_path / "n", ["a", "b"]))

@@ -10,10 +10,16 @@ from tcja_gen.data import load_images
 from tcja_gen.evaluation import METRICS, compare, evaluate, read_record, reference, table, write_record
 from tcja_gen.metrics import (
     AutoencoderFeatures,
+    ClassifierFeatures,
     Statistics,
+    autoencoder,
+    autoencoder_side,
+    fit,
     inception,
+    kid,
     load_autoencoder,
     load_classifier,
+    side,
     train_autoencoder,
     train_classifier,
 )
@@ -388,3 +394,60 @@ def test_two_processes_give_the_record_of_one(weights, judge, inception_file, pi
         record = read_record(tmp_path / f"{rank}.json")
         assert record["scores"] == alone["scores"] and record["spread"] == alone["spread"]
         assert compare({"alone": alone, "two": record})
+
+
+def test_too_few_images_for_a_score_are_told_before_any_work(judge, pictures):
+    few = load_images("digits", "test").images[:12]
+    with pytest.raises(ValueError, match="n is 12; is-classifier needs at least 20"):
+        evaluate(few, "digits", ["is-classifier"], classifier=judge)  # 5120 are asked for, 12 are there
+    with pytest.raises(ValueError, match="density-classifier needs at least 6 images to compare with, found"):
+        evaluate(few, pictures, ["density-classifier"], split="validation", classifier=judge)
+    with pytest.raises(ValueError, match="reconstruction needs at least 256 images to compare with, found"):
+        evaluate(Smudge(), pictures, ["fad-official-reconstruction"], n=256, split="train")
+    assert not list(pictures.parent.rglob("*.safetensors"))  # no autoencoder has been trained
+
+
+def test_the_protocol_of_kid_tells_the_subsets_that_were_drawn(judge):
+    images, real = (load_images("digits", split).images for split in ("train", "test"))
+    features = [ClassifierFeatures(load_classifier(judge))(x) for x in (images // 2, real)]
+    record = evaluate(images // 2, "digits", ["kid-classifier"], classifier=judge)
+    facts = record["protocol"]["kid-classifier"]
+    assert (facts["kid_subsets"], facts["kid_subset_size"]) == (100, 299)
+    wanted = kid(*features, facts["kid_subsets"], facts["kid_subset_size"], facts["kid_seed"])
+    assert record["scores"]["kid-classifier"] == pytest.approx(wanted.mean, rel=1e-9)
+    assert record["spread"]["kid-classifier"] == pytest.approx(wanted.std, rel=1e-9)
+
+
+def test_images_of_48_pixels_and_more_are_judged_at_their_own_size_and_smaller_ones_as_ever(tmp_path):
+    """A checkerboard is as grey as its mean at half of its size."""
+    from PIL import Image
+
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2 * 255
+    for label, image in enumerate((board, torch.full((64, 64), 127))):
+        (tmp_path / "set" / str(label)).mkdir(parents=True)
+        for i in range(20):
+            shown = (image + i % 3 - (image > 200) * 3).clamp(0, 255).to(torch.uint8)
+            Image.fromarray(shown.numpy()).save(tmp_path / "set" / str(label) / f"{i}.png")
+    train = load_images(tmp_path / "set", "train")
+    facts, how = dict(fingerprint=train.fingerprint, size=64, seed=0), dict(size=64, steps=1)
+    fit.kept(
+        "autoencoder",
+        lambda: train_autoencoder(train.images, **how),
+        load_autoencoder,
+        **facts,
+        width=64,
+        steps=autoencoder.default_steps(len(train)),
+    )
+    boards, grey = train.images[train.labels == 0], train.images[train.labels == 1]
+    network = load_autoencoder(next((tmp_path / "cache").rglob("autoencoder-*")))
+    record = evaluate(boards, tmp_path / "set", ["fad"], split="train")
+    found = record["protocol"]["fad"]
+    assert found["extractor"] == "fsvae-autoencoder-64" and found["resize"].endswith("to 64x64")
+    assert found["extractor_hash"] == network.hash
+    extract = AutoencoderFeatures(network)
+    apart = (extract(boards).mean(0) - extract(grey).mean(0)).norm()
+    assert apart > 10 * (extract(grey) - extract(grey).mean(0)).norm(dim=1).mean()
+    sizes = {8: (32, 32), 32: (32, 32), 47: (32, 32), 48: (64, 48), 64: (64, 64), 65: (128, 65), 300: (128, 300)}
+    for size, wanted in sizes.items():
+        images = torch.zeros(1, 1, size, size)
+        assert (autoencoder_side(images), side(images)) == wanted
