@@ -92,8 +92,8 @@ def tools(place: Path, seed: int) -> Tools:
     return Tools(draw, place, place / "run", place / "events", first / "a" / "0.npz")
 
 
-def report(counts: dict[str, int], seed: int, place: Path) -> tuple[list[str], list[str]]:
-    """Rows of the table, and the faults."""
+def report(counts: dict[str, int], seed: int, place: Path, processes: bool = True) -> tuple[list[str], list[str]]:
+    """Rows of the table, and the faults. processes: the last command of each kind gets one of its own."""
     sound, rows, faults = tools(place, seed), [], []
     for kind, n in counts.items():
         done = {"refused": 0, "accepted": 0, "faults": 0}
@@ -103,7 +103,7 @@ def report(counts: dict[str, int], seed: int, place: Path) -> tuple[list[str], l
             sound.here = home / str(i)  # what a case makes is its own
             sound.here.mkdir(parents=True)
             case = next(maker)
-            apart = i == n - 1 and isinstance(case.do, list)
+            apart = processes and i == n - 1 and isinstance(case.do, list)
             fault = fault_of(case, apart)
             done["faults" if fault else "refused" if case.refuse else "accepted"] += 1
             if fault:

@@ -58,14 +58,15 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
         )
     try:
         model = KINDS[metadata.get("kind", "generator")](**json.loads(metadata["model"]))
-    except (KeyError, TypeError, UserError) as error:
+        provenance = json.loads(metadata["provenance"])
+    except (KeyError, TypeError, UserError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: this version cannot build a model of its settings: {error}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit its own settings: {first}") from None
-    model.provenance = json.loads(metadata["provenance"])
+    model.provenance = provenance
     model, device = model.to(device).eval(), torch.device(device)
     return fuse(model, neuron_path(device)[0])
 
