@@ -4,14 +4,16 @@ Heavy things are imported inside `run`, so that help comes at once.
 """
 
 import ast
+import io
 import os
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from inspect import cleandoc, getsource
 
 import tyro
 
+from ..errors import UserError
 from .images import Interpolate, Reconstruct, Sample
 from .look import Check, Show
 from .scores import Evaluate, Predict, Reference
@@ -35,11 +37,17 @@ NARROWEST = 40  # columns; tyro takes all memory there is to lay its help out in
 
 
 def parse(command: type, name: str, arguments: list[str]):
-    """The command's dataclass, filled from flags. A mistake in them ends the program with exit code 2."""
+    """The command's dataclass, filled from flags. ValueError, one line, for a mistake in them."""
 
     def flags(kind: type, **options):
-        with _wide_enough():
-            return tyro.cli(kind, prog=f"tcja-gen {name}", args=arguments, description=_text(command), **options)
+        prog, text = f"tcja-gen {name}", _text(command)
+        try:
+            with _wide_enough(), redirect_stderr(io.StringIO()) as said:
+                return tyro.cli(kind, prog=prog, args=arguments, description=text, **options)
+        except SystemExit as end:
+            if not end.code:  # help was asked for
+                raise
+            raise UserError(f"{_first_of(said.getvalue())}; {prog} --help tells the options") from None
 
     if command is not Train:
         return flags(command)
@@ -64,3 +72,14 @@ def _wide_enough():
     finally:
         os.environ.pop("COLUMNS", None)
         os.environ.update({} if before is None else {"COLUMNS": before})
+
+
+def _first_of(box: str) -> str:
+    """What the first box of tyro's says, above its rule, on one line."""
+    words = []
+    for line in box.splitlines()[1:]:
+        line = line.strip("│╭╮╰╯ ")
+        if set(line) <= {"─"}:
+            break
+        words += line.split()
+    return " ".join(words) or "the options cannot be read"

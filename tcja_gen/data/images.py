@@ -94,6 +94,8 @@ def load_images(
 
 def find_source(source: str | os.PathLike) -> str | Path:
     """A built-in name, else an existing path; the name wins over a folder called the same (say `./mnist`)."""
+    if not isinstance(source, str | os.PathLike):
+        raise UserError(f"data are a {type(source).__name__}; a set's name, or the path of a folder or zip, is wanted")
     if str(source) in BUILTIN:
         return str(source)
     path = Path(source)

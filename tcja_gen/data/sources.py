@@ -14,6 +14,8 @@ from .images import ImageSet, load_images
 
 def is_events(source: str | os.PathLike) -> bool:
     """Whether a source is a known event set, or a folder in the layout of one."""
+    if not isinstance(source, str | os.PathLike):
+        return False
     path = Path(source)
     return str(source) in KNOWN or path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
 

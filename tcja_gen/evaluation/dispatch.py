@@ -1,5 +1,6 @@
 """The door to all scores: which metrics a thing takes, and who computes them."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,8 @@ def evaluate(
     of_images = dict(reference=reference, autoencoder=autoencoder, classifier=classifier, inception=inception)
     of_images |= dict(torchvision=torchvision, resize=resize, is_splits=is_splits, size=size, channels=channels)
     of_images |= dict(repeats=repeats)
+    if data is not None and not isinstance(data, str | os.PathLike):
+        raise UserError(f"data are a {type(data).__name__}; a set's name, or the path of a folder or zip, is wanted")
     if n is not None and n < 1:
         raise UserError(f"n is {n}; at least one sample is to be scored")
     if not wanted[scores]:

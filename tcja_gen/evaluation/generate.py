@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ..errors import UserError
 from ..metrics import Extractor
+from ..models.inputs import check_range
 
 IMAGES, RECORDINGS = 64, 16  # that are classified together, whatever the number of processes
 
@@ -22,9 +22,7 @@ def quantise(images: Tensor) -> Tensor:
     """
     if images.dtype == torch.uint8:
         return images.cpu()
-    low, high = (float(x) for x in images.aminmax())
-    if not (low >= -1e-4 and high <= 1 + 1e-4):  # true for nan as well
-        raise UserError(f"images have values from {low:.3g} to {high:.3g}; wanted floats in [0, 1]")
+    check_range(images)
     return images.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
 

@@ -1,12 +1,15 @@
 """What is scored: a generator, which makes images by seed, or images that are there."""
 
+import os
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..data import ImageSet, load_images
+from ..data.pictures import SMALLEST
 from ..errors import UserError
+from ..models.inputs import check_tensor
 from .generate import quantise, reconstruct, sample
 
 
@@ -63,14 +66,27 @@ class Subject:
 
 def given(images, n: int, seed: int, size: int | None, channels: int | None, notes: list[str]) -> Tensor:
     """At most n images of a tensor, folder or zip: a random choice, for folders are often sorted by class."""
-    if not isinstance(images, Tensor):
+    if isinstance(images, str | os.PathLike):
         images = load_images(images, "all", size=size, channels=channels).images
-    if images.dim() != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
-        raise UserError(f"images are {images.dtype} {tuple(images.shape)}; wanted uint8 or float (N, C, H, W)")
+    _check(images)
     if len(images) < n:
         notes.append(f"{len(images)} images where {n} were asked for")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]
     return images[order.sort().values]
+
+
+def _check(images: Tensor) -> None:
+    """ValueError for what are no images (N, C, H, W), square, of 1 or 3 channels."""
+    check_tensor(images, "images to score")
+    found, wanted = f"images are {images.dtype} {tuple(images.shape)}", "wanted uint8 or float (N, C, H, W)"
+    if images.dim() != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
+        raise UserError(f"{found}; {wanted}")
+    n, channels, height, width = images.shape
+    if channels not in (1, 3):
+        how = ": the channels are last, permute(0, 3, 1, 2) brings them first" if width in (1, 3) else ""
+        raise UserError(f"{found}; {wanted} of 1 or 3 channels{how}")
+    if not n or height != width or height < SMALLEST:
+        raise UserError(f"{found}; {wanted}, one or more of them, square, of at least {SMALLEST} pixels a side")
 
 
 def drawn(real: ImageSet, n: int) -> Tensor:

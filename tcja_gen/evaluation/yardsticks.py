@@ -131,7 +131,7 @@ class Yardsticks:
         return len(self.real) if self.file is None else self.file.facts.get("n", math.inf)
 
     def _images(self, split: str) -> ImageSet:
-        if not self.data:
+        if self.data is None or str(self.data) == "":
             held = f"{self.file}: has no images of the {split} split" if self.file else "nothing to compare with"
             raise UserError(f"{held}; name the data set, too")
         return load_images(self.data, split, **self.where)

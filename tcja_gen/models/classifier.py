@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_or_relu
 from ..nn.objectives import accuracy, objective
+from .inputs import check_frames, check_images, check_precision, check_tensor
 
 CHUNK = 64  # samples a forward pass when predicting
 
@@ -76,9 +77,10 @@ class SpikingClassifier(nn.Module):
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Outputs at every step, (N, T, K), of images (N, C, H, W) in [0, 1] or frames (N, T, C, H, W) of counts."""
-        wanted = (self.image_channels, self.image_size, self.image_width)
-        if tuple(images.shape[-3:]) != wanted:
-            raise UserError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[-3:])}")
+        check_precision(self)
+        check_tensor(images, "samples")
+        shape = (self.image_channels, self.image_size, self.image_width)
+        images = check_frames(images, (self.time_steps, *shape)) if images.dim() == 5 else check_images(images, shape)
         device, outputs = next(self.parameters()).device, []
         with evaluating(self):
             for chunk in images.split(CHUNK):

@@ -36,6 +36,7 @@ from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 from ..process import whole_fp32
+from .inputs import check_classes, check_images, check_latents, check_precision, check_seeds, check_tensor
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
 
@@ -211,23 +212,25 @@ class SpikingVAE(nn.Module):
 
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Images (N, C, H, W) in [0, 1] through the latent and back; seed i (default: i) draws the bits of image i."""
-        seeds = range(len(images)) if seeds is None else seeds
-        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws))), seeds, self._in(images))
+        x = self._in(images)
+        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws))), _own(seeds, x), x)
 
     def encode(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Latent spikes (N, T, L) of images (N, C, H, W) in [0, 1]: batch first, to be kept and sliced."""
-        seeds = range(len(images)) if seeds is None else seeds
-        return self._chunks(lambda draws, x: self.infer(x, draws).transpose(0, 1), seeds, self._in(images))
+        x = self._in(images)
+        return self._chunks(lambda draws, x: self.infer(x, draws).transpose(0, 1), _own(seeds, x), x)
 
     def classify(self, images: Tensor) -> Tensor:
         """Outputs of the head at every step, (N, T, K), of images (N, C, H, W) in [0, 1]."""
         if self.head is None:
             raise UserError("this generator names no classes; one trained with model.head does")
-        seeds, x = range(len(images)), self._in(images)  # nothing is drawn
-        return self._chunks(lambda _, x: self.head(self.encoder(x)).float().transpose(0, 1), seeds, x)
+        x = self._in(images)  # nothing is drawn
+        return self._chunks(lambda _, x: self.head(self.encoder(x)).float().transpose(0, 1), range(len(x)), x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images of latent spikes (N, T, L)."""
+        """Images of latent spikes (N, T, L), or (N, T, L, h, w) of a spatial latent."""
+        sides = self.encoder.shape[1:] if self.latent.spatial else ()
+        z = check_latents(z, (self.time_steps, self.latent.latent, *sides), self.latent.spiking)
         return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
@@ -240,6 +243,13 @@ class SpikingVAE(nn.Module):
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
         """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], as the latent has it (`Latent.between`)."""
+        if not isinstance(steps, int) or steps < 2:
+            raise UserError(f"steps is {steps!r}, at least 2 images are made, the ends")
+        for image in (start, end):
+            check_tensor(image, "the ends")
+        if start.dim() != 3 or start.shape != end.shape:
+            found = f"{tuple(start.shape)} and {tuple(end.shape)}"
+            raise UserError(f"the ends are {found}, wanted one image (C, H, W) each")
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
         fractions = torch.linspace(0, 1, steps, device=z0.device)
         return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
@@ -259,25 +269,19 @@ class SpikingVAE(nn.Module):
             if classes is not None:
                 raise UserError("this model was trained without classes; one with model.conditional makes them")
             return None
-        chosen = torch.as_tensor([int(s) % self.classes for s in seeds] if classes is None else classes)
-        if chosen.min() < 0 or chosen.max() >= self.classes:
-            raise UserError(f"class {int(chosen.max())} asked for; the model knows 0 to {self.classes - 1}")
-        return nn.functional.one_hot(chosen.expand(len(seeds)), self.classes).float()
+        seeds = check_seeds(seeds)
+        chosen = [seed % self.classes for seed in seeds] if classes is None else classes
+        return nn.functional.one_hot(check_classes(chosen, len(seeds), self.classes), self.classes).float()
 
     def _in(self, images: Tensor) -> Tensor:
-        wanted = (self.image_channels, self.image_size, self.image_size)
-        if tuple(images.shape[1:]) != wanted:
-            raise UserError(f"the model wants images {wanted} (C, H, W), got {tuple(images.shape[1:])}")
-        return images * 2 - 1
+        return check_images(images, (self.image_channels, self.image_size, self.image_size)) * 2 - 1
 
     @torch.no_grad()
     @whole_fp32()
     def _chunks(self, function, seeds: Sequence[int] | Tensor, x: Tensor | None = None) -> Tensor:
         """`function(draws[, x])` over chunks of equal size, the last one filled up and cut again."""
-        device = next(self.parameters()).device
-        seeds = [int(seed) for seed in seeds]
-        if not seeds:
-            raise UserError("no seeds: at least one image must be asked for")
+        check_precision(self)
+        device, seeds = next(self.parameters()).device, check_seeds(seeds)
         if x is not None and len(x) != len(seeds):
             raise UserError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
         outputs = []
@@ -288,6 +292,11 @@ class SpikingVAE(nn.Module):
                 chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
         return torch.cat(outputs)
+
+
+def _own(seeds: Sequence[int] | Tensor | None, x: Tensor) -> Sequence[int] | Tensor:
+    """Seed i of image i, unless others are given."""
+    return range(len(x)) if seeds is None else seeds
 
 
 def to_unit(x: Tensor) -> Tensor:

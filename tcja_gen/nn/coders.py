@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -235,6 +236,9 @@ class SpikingEncoder(Stages):
                 f"the encoder was built for {' x '.join(map(str, self.input))} images, "
                 f"got {' x '.join(map(str, x.shape[-3:]))}"
             )
+        weight = next(self.parameters(), x)
+        if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise UserError(f"the encoder has weights of {weight.dtype}, its input is {x.dtype}: wanted torch.float32")
         return self.run(x, static, draws=draws)
 
 

@@ -140,7 +140,7 @@ def test_every_attention_has_a_cost_and_its_inner_layers_are_not_counted_twice(w
 
 def test_a_static_image_meets_the_first_convolution_once_and_neurons_leak_at_every_step():
     model = SpikingClassifier(8, time_steps=3, encoder="4C3-MP2-6C3", head="10L")
-    rows = count(model, torch.rand(5, 1, 8, 8) + 0.6)  # never 0.5, the grey that becomes 0
+    rows = count(model, torch.rand(5, 1, 8, 8) * 0.4 + 0.6)  # never 0.5, the grey that becomes 0
     weights, neurons = by_layer(rows, "convolution"), by_layer(rows, "neurons")
     first, second = weights["encoder.stages.0"], weights["encoder.stages.2"]
     assert (first.frames, second.frames) == (1, 3) and first.mac == first.dense == 4 * 22 * 22 and first.ac == 0
