@@ -19,6 +19,7 @@ positive and constant over space, gating commutes with max and average pooling.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
 from .normalisation import channels_last, channels_third
@@ -81,6 +82,7 @@ class _Gated(torch.autograd.Function):
         return x.data * f.data[:, :, None].to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         (x,), (z, f, parameters) = ctx.saved_tensors, ctx.gate
         gf = (grad * x).sum(2).to(f.dtype)
@@ -102,6 +104,7 @@ class _GatedSum(torch.autograd.Function):
         return total.to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         (x, w), (z, f, parameters) = ctx.saved_tensors, ctx.gate
         w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
 from .normalisation import counted
@@ -34,6 +35,7 @@ class _Recompute(torch.autograd.Function):
         return run(x)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         (kept,), (run, stage, dtype, parameters, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
 from .kernels import on
@@ -209,6 +210,7 @@ class _LIF(torch.autograd.Function):
         return on(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
         neuron, steps, path = ctx.settings
