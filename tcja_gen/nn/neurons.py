@@ -23,9 +23,9 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
+from .gradients import once
 from .kernels import on
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
@@ -210,7 +210,7 @@ class _LIF(torch.autograd.Function):
         return on(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
         neuron, steps, path = ctx.settings

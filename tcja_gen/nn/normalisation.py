@@ -16,9 +16,9 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
+from .gradients import once
 from .kernels import PATHS, on
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
@@ -161,7 +161,7 @@ class _Norm(torch.autograd.Function):
         return (a * x.float() + b).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         x, weight, mean, var = ctx.saved_tensors
         scale, eps, training, offset = ctx.settings
@@ -185,7 +185,7 @@ class _NormLIF(torch.autograd.Function):
         return on(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
         neuron, steps, scale, eps, training, path, offset = ctx.settings

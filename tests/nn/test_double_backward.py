@@ -11,6 +11,7 @@ from torch.autograd import Function, gradgradcheck
 import tcja_gen
 from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, keep
 from tcja_gen.nn.attention import _Gated, _GatedSum
+from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
@@ -46,8 +47,18 @@ def test_a_second_derivative_that_would_be_wrong_is_refused(function):
     torch.manual_seed(0)
     x = spikes()
     (first,) = torch.autograd.grad(REFUSED[function](x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        torch.autograd.grad(first.square().sum(), x)
+    for penalty in (first.square().sum(), first.square().sum() + x.sum()):  # the last has a way past it
+        with pytest.raises(RuntimeError, match="can be differentiated once"):
+            torch.autograd.grad(penalty, x, retain_graph=True)
+
+
+def test_a_penalty_of_a_gradient_reaches_no_weight_in_silence():
+    torch.manual_seed(0)
+    encoder, x = SpikingEncoder("4C3-TCJA-4C3", 1, 3, image_size=5), torch.rand(2, 1, 5, 5).requires_grad_()
+    loss = encoder(x).mean()
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="can be differentiated once"):
+        torch.autograd.grad(loss + first.square().sum(), [*encoder.parameters()], allow_unused=True)
 
 
 @pytest.mark.parametrize("function", RIGHT)
@@ -60,4 +71,4 @@ def test_every_gradient_that_is_written_by_hand_is_tested_here():
         if module.name != "tcja_gen.nn.kernels.gpu":
             importlib.import_module(module.name)
     ours = {kind for kind in Function.__subclasses__() if kind.__module__.startswith("tcja_gen")}
-    assert ours == {*REFUSED, *RIGHT}
+    assert ours == {*REFUSED, *RIGHT, _Refused}
