@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .gradients import once
 from .normalisation import channels_last, channels_third
 
 
@@ -77,14 +78,15 @@ class _Gated(torch.autograd.Function):
     def forward(ctx, x: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
         z, f = _scored(x, block)
         ctx.save_for_backward(x)
-        ctx.gate = z, f, parameters
+        ctx.gate, ctx.parameters = (z, f), parameters
         return x.data * f.data[:, :, None].to(x.dtype)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
-        (x,), (z, f, parameters) = ctx.saved_tensors, ctx.gate
+        (x,), (z, f) = ctx.saved_tensors, ctx.gate
         gf = (grad * x).sum(2).to(f.dtype)
-        gz, *gp = _through(f, z, parameters, ctx.needs_input_grad[2:], gf)
+        gz, *gp = _through(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
 
@@ -95,18 +97,19 @@ class _GatedSum(torch.autograd.Function):
     def forward(ctx, x: Tensor, w: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
         z, f = _scored(x, block)
         ctx.save_for_backward(x, w)
-        ctx.gate = z, f, parameters
+        ctx.gate, ctx.parameters = (z, f), parameters
         total = torch.zeros_like(x[0], dtype=torch.float32)
         for frame, u in zip(x.data, w[:, None, None] * f.data, strict=True):
             total.addcmul_(frame, u[:, None])
         return total.to(x.dtype)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
-        (x, w), (z, f, parameters) = ctx.saved_tensors, ctx.gate
+        (x, w), (z, f) = ctx.saved_tensors, ctx.gate
         w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are
         gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
-        gz, *gp = _through(f, z, parameters, ctx.needs_input_grad[3:], gf)
+        gz, *gp = _through(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
         gx = torch.empty_like(x)
         for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
             out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))

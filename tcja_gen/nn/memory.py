@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
+from .gradients import once
 from .normalisation import counted
 
 MEMORY = ("speed", "recompute")
@@ -30,15 +31,16 @@ class _Recompute(torch.autograd.Function):
         ctx.save_for_backward(x.to(torch.bool) if binary else x)
         device = x.device.type
         precision = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.settings = run, stage, x.dtype, parameters, precision
+        ctx.settings, ctx.parameters = (run, stage, x.dtype, precision), parameters
         return run(x)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
-        (kept,), (run, stage, dtype, parameters, precision) = ctx.saved_tensors, ctx.settings
+        (kept,), (run, stage, dtype, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
         with torch.enable_grad(), torch.autocast(*precision), counted(stage, False):  # the first pass has counted
             end = get_gradient_edge(run(x))  # the output itself is not needed again
-        wanted = [*([x] if x.requires_grad else []), *parameters]
+        wanted = [*([x] if x.requires_grad else []), *ctx.parameters]
         grads = torch.autograd.grad(end, wanted, grad)
         return None, None, None, *([] if x.requires_grad else [None]), *grads

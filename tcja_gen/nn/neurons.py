@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .gradients import once
 from .kernels import on
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
@@ -209,6 +210,7 @@ class _LIF(torch.autograd.Function):
         return on(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
         neuron, steps, path = ctx.settings

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .gradients import once
 from .kernels import PATHS, on
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
@@ -98,12 +99,16 @@ class NormLIF(TDBatchNorm):
         return channels_third(spikes, frame)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step by the running statistics: x (N, C) and the membrane -> spikes and the membrane."""
+        """One time step by the running statistics: x (N, C) and the membrane (N, C), float32, None at rest -> spikes
+        and the membrane. The same spikes as those of the whole sequence in evaluation mode, bit for bit."""
+        if x.dim() != 2 or x.shape[1] != len(self.weight):
+            raise UserError(f"a time step wants currents (N, {len(self.weight)}), got {tuple(x.shape)}")
         if v is None:
             v = torch.full_like(x, self.neuron.v_reset, dtype=torch.float32)
+        if v.shape != x.shape:
+            raise UserError(f"a time step: the membrane has shape {tuple(v.shape)}, the currents {tuple(x.shape)}")
         path = "plain" if torch.is_grad_enabled() else self.path
-        statistics = self.running_mean, self.running_var
-        return on(path, advance)(x, v, self.weight, self.bias, *statistics, self.scale, self.eps, self.neuron)
+        return on(path, advance)(x, v, *self.affine(self.running_mean, self.running_var), self.neuron)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.neuron}"
@@ -156,6 +161,7 @@ class _Norm(torch.autograd.Function):
         return (a * x.float() + b).to(x.dtype)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
         x, weight, mean, var = ctx.saved_tensors
         scale, eps, training, offset = ctx.settings
@@ -179,6 +185,7 @@ class _NormLIF(torch.autograd.Function):
         return on(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
+    @once
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
         neuron, steps, scale, eps, training, path, offset = ctx.settings
@@ -192,20 +199,9 @@ class _NormLIF(torch.autograd.Function):
         return gx, products * scale, sums, _nothing(offset), None, None
 
 
-def advance(
-    x: Tensor,
-    v: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    scale: float,
-    eps: float,
-    neuron: Neuron,
-) -> tuple[Tensor, Tensor]:
-    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
-    a = weight * scale * torch.rsqrt(var + eps)
-    spike, v = lif_step(a * x.float() + (bias - mean * a), v, neuron)
+def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
+    spike, v = lif_step(a * x.float() + b, v.float(), neuron)
     return spike.to(x.dtype), v
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...cache import cache_file
 from ...files import write
 from ..neurons import SURROGATES, Neuron
+from .arguments import check_frames, floats, like
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
@@ -139,10 +140,6 @@ def _argument(a: Tensor | int | ctypes.Structure | None):
     return ctypes.c_int64(a) if isinstance(a, int) else ctypes.byref(a)
 
 
-def _floats(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.detach().float().contiguous() for t in tensors]
-
-
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
     """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
     return _spikes(x, a, b, neuron, steps, v, None)
@@ -150,8 +147,9 @@ def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps:
 
 def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
     x = x.detach().contiguous()
-    a, b, v = _floats(a, b, v)
     frames, rows, width = x.shape
+    check_frames(frames, steps)
+    (a, b), (v,) = floats(width, a, b), floats(rows * width, v)
     out = x.new_empty(steps, rows, width)
     _call("forward", x, x, a, b, v, out, end, rows, width, steps, frames, _constants(neuron))
     return out
@@ -170,9 +168,11 @@ def spikes_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (parts, C);
     with v, dL/dv."""
-    x, grad = x.detach().contiguous(), grad.detach().contiguous()
-    a, b, mean, rstd, v = _floats(a, b, mean, rstd, v)
+    x = x.detach().contiguous()
     frames, rows, width = x.shape
+    check_frames(frames, steps)
+    grad = like(x, (steps, rows, width), grad)
+    (a, b, mean, rstd), (v,) = floats(width, a, b, mean, rstd), floats(rows * width, v)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if a is not None:
@@ -186,21 +186,10 @@ def _parts(rows: int, width: int) -> int:
     return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
 
 
-def advance(
-    x: Tensor,
-    v: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    scale: float,
-    eps: float,
-    neuron: Neuron,
-) -> tuple[Tensor, Tensor]:
-    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
-    a = weight * scale * torch.rsqrt(var + eps)
-    end = torch.empty_like(v)
-    return _spikes(x[None], a, bias - mean * a, neuron, 1, v, end)[0], end
+def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
+    end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
+    return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squares(x: Tensor, mean: Tensor) -> Tensor:
@@ -208,12 +197,13 @@ def squares(x: Tensor, mean: Tensor) -> Tensor:
     x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     out = x.new_empty(_parts(rows, width), width, dtype=torch.float32)
-    _call("squares", x, x, *_floats(mean), out, rows, width)
+    _call("squares", x, x, *floats(width, mean), out, rows, width)
     return out
 
 
 def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
-    """dL/dx of batch normalisation, in the place of g (contiguous, of x's dtype)."""
-    x, columns = x.detach().contiguous(), _floats(a, mean, rstd, mean_g, mean_gx)
-    _call("finish", x, g, x, *columns, x.numel() // x.shape[-1], x.shape[-1])
+    """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
+    x, width = x.detach().contiguous(), x.shape[-1]
+    g = like(x, x.shape, g)
+    _call("finish", x, g, x, *floats(width, a, mean, rstd, mean_g, mean_gx), x.numel() // width, width)
     return g

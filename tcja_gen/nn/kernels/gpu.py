@@ -13,7 +13,10 @@ import triton.language as tl
 from torch import Tensor
 
 from ..neurons import Neuron
+from .arguments import check_frames, floats, like
 
+# as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
+EXACT = {"enable_fp_fusion": False}
 BLOCK = 512  # neurons a program
 PROGRAMS = 1024  # of a backward pass, at most: 16 steps of their membranes are 32 MB; and of a sum over rows
 
@@ -61,10 +64,10 @@ def _columns(values, columns, inside, USED: tl.constexpr):
 
 @triton.jit(do_not_specialize=["rows", "steps"])
 def _forward(
-    x, a, b, v0, spikes,
+    x, a, b, v0, spikes, v_end,
     rows, width, steps, tau, leak, v_threshold, v_reset,
     STATIC: tl.constexpr, AFFINE: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    END: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -81,6 +84,8 @@ def _forward(
         fired = _fires(v, v_threshold, STRICT)
         h = tl.where(fired, v_reset, v)
         tl.store(spikes + at + t * frame, tl.where(fired, 1.0, 0.0).to(spikes.dtype.element_ty), mask)
+    if END:
+        tl.store(v_end + at, h, mask)
 
 
 @triton.jit(do_not_specialize=["rows", "steps"])
@@ -146,27 +151,6 @@ def _backward(
         tl.store(products + first * width + column, tl.sum(product, 0), inside)
 
 
-@triton.jit
-def _advance(
-    x, v0, weight, bias, mean, var, spikes, v_end,
-    rows, width, scale, eps, tau, leak, v_threshold, v_reset,
-    DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-):  # fmt: skip
-    row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = column < width
-    at = row[:, None] * width + column[None, :]
-    mask = (row < rows)[:, None] & inside[None, :]
-    spread = tl.sqrt_rn(tl.load(var + column, inside, 1.0) + eps)
-    a = tl.load(weight + column, inside, 0.0) * scale * tl.div_rn(1.0, spread)
-    b = tl.load(bias + column, inside, 0.0) - tl.load(mean + column, inside, 0.0) * a
-    current = a[None, :] * tl.load(x + at, mask, 0.0).to(tl.float32) + b[None, :]
-    v = _charge(tl.load(v0 + at, mask, 0.0), current, tau, leak, v_reset, DECAY_INPUT)
-    fired = _fires(v, v_threshold, STRICT)
-    tl.store(v_end + at, tl.where(fired, v_reset, v), mask)
-    tl.store(spikes + at, tl.where(fired, 1.0, 0.0).to(spikes.dtype.element_ty), mask)
-
-
 @triton.jit(do_not_specialize=["rows"])
 def _squares(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     first, programs = tl.program_id(0), tl.num_programs(0)
@@ -225,13 +209,20 @@ def _rounds(rows: int, width: int, tile: dict) -> tuple[int, int]:
 
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
     """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
+    return _spikes(x, a, b, neuron, steps, v, None)
+
+
+def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
     x = x.contiguous()
-    _, rows, width = x.shape
-    out = x.new_empty(steps, rows, width)
-    tile = _tile(rows, width)
-    static = {"STATIC": len(x) != steps, "AFFINE": a is not None, "AT_REST": v is None}
+    frames, rows, width = x.shape
+    check_frames(frames, steps)
+    (a, b), (v,) = floats(width, a, b), floats(rows * width, v)
+    out, tile = x.new_empty(steps, rows, width), _tile(rows, width)
+    known = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None, "END": end is not None}
     with torch.cuda.device_of(x):
-        _forward[_grid(rows, width, tile)](x, a, b, v, out, rows, width, steps, **_settings(neuron), **static, **tile)
+        _forward[_grid(rows, width, tile)](
+            x, a, b, v, out, end, rows, width, steps, **_settings(neuron), **known, **tile, **EXACT
+        )
     return out
 
 
@@ -248,43 +239,30 @@ def spikes_backward(
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (programs, C);
     with v, dL/dv."""
-    x, grad = x.contiguous(), grad.contiguous()
-    _, rows, width = x.shape
+    x = x.contiguous()
+    frames, rows, width = x.shape
+    check_frames(frames, steps)
+    grad = like(x, (steps, rows, width), grad)
+    (a, b, mean, rstd), (v,) = floats(width, a, b, mean, rstd), floats(rows * width, v)
     tile = _tile(rows, width)
     programs, across = _rounds(rows, width, tile)
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
-    static = {"STATIC": len(x) != steps, "AFFINE": a is not None, "AT_REST": v is None}
+    static = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None}
     static |= {"DETACH": neuron.detach_reset, "SURROGATE": neuron.surrogate, "alpha": float(neuron.alpha)}
     with torch.cuda.device_of(x):
         _backward[programs, across](
             x, a, b, v, grad, mean, rstd, membranes, gx, gv, sums, products,
-            rows, width, steps, **_settings(neuron), **static, **tile,
+            rows, width, steps, **_settings(neuron), **static, **tile, **EXACT,
         )  # fmt: skip
     return gx, sums, products, gv
 
 
-def advance(
-    x: Tensor,
-    v: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    var: Tensor,
-    scale: float,
-    eps: float,
-    neuron: Neuron,
-) -> tuple[Tensor, Tensor]:
-    """A time step of normalisation and neurons: currents x and membranes v, (N, C) each -> spikes and membranes."""
-    x, v = x.contiguous(), v.contiguous()
-    rows, width = x.shape
-    out, end, tile = torch.empty_like(x), torch.empty_like(v), _tile(rows, width)
-    with torch.cuda.device_of(x):
-        _advance[_grid(rows, width, tile)](
-            x, v, weight, bias, mean, var, out, end, rows, width, float(scale), eps, **_settings(neuron), **tile
-        )
-    return out, end
+def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
+    end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
+    return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squares(x: Tensor, mean: Tensor) -> Tensor:
@@ -294,14 +272,14 @@ def squares(x: Tensor, mean: Tensor) -> Tensor:
     programs, across = _rounds(rows, width, tile)
     out = x.new_empty(programs, width, dtype=torch.float32)
     with torch.cuda.device_of(x):
-        _squares[programs, across](x.contiguous(), mean, out, rows, width, **tile)
+        _squares[programs, across](x.contiguous(), *floats(width, mean), out, rows, width, **tile, **EXACT)
     return out
 
 
 def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
-    """dL/dx of batch normalisation, in the place of g."""
+    """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
-    tile = _tile(rows, width)
+    g, tile, columns = like(x, x.shape, g), _tile(rows, width), floats(width, a, mean, rstd, mean_g, mean_gx)
     with torch.cuda.device_of(x):
-        _finish[_grid(rows, width, tile)](g, x.contiguous(), a, mean, rstd, mean_g, mean_gx, rows, width, **tile)
+        _finish[_grid(rows, width, tile)](g, x.contiguous(), *columns, rows, width, **tile, **EXACT)
     return g
