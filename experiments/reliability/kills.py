@@ -130,9 +130,10 @@ def main() -> int:
 def once(settings: dict, out: Path, whole: Path, usual: float, chance: random.Random, count: dict) -> None:
     """One training, killed until it ends."""
     count["runs"] += 1
-    code = None
+    code, patience = None, usual / 3
     while code is None:
-        code = kill(begin(settings, out), out, chance, usual / 3)
+        code = kill(begin(settings, out), out, chance, patience)
+        patience *= 1.05  # or on a busy machine none would come to its next checkpoint
         count["kills"] += code is None
         count["while writing"] += code is None and any(out.glob("checkpoints/*.part"))
     if code:
