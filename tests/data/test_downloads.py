@@ -51,6 +51,9 @@ def _download(folder, address: str) -> None:
 
 def _process(rank: int, folder: str, address: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    import torchvision.datasets  # noqa: F401, so that both look at the same moment
+
+    torch.distributed.barrier()
     _download(folder, address)
     torch.distributed.destroy_process_group()
 
