@@ -84,9 +84,9 @@ def _check_settings(state: dict, config: Config, folder: Path) -> None:
 def _where_data_are(folder: Path, saved: Config) -> dict[str, str]:
     """Settings that lead to the data of a run from here, which need not be the folder that it was started in."""
     facts = runs.data_facts(folder)
-    data, root = found_again(saved.data, facts.get("path")), facts.get("root")
-    found = {"data": data or facts.get("path", saved.data)}
-    return found | ({"data_root": root} if root and Path(root).is_dir() else {})
+    found = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
+    root = facts.get("root")
+    return {"data": found, "data_root": root if root and Path(root).is_dir() else saved.data_root}
 
 
 class Trainer:
