@@ -1,6 +1,7 @@
 """Every setting of a training run, in one place: fields are flags, comments are their help, TOML is their file.
 
-`Config()` trains on the embedded digits. This module imports nothing of the package.
+`Config()` trains on the embedded digits. A setting has its range beside it; one that nothing would look at is refused. This
+module imports nothing heavy.
 """
 
 import difflib
@@ -12,19 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import UserError
+from .ranges import check_ranges, setting
 
 
 @dataclass(frozen=True)
 class Model:
     """Arguments of `models.SpikingVAE` and `models.SpikingClassifier`."""
 
-    image_size: int = 0
+    image_size: int = setting(0, least=0)
     """Pixels a side; 0: the data's own. Other images are resized (bilinear), events merged."""
-    image_width: int = 0
+    image_width: int = setting(0, least=0)
     """Pixels across of event frames that are not square; 0: as image_size."""
-    image_channels: int = 0
+    image_channels: int = setting(0, least=0, most=3)
     """1 or 3, 2 for event frames; 0: the data's own."""
-    time_steps: int = 4
+    time_steps: int = setting(4, least=1)
     """T, the number of time steps."""
     encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
     """Encoder notation: 32C3s2 convolution, 64R3[TCJA] residual block, MP2 pooling, attention TCJA TLA CLA TCJAadd SE
@@ -38,13 +40,13 @@ class Model:
     """Preset of the LIF neuron; relu: none of them, an ANN with T = 1 (its generator has a gaussian latent)."""
     surrogate: Literal["atan", "triangle", "box", "box-zero"] | None = None
     """Surrogate gradient in place of the preset's."""
-    classes: int = 0
+    classes: int = setting(0, least=0)
     """Number of classes; 0: the data's own."""
     objective: Literal["ce", "tet", "smse", "rate-mse"] = "ce"
     """Of classification: cross-entropy of the mean, TET, squared error a step (the paper's SMSE) or of the rates."""
-    tet_weight: float = 1e-3
+    tet_weight: float = setting(1e-3, least=0, most=1)
     """TET's lambda."""
-    tet_mean: float = 1.0
+    tet_mean: float = setting(1.0)
     """TET's phi, which outputs are drawn to."""
     normalisation: Literal["tdbn", "bn"] = "tdbn"
     """Of a classifier: threshold-dependent batch norm, or plain and none behind linear layers (the paper's)."""
@@ -52,37 +54,37 @@ class Model:
     """Of a classifier's convolutions and linear layers."""
     conditional: bool = False
     """Generator whose prior is told the class."""
-    head_weight: float = 1.0
+    head_weight: float = setting(1.0, least=0)
     """Weight of the classification in the loss of a generator with a head."""
     latent_kind: Literal["bernoulli", "poisson", "gaussian", "codes"] = "bernoulli"
     """Latent of a generator: FSVAE's autoregressive bits, ESVAE's rates, the ANN's Gaussian, or spatial spike codes."""
-    latent: int = 128
+    latent: int = setting(128, least=1)
     """Channels of the latent spikes."""
-    k: int = 20
+    k: int = setting(20, least=1)
     """Bits per channel of a bernoulli latent, of which one is drawn."""
     divergence: Literal["mmd", "mmd-sum", "kl"] = "mmd"
     """Distance of a bernoulli latent's posterior and prior: PSP-MMD (mean, or sum as in FSVAE's paper), or KL."""
-    divergence_weight: float = 1.0
+    divergence_weight: float = setting(1.0, least=0)
     """Weight of the divergence in the loss."""
     readout: Literal["membrane", "mean"] = "membrane"
     """Time weights of the output: a decaying membrane (FSVAE) or the mean (as TCJA's generator is described)."""
     passes: Literal["steps", "prefixes"] = "steps"
     """How a bernoulli latent's posterior draws: step by step, or every prefix anew as FSVAE's code does (slow)."""
-    scheduled_start: float = 0.1
+    scheduled_start: float = setting(0.1, least=0, most=1)
     """Probability, at the start, that the prior sees its own z."""
-    scheduled_end: float = 0.3
+    scheduled_end: float = setting(0.3, least=0, most=1)
     """The same at the end of training."""
-    scheduled_first: int = 5
+    scheduled_first: int = setting(5, least=0)
     """First time step at which it may."""
     scheduled_replace: Literal["draw", "vote"] = "draw"
     """Its own z: one of k bits for each image, or FSVAE's code (majority vote, one decision a batch)."""
     prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]"
     """Notation of the masked prior over spatial codes; its layers keep the size of their grid."""
-    rounds: int = 16
+    rounds: int = setting(16, least=1)
     """Passes of the masked prior that a sample takes."""
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0)
     """Divides the masked prior's logits when it samples; below 1: likelier tokens, less variety."""
-    flips: float = 0.0
+    flips: float = setting(0.0, least=0, below=0.5)
     """Share of the bits of spatial codes that are flipped in training, where decoder and prior see them."""
 
 
@@ -101,33 +103,33 @@ class Config:
     """Fetch a named data set that is not there."""
     out: str = ""
     """Run folder; default: runs/ with the next number."""
-    seed: int = 0
+    seed: int = setting(0, least=0, below=2**63)
     """Of weights, batches and draws."""
-    steps: int = 2000
+    steps: int = setting(2000, least=1)
     """Optimiser steps."""
-    batch: int = 128
+    batch: int = setting(128, least=1)
     """Images a step, over all processes."""
-    lr: float = 2e-3
+    lr: float = setting(2e-3, above=0)
     """Peak learning rate of AdamW."""
-    prior_lr: float = 1.0
+    prior_lr: float = setting(1.0, above=0)
     """Learning rate of the latent's prior, as a multiple of lr (ESVAE: 10)."""
-    warmup: int = 100
+    warmup: int = setting(100, least=0)
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up."""
-    weight_decay: float = 1e-3
+    weight_decay: float = setting(1e-3, least=0)
     """AdamW's."""
-    clip: float = 1.0
+    clip: float = setting(1.0, least=0)
     """Largest gradient norm; 0: no clipping."""
-    ema: float = 0.995
+    ema: float = setting(0.995, least=0, below=1)
     """Decay of the weights' moving average, which is what is sampled; 0: none."""
     flip: bool = False
     """Mirror training images at random."""
-    shift: int = 0
+    shift: int = setting(0, least=0)
     """Shift training images at random by up to so many pixels."""
     augment: str = ""
     """Of event frames in training, with commas: flip, roll, rotation, shear, cutout; nda: all of them."""
-    mixup: float = 0.0
+    mixup: float = setting(0.0, least=0)
     """Blend training samples and their classes, by Beta(mixup, mixup); 0: not."""
     events_by: Literal["number", "time"] = "number"
     """Event frames hold equally many events, or equally long times."""
@@ -137,14 +139,14 @@ class Config:
     fit: Literal["all", "autoencoder", "decoder", "prior"] = "all"
     """What of a generator is trained: all; all but the prior; or, with init_from, the decoder or the prior of a trained
     autoencoder, whose other weights stay."""
-    perceptual: float = 0.0
+    perceptual: float = setting(0.0, least=0)
     """Weight, in a generator's loss, of a distance of images by the features of a classifier of the training set."""
-    adversarial: float = 0.0
+    adversarial: float = setting(0.0, least=0)
     """Weight, in a generator's loss, of the judgement of a spiking discriminator that is trained beside it; AdamW's
     betas are then 0.5 and 0.99."""
     discriminator: str = "32C3s2-64C3s2-128C3s2"
     """Encoder notation of the discriminator."""
-    noise: float = 0.3
+    noise: float = setting(0.3, least=0)
     """Standard deviation of the noise on images, in [-1, 1], that the discriminator sees."""
     freeze: bool = False
     """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
@@ -160,29 +162,20 @@ class Config:
     """recompute: keep only the spikes between layers, a byte each, and compute the rest twice (large T and images)."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto: a GPU if there is one."""
-    log_every: int = 50
+    log_every: int = setting(50, least=1)
     """Steps between lines of statistics."""
-    sample_every: int = 500
+    sample_every: int = setting(500, least=0)
     """Steps between grids of samples and reconstructions; 0: only at the end."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = setting(500, least=1)
     """Steps between checkpoints (and scores on validation images)."""
-    keep_every: int = 0
+    keep_every: int = setting(0, least=0)
     """Checkpoints at multiples of this are never deleted; 0: the last two and the best are kept."""
     model: Model = field(default_factory=Model)
 
     def __post_init__(self):
-        for name in ("steps", "batch", "log_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"config: {name} is {getattr(self, name)}, it must be at least 1")
-        for name in ("perceptual", "adversarial", "noise"):
-            if getattr(self, name) < 0:
-                raise UserError(f"config: {name} is {getattr(self, name)}, it must be positive, or 0")
-        if not 0 <= self.ema < 1:
-            raise UserError(f"config: ema is {self.ema}, it must lie in [0, 1)")
-        if self.lr <= 0:
-            raise UserError(f"config: lr is {self.lr}, it must be positive")
-        if self.prior_lr <= 0:
-            raise UserError(f"config: prior_lr is {self.prior_lr}, it must be positive")
+        check_ranges(self, "config: ")
+        if self.model.image_width and not self.model.image_size:
+            raise UserError("config: model.image_width has no meaning without model.image_size")
         if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
             raise UserError("config: prior_lr has no meaning for a model without a prior that is trained")
         if self.task == "classify":
@@ -190,6 +183,8 @@ class Config:
             for name in ("fit", "perceptual", "adversarial"):
                 if getattr(self, name) not in ("all", 0.0):
                     raise UserError(f"config: {name} has no meaning with task = 'classify'")
+            if self.sample_every not in (0, Config.sample_every):
+                raise UserError("config: sample_every has no meaning with task = 'classify', which makes no images")
         else:
             self._refuse(OF_CLASSIFIERS, "with task = 'generate'")
             kind = self.model.latent_kind
@@ -200,17 +195,52 @@ class Config:
                     raise UserError(f"config: {name} has no meaning with fit = 'prior', which compares no images")
             if not self.model.head:
                 self._refuse(OF_HEADS, "in a generator without a head")
+            self._check_stage()
+            self._check_scheduled()
         for name in ("discriminator", "noise"):
             if not self.adversarial and getattr(self, name) != getattr(Config, name):
                 raise UserError(f"config: {name} has no meaning without adversarial")
         if self.model.objective != "tet":
             self._refuse(("tet_weight", "tet_mean"), f"with objective = {self.model.objective!r}")
+        check_ranges(self.model, "config: model.")
+
+    def _check_stage(self) -> None:
+        """UserError for settings of what this stage leaves as it is."""
+        model, fit = self.model, self.fit
+        if fit in ("autoencoder", "decoder"):
+            self._refuse(OF_PRIORS, f"with fit = {fit!r}, which trains no prior")
+            if self.prior_lr != 1:
+                raise UserError(f"config: prior_lr has no meaning with fit = {fit!r}, which trains no prior")
+        if fit in ("decoder", "prior"):
+            self._refuse((*OF_HEADS, "passes"), f"with fit = {fit!r}, which trains neither encoder nor head")
+            if self.freeze:
+                raise UserError(f"config: freeze has no meaning with fit = {fit!r}, which leaves the encoder as it is")
+        if fit == "prior" and not model.divergence_weight:
+            raise UserError("config: model.divergence_weight is 0, and with fit = 'prior' nothing would be trained")
+
+    def _check_scheduled(self) -> None:
+        """UserError for scheduled sampling that never takes place; the defaults ask for it where T is long enough."""
+        m, default = self.model, Model()
+        if m.time_steps - 1 > m.scheduled_first or not (m.scheduled_start or m.scheduled_end):
+            return
+        changed = [name for name in ("start", "end", "replace") if _of(m, name) != _of(default, name)]
+        if m.time_steps - 1 <= default.scheduled_first and m.scheduled_first != default.scheduled_first:
+            changed.append("first")
+        if changed:
+            raise UserError(
+                f"config: model.scheduled_{changed[0]} has no meaning with time_steps = {m.time_steps} and "
+                f"scheduled_first = {m.scheduled_first}: the last step that may be replaced is {m.time_steps - 2}"
+            )
 
     def _refuse(self, names: Container[str], why: str) -> None:
         """ValueError if a setting of the model is changed that nothing would look at."""
         for f in fields(Model):
             if f.name in names and getattr(self.model, f.name) != f.default:
                 raise UserError(f"config: model.{f.name} has no meaning {why}")
+
+
+def _of(model: Model, name: str):
+    return getattr(model, f"scheduled_{name}")
 
 
 OF_LATENTS = {  # what some kinds look at and others do not
@@ -242,6 +272,11 @@ OF_GENERATORS = (
     "flips",
 )
 OF_CLASSIFIERS = ("image_width", "normalisation", "bias")
+OF_PRIORS = (
+    "divergence",
+    "divergence_weight",
+    *(name for name in OF_LATENTS["bernoulli"] if name.startswith("scheduled")),
+)
 OF_HEADS = ("objective", "head_weight", "tet_weight", "tet_mean")
 
 FREE_ON_RESUME = (
