@@ -1,7 +1,7 @@
 """Every setting of a training run, in one place: fields are flags, comments are their help, TOML is their file.
 
-`Config()` trains on the embedded digits. A setting has its range beside it; one that nothing would look at is refused. This
-module imports nothing heavy.
+`Config()` trains on the embedded digits. A setting has its range beside it; one that nothing would look at is refused.
+This module imports nothing heavy.
 """
 
 import difflib
