@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_or_relu
 from ..nn.objectives import accuracy, objective
+from ..ranges import Range
 from .inputs import check_frames, check_images, check_precision, check_tensor
 
 CHUNK = 64  # samples a forward pass when predicting
@@ -51,6 +52,7 @@ class SpikingClassifier(nn.Module):
         super().__init__()
         if time_steps < 1:
             raise UserError(f"time_steps is {time_steps}, it must be at least 1")
+        Range(least=0, most=1).check("tet_weight", tet_weight)
         self.image_size, self.image_width = image_size, image_width or image_size
         self.image_channels, self.time_steps = image_channels, time_steps
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}

@@ -36,6 +36,7 @@ from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
 from ..nn.objectives import accuracy, objective
 from ..process import whole_fp32
+from ..ranges import Range
 from .inputs import check_classes, check_images, check_latents, check_precision, check_seeds, check_tensor
 
 CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
@@ -91,6 +92,9 @@ class SpikingVAE(nn.Module):
         super().__init__()
         if time_steps < 1:
             raise UserError(f"time_steps is {time_steps}, it must be at least 1")
+        for name, weight in (("divergence_weight", divergence_weight), ("head_weight", head_weight)):
+            Range(least=0).check(name, weight)
+        Range(least=0, most=1).check("tet_weight", tet_weight)
         if conditional and classes < 1:
             raise UserError("a conditional generator needs classes, and the data have no labels")
         self.image_size, self.image_channels, self.time_steps = image_size, image_channels, time_steps

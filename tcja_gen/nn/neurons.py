@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..ranges import check_ranges, setting
 from .gradients import once
 from .kernels import on
 
@@ -35,20 +36,19 @@ SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with
 class Neuron:
     """Settings of a LIF neuron; `Neuron.preset("tcja" | "tet" | "fsvae")` gives those of the papers."""
 
-    tau: float = 2.0  # membrane time constant, in time steps, > 1
+    tau: float = setting(2.0, above=1)  # membrane time constant, in time steps, > 1
     decay_input: bool = True  # divide the input by tau, too
-    v_threshold: float = 1.0
-    v_reset: float = 0.0
+    v_threshold: float = setting(1.0)  # above v_reset
+    v_reset: float = setting(0.0)
     detach_reset: bool = True  # no gradient through the reset
     surrogate: str = "atan"
-    alpha: float = 2.0  # sharpness of the surrogate
+    alpha: float = setting(2.0, above=0)  # sharpness of the surrogate
     strict: bool = False  # fire at V > threshold rather than V >= threshold
 
     def __post_init__(self):
-        if self.tau <= 1:
-            raise UserError(f"neuron: tau is {self.tau}, it must be greater than 1")
-        if self.alpha <= 0:
-            raise UserError(f"neuron: alpha is {self.alpha}, it must be positive")
+        check_ranges(self, "neuron: ")
+        if self.v_threshold <= self.v_reset:
+            raise UserError(f"neuron: v_threshold is {self.v_threshold}, it must be above v_reset ({self.v_reset})")
         if self.surrogate not in SURROGATES:
             raise UserError(f"neuron: unknown surrogate {self.surrogate!r}; known: {', '.join(SURROGATES)}")
 

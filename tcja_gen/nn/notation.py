@@ -9,7 +9,8 @@
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
     U2           every pixel twice in each direction (nearest neighbour), in a decoder
     DP.5         dropout of half of the inputs, the same ones at every time step
-    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel
+    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel, of which TLA has
+                 the first alone, CLA the second; SE, TA and FC have none
 
 Convolutions are padded by k // 2. Residual blocks hand currents to each other: the layer before the first of them
 leaves its neurons out, which are the block's own first ones, and behind the last of them stand neurons. Without
@@ -78,11 +79,14 @@ class Residual:
 
 Word = Conv | Linear | Logits | Voting | Pool | Upsample | Dropout | Attention | Residual
 
+WITHOUT_KERNELS = ("SE", "TA", "FC")
 _N = r"([1-9]\d*)"
 _ATTENTION = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
 
 
 def _attention(kind: str | None, k_time: str | None, k_channel: str | None) -> Attention | None:
+    if k_time and kind in WITHOUT_KERNELS:
+        raise UserError(f"{kind} has no kernels, got {kind}({k_time},{k_channel})")
     return Attention(kind, (int(k_time), int(k_channel)) if k_time else None) if kind else None
 
 

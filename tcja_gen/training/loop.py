@@ -66,6 +66,8 @@ def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
         raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
     saved = configs.load(folder / "config.toml")
     config = configs.update(saved, overrides)
+    if config.out != saved.out:
+        raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
     if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
         raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
     places = _where_data_are(folder, saved)

@@ -135,3 +135,11 @@ def test_a_wrong_call_is_one_line(model, call, named):
     with pytest.raises(ValueError, match=named) as error:
         call(model)
     assert "\n" not in str(error.value)
+
+
+def test_parts_in_evaluation_mode_stay_in_it(model):
+    model = copy.deepcopy(model).train()
+    model.encoder.eval()
+    before = {name: part.training for name, part in model.named_modules()}
+    model.sample([0]), model.reconstruct(pictures(2)), model.encode(pictures(2)), model(pictures(2), StepDraws(0, 0, 2))
+    assert {name: part.training for name, part in model.named_modules()} == before

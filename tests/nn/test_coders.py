@@ -3,8 +3,12 @@ import math
 import pytest
 import torch
 
-from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, TDBatchNorm, mirror
+from tcja_gen.config import Config, Model
+from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, StepDraws, TDBatchNorm, mirror
+from tcja_gen.nn.layers import TemporalDropout
 from tcja_gen.nn.readouts import readout_weights
+from tcja_gen.training.adversary import Adversary
 
 NARROW = "4C3s2-TCJA-6C3s2-TCJA"
 
@@ -232,3 +236,41 @@ def test_film_is_what_shorter_readouts_would_show_and_ends_in_the_image(kind):
     for t in range(1, 5):
         torch.testing.assert_close(film[t - 1], Readout(kind, t)(spikes[:t], decoder.last))
     assert not torch.equal(film[0], film[-1])
+
+
+@pytest.mark.parametrize("encoder", ["DP.5-8C3", "4C3-DP.5-8C3"])
+def test_dropout_is_of_the_seed_the_step_and_the_image_whatever_the_processes(encoder):
+    torch.manual_seed(0)
+    net, x = SpikingEncoder(encoder, 1, 3, image_size=6), torch.rand(8, 1, 6, 6) + 0.5
+    dropout = next(stage for stage in net.stages if isinstance(stage, TemporalDropout))
+    x = x if dropout is net.stages[0] else torch.rand(3, 8, 4, 6, 6)
+    steps = 3 if x.dim() == 4 else None
+    whole = dropout(x, steps, StepDraws(5, 9, 8))
+    for rank in range(2):
+        own = slice(rank, None, 2)
+        part = dropout(x[own] if steps else x[:, own], steps, StepDraws(5, 9, 8, rank, 2))
+        assert torch.equal(part, whole[own] if steps else whole[:, own])
+    assert not torch.equal(whole, dropout(x, steps, StepDraws(5, 10, 8)))
+    lost = whole == 0 if steps else (whole == 0).all(0)  # (N, ...)
+    assert 0.3 < lost.float().mean() < 0.7
+    assert all(not torch.equal(lost[0], lost[i]) for i in range(1, 8))  # a mask each
+
+
+def test_dropout_everywhere_takes_its_numbers_from_the_draws():
+    """In encoder, head, prior and discriminator: whatever else the program draws, a step is the same."""
+    model = Model(image_size=8, image_channels=1, time_steps=2)
+    codes = dict(latent_kind="codes", latent=2, prior="8C3-DP.5-8C3", rounds=4, decoder="8T4s2")
+    x, y = torch.rand(6, 1, 8, 8) * 2 - 1, torch.eye(10)[:6]
+    made = [
+        SpikingVAE(8, time_steps=2, encoder="8C3s2-DP.5-TCJA", head="DP.5-10L", **codes),
+        SpikingClassifier(8, time_steps=2, encoder="DP.5-8C3s2", head="DP.5-10L"),
+        Adversary(Config(adversarial=1.0, discriminator="DP.5-8C3s2", noise=0.0, model=model)),
+    ]
+    for part in made:
+        losses = []
+        for disturbed in range(2):
+            torch.manual_seed(disturbed)
+            found = part(x, x.flip(0), StepDraws(0, 0, 6)) if isinstance(part, Adversary) else None
+            found = part(x, StepDraws(0, 0, 6), targets=y)["loss"] if found is None else found
+            losses.append(found.item())
+        assert losses[0] == losses[1]

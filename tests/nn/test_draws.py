@@ -40,3 +40,24 @@ def test_processes_share_out_the_numbers_of_one(world):
 def test_every_step_and_every_seed_draws_other_numbers():
     drawn = [StepDraws(seed, step, 4).uniform(3) for seed in (0, 1) for step in (0, 1, 2)]
     assert torch.stack(drawn).unique().numel() == 6 * 12
+
+
+def test_what_one_stream_draws_changes_no_number_of_another():
+    plain, other = StepDraws(1, 2, 4), StepDraws(1, 2, 4)
+    dropout = other.stream("dropout").uniform(5)
+    assert torch.equal(plain.uniform(3), other.uniform(3))
+    assert torch.equal(plain.stream("between").uniform(5), other.stream("between").uniform(5))
+    assert torch.equal(plain.stream("dropout").uniform(5), dropout)
+    assert not torch.equal(other.stream("dropout").uniform(5), dropout)  # it has gone on
+    image = ImageDraws([1, 2])
+    numbers = [image.uniform(50), *(image.stream(name).uniform(50) for name in ("a", "b"))]
+    assert torch.stack(numbers).unique().numel() == 300
+
+
+def test_streams_are_of_the_image_of_the_step_and_shared_out_too():
+    assert torch.equal(ImageDraws([4, 3]).stream("a").normal(2)[1:], ImageDraws([3]).stream("a").normal(2))
+    whole, parts = StepDraws(5, 7, 6), [StepDraws(5, 7, 6, rank, 3) for rank in range(3)]
+    together = torch.stack([part.stream("a").uniform(2) for part in parts], 1).flatten(0, 1)
+    assert torch.equal(whole.stream("a").uniform(2), together)
+    drawn = [StepDraws(seed, step, 4).stream("a").uniform(3) for seed in (0, 1) for step in (0, 1)]
+    assert torch.stack(drawn).unique().numel() == 48

@@ -6,7 +6,7 @@ from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Logits, Pool,
 
 def test_every_word_of_the_papers_is_read():
     words = parse(
-        "128C3-32C3s2-64T3s2-MP2-AP4-DP.5-DP0.25-512FC-TCJA-TCJA(4,3)-10L-Voting10-AAP48-64R3-64R3s2[SE(2,1)]"
+        "128C3-32C3s2-64T3s2-MP2-AP4-DP.5-DP0.25-512FC-TCJA-TCJA(4,3)-10L-Voting10-AAP48-64R3-64R3s2[CLA(2,1)]"
     )
     assert words == (
         Conv(128, 3),
@@ -23,7 +23,7 @@ def test_every_word_of_the_papers_is_read():
         Voting(10),
         Pool("adaptive", 48),
         Residual(64, 3),
-        Residual(64, 3, 2, Attention("SE", (2, 1))),
+        Residual(64, 3, 2, Attention("CLA", (2, 1))),
     )
     assert parse("-".join(ATTENTION)) == tuple(Attention(word) for word in ATTENTION)
 

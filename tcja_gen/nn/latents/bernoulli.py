@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...ranges import check_ranges, setting
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..modes import evaluating
@@ -37,12 +38,13 @@ class ScheduledSampling:
     decision per batch, and the majority of the k bits.
     """
 
-    start: float = 0.1
-    end: float = 0.3
-    first: int = 5
+    start: float = setting(0.1, least=0, most=1)
+    end: float = setting(0.3, least=0, most=1)
+    first: int = setting(5, least=0)
     replace: str = "draw"
 
     def __post_init__(self):
+        check_ranges(self, "scheduled sampling: ")
         if self.replace not in ("draw", "vote"):
             raise UserError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
 

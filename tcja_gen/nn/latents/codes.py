@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
+from ...ranges import Range
 from ..coders import SpikingEncoder
 from ..draws import Draws
 from ..layers import Build, conv_block
@@ -81,8 +82,7 @@ class CodeLatent(Latent):
         if not 1 <= rounds <= places:
             sides = " x ".join(map(str, self.sides))
             raise UserError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
-        if temperature <= 0:
-            raise UserError(f"the prior's temperature is {temperature}, it must be positive")
+        Range(above=0).check("the prior's temperature", temperature)
         self.rounds, self.temperature = rounds, temperature
 
     def entry(self, features: int, build: Build) -> nn.Module:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tcja_gen.nn import ImageDraws, PoissonLatent, StepDraws
+from tcja_gen.nn import PRESETS, ImageDraws, PoissonLatent, StepDraws, make_latent
 from tcja_gen.nn.latents.poisson import rates, rbf_mmd
 
 T, N, L = 16, 9, 5
@@ -92,3 +92,19 @@ def test_training_the_prior_brings_its_samples_to_the_posteriors_rates():
         optimizer.step()
     found = model.sample(ImageDraws(range(400))).mean((0, 1))
     torch.testing.assert_close(found, wanted, atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["poisson", "bernoulli"])
+def test_halfway_between_two_images_every_bit_has_its_mean_rate(kind):
+    """From rates 0 to .5: .25. A bit and the moment of its change must not hang together, though seeds are the same."""
+    torch.manual_seed(0)
+    latent = make_latent(kind, 50, 10, neuron=PRESETS["tcja"], k=4).eval()
+    h, rates = torch.zeros(10, 2, 50), []
+    h[::2, 1] = 1.0
+    for seed in range(40):
+        z = latent.encode(h, ImageDraws([seed, seed]))
+        if kind == "bernoulli":  # of four bits two are 1
+            j = latent._indices(ImageDraws([seed]))[:, 0]
+            z = torch.stack([torch.zeros_like(j), (j < 2).long()], 1).float()
+        rates.append(latent.between(z[:, 0], z[:, 1], torch.tensor([0.5]), ImageDraws([seed])).mean())
+    assert torch.stack(rates).mean().item() == pytest.approx(0.25, abs=0.015)  # 20,000 bits: 5 standard errors
