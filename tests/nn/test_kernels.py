@@ -201,6 +201,7 @@ for kernel in (gpu._forward, gpu._backward, gpu._advance, gpu._squares, gpu._fin
 """
 
 
+@pytest.mark.slow
 def test_kernels_become_machine_code_of_a_gpu_that_is_not_there():
     """Triton carries NVIDIA's assembler: types, shapes and syntax are checked without a device."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")

@@ -163,6 +163,7 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
     assert not torch.equal(images[0], images[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "against"), [*((kind, {}) for kind in LATENT_KINDS), ("poisson", AGAINST)])
 def test_two_processes_follow_the_course_of_one(tmp_path, kind, against):
     settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind], **against}
