@@ -13,6 +13,15 @@ if not torch.cuda.is_available():  # the GPU's kernels are interpreted; Triton r
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_session(tmp_path_factory):
+    """What one test compiles, or trains for scores, is there for the next; the user's own cache is left alone."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = folder = str(tmp_path_factory.mktemp("cache"))
+    yield folder
+    os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
+
+
 @pytest.fixture
 def tiny() -> dict:
     """Arguments of a generator of 8 x 8 images with attention, small enough for a step in milliseconds."""

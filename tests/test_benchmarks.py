@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).parent.parent / "experiments" / "benchmarks"
 
 
@@ -17,6 +19,7 @@ def run(script: str, *arguments) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_runs_small_on_a_cpu_and_goes_on_from_its_files(tmp_path):
     ask = ["gpu.py", "--keep", tmp_path, "--device", "cpu", "--small", "--stage"]
     table = run(*ask, "others")
@@ -32,5 +35,6 @@ def test_the_gpu_benchmark_runs_small_on_a_cpu_and_goes_on_from_its_files(tmp_pa
     assert "| decoder.stages.3.neurons | " in run(*ask, "layers")
 
 
+@pytest.mark.slow
 def test_the_comparison_of_paths_runs():
-    assert "gradients of the first step" in run("equivalence.py", "--steps", "50", "--disturbed", "1")
+    assert "gradients of the first step" in run("equivalence.py", "--steps", "8", "--disturbed", "1")

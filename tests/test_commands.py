@@ -37,14 +37,6 @@ def tcja(*arguments, processes=1, cwd=None):
     return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, cwd=cwd)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "tiny"
@@ -335,6 +327,7 @@ def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, t
     assert "no meaning with latent_kind = 'bernoulli'" in mistake("train", "--model.rounds", "2")
 
 
+@pytest.mark.slow
 def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(mistake, run, classifier, tmp_path):
     codes, pictures = tmp_path / "codes", tmp_path / "pictures"
     words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent-kind", "codes"]
@@ -371,6 +364,7 @@ def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
     assert "no such run" in mistake("sample", tmp_path / "nothing")
 
 
+@pytest.mark.slow
 def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     done = tcja("sample", run, "--number", "70", "--out", tmp_path / "two", "--device", "cpu", processes=2)
     assert done.returncode == 0, done.stderr
@@ -436,6 +430,7 @@ def test_weights_that_cannot_be_fetched_are_one_line(run, mistake, monkeypatch, 
         assert place in line and "failed (" in line and str(tmp_path / "torch") in line
 
 
+@pytest.mark.slow
 def test_the_demo_ends_with_pictures_and_scores(tmp_path):
     done = tcja("demo", "--steps", "5", "--out", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
@@ -602,6 +597,7 @@ def test_gates_are_drawn_without_the_data(classifier, tmp_path, capsys):
     assert (gone / "figures" / "gates.png").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_classify_as_one_does(classifier, tmp_path):
     ask = ["evaluate", str(classifier), "--metrics", "accuracy,accuracy-by-step", "--device", "cpu", "--out"]
     assert main([*ask, str(tmp_path / "one.json")]) == 0

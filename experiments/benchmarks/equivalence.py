@@ -42,7 +42,7 @@ def gradients(path: str, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def losses(made: torch.nn.Module, batches: Batches, steps: int, half: bool = False) -> torch.Tensor:
-    """Means over blocks of 50 steps."""
+    """Means over blocks of 50 steps, or over all if they are fewer."""
     optimizer = torch.optim.AdamW(made.parameters(), 1e-3, weight_decay=1e-3, fused=True)
     seen = []
     for step in range(steps):
@@ -52,7 +52,7 @@ def losses(made: torch.nn.Module, batches: Batches, steps: int, half: bool = Fal
         loss.backward()
         optimizer.step()
         seen.append(loss.detach())
-    return torch.stack(seen).view(-1, BLOCK).mean(1)
+    return torch.stack(seen).view(-1, min(BLOCK, steps)).mean(1)
 
 
 def main() -> None:
@@ -60,7 +60,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--disturbed", type=int, default=5, help="plain runs to compare with")
     asked = parser.parse_args()
-    steps = asked.steps // BLOCK * BLOCK
+    block = min(BLOCK, asked.steps)
+    steps = asked.steps // block * block
     fast, why = neuron_path(torch.device("cpu"))
     print(f"fast path: {fast}, {why}")
     batches = Batches(load_images("digits", "train"), BATCH, seed=0)
@@ -77,7 +78,7 @@ def main() -> None:
         "fast, bf16": losses(model(fast), batches, steps, half=True),
         **{f"plain, noise {i}": losses(model("plain", i), batches, steps) for i in range(1, 1 + asked.disturbed)},
     }
-    print(f"loss, means of {BLOCK} steps")
+    print(f"loss, means of {block} steps")
     for name, curve in curves.items():
         apart = (curve / curves["plain"] - 1).abs()
         print(f"{name:<18}", *(f"{x:.4f}" for x in curve), f" apart from plain: mean {apart.mean():.2%}")

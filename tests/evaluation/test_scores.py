@@ -151,6 +151,7 @@ def test_without_files_an_autoencoder_is_trained_once_on_the_training_split(tmp_
     assert any("biased" in note for note in first["notes"])
 
 
+@pytest.mark.slow
 def test_the_whole_inception_path_runs_and_says_what_it_was(pictures, inception_file):
     images = load_images("digits", "test").images[:20]
     names = ["fid", "kid", "is", "precision", "recall", "density", "coverage"]
@@ -257,6 +258,7 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
         evaluate(images, "digits", ["fad-official"], n=299, reference=ours, autoencoder=weights)
 
 
+@pytest.mark.slow
 def test_published_statistics_are_read_if_they_are_of_the_network(inception_file, tmp_path):
     images = load_images("digits", "test").images[:3]
     rows = torch.rand(4, 2048, generator=torch.Generator().manual_seed(0))
@@ -382,6 +384,7 @@ def _process(rank: int, folder: str, data: str, how: dict) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_record_of_one(weights, judge, inception_file, pictures, tmp_path, monkeypatch):
     """Neither number of images is a multiple of a batch; Inception's is 32."""
     monkeypatch.setattr(inception, "SIDE", SMALL)

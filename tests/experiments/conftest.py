@@ -10,9 +10,8 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 
 @pytest.fixture
-def script(monkeypatch, tmp_path):
-    """Runs a script by its name with some words, and a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def script(monkeypatch):
+    """Runs a script by its name with some words."""
 
     def run(name: str, *words: str) -> None:
         monkeypatch.setattr(sys, "argv", [name, *words])

@@ -156,6 +156,7 @@ def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == made
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_is_resumed_to_the_same_scores(copy):
     before, folder = result(copy), copy / "runs" / "tiny" / "seed-0"
     shutil.rmtree(folder / "checkpoints" / "step-000002")
@@ -196,6 +197,7 @@ def test_the_book_tells_results_beside_published_figures(copy):
     assert "`tiny`: two steps" in text and "2 × 2" in text and "| *another* | *1.5* |" in text and "a paper" in text
 
 
+@pytest.mark.slow
 def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
     listed = run(book, "--list", "word").stdout
     assert listed.count("0/1") == 5 and "word/TCJA(2,1), 3, encoder" in listed
@@ -206,6 +208,7 @@ def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
     assert "| TCJA(2,1), 3, encoder |" in text and "none" not in text
 
 
+@pytest.mark.slow
 def test_one_experiment_that_fails_does_not_stop_the_others(copy):
     nowhere = '[experiment.nowhere]\nabout = "no such data"\nrecipe = "tiny.toml"\nprotocol = "digits"\ncpu = {}\n'
     (copy / "book.toml").write_text(nowhere + 'set = { data = "mnist" }\n' + BOOK)
@@ -214,6 +217,7 @@ def test_one_experiment_that_fails_does_not_stop_the_others(copy):
     assert answer.returncode == 2 and result(copy)["seeds"] == [0, 1]
 
 
+@pytest.mark.slow
 def test_smoke_runs_what_is_only_for_a_gpu_and_leaves_the_results_alone(book):
     (book / "book.toml").write_text(BOOK.replace("cpu = {}\ngpu", "gpu"))
     assert run(book, "tiny").returncode == 2
@@ -235,6 +239,7 @@ def test_a_mistake_is_one_line(book, arguments, hint):
     assert answer.returncode == 2 and hint in answer.stderr and answer.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_second_stage_starts_from_the_first(copy):
     book = copy
     (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
@@ -246,6 +251,7 @@ def test_a_second_stage_starts_from_the_first(copy):
     assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_first_stage_whose_result_is_there_without_its_run_is_trained_for_the_second(copy, jobs):
     (copy / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
@@ -255,6 +261,7 @@ def test_a_first_stage_whose_result_is_there_without_its_run_is_trained_for_the_
     assert result(copy, "second")["scores"] and result(copy) == before
 
 
+@pytest.mark.slow
 def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(measured, book):
     (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\nseeds = [0, 1]\n')
     answer = run(book, "second", "--jobs", "3")
@@ -263,6 +270,7 @@ def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(m
     assert "step 2/2" in (book / "runs" / "second" / "seed-1.log").read_text()
 
 
+@pytest.mark.slow
 def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(book):
     (book / "bad.toml").write_text(RECIPE.replace('data = "digits"', 'data = "no-such-folder"'))
     (book / "book.toml").write_text(BOOK + another("bad", "bad.toml"))
@@ -271,6 +279,7 @@ def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(bo
     assert result(book)["scores"]
 
 
+@pytest.mark.slow
 def test_an_experiment_starts_from_kept_weights_and_is_to_be_done_again_when_these_are_others(copy):
     book, kept = copy, copy / "kept.safetensors"
     (book / "book.toml").write_text(BOOK + another("from-file") + 'after = { init_from = "kept.safetensors" }\n')

@@ -253,6 +253,7 @@ for kernel, ends in ((gpu._forward, {}), (gpu._forward, {"v0": "*fp32", "v_end":
 """
 
 
+@pytest.mark.slow
 def test_kernels_become_machine_code_of_a_gpu_that_is_not_there():
     """Triton carries NVIDIA's assembler: types, shapes and syntax are checked without a device."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install triton (Linux)")

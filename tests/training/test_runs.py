@@ -167,6 +167,7 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
 DROPPING = {**LATENT_KINDS["poisson"], "encoder": "8C3s2-TCJA-DP.5-16C3s2-TCJA"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "against"),
     [*((kind, {}) for kind in LATENT_KINDS), ("poisson", {**AGAINST, "perceptual": 0.5, "model": DROPPING})],
