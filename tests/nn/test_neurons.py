@@ -140,6 +140,10 @@ def test_one_frame_with_steps_is_the_frame_repeated(neuron):
     ("call", "named"),
     [
         (lambda: Neuron(tau=1.0), "tau is 1.0"),
+        (lambda: Neuron(tau=float("nan")), "tau is nan"),
+        (lambda: Neuron(alpha=float("inf")), "alpha is inf"),
+        (lambda: Neuron(v_threshold=0.0), "v_threshold is 0.0, it must be above v_reset"),
+        (lambda: Neuron(v_threshold=float("nan")), "v_threshold is nan"),
         (lambda: Neuron(alpha=0.0), "alpha is 0.0"),
         (lambda: Neuron(surrogate="sigmoid"), "'sigmoid'; known: atan"),
         (lambda: Neuron.preset("plif"), "'plif'; known: tcja, tet, fsvae"),
