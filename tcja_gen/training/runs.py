@@ -97,7 +97,7 @@ def _commit() -> str | None:
     here = Path(__file__).parent
     git = ["git", "-C", str(here), "rev-parse", "HEAD"]
     try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(git, capture_output=True, encoding="utf-8", errors="replace", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -109,7 +109,7 @@ class Log:
         from torch.utils.tensorboard import SummaryWriter
 
         self.quiet = quiet
-        self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8")
+        self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8", errors="backslashreplace")
         self.stats = open(folder / "stats.jsonl", "a", buffering=1, encoding="utf-8")
         self.board = SummaryWriter(str(folder), flush_secs=30)
 
