@@ -615,3 +615,11 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
         assert "a run or --pretrained NAME" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate"])
+def test_a_place_that_cannot_be_written_to_is_told_before_images_are_made(tmp_path, capsys, command):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run").mkdir()  # without a model, which is not looked for
+    assert main([command, str(tmp_path / "run"), "--out", str(tmp_path / "file" / "pictures")]) == 2
+    assert capsys.readouterr().err == f"tcja-gen: {tmp_path / 'file' / 'pictures'}: Not a directory\n"

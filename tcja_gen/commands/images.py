@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
+from ..files import probe
 from .common import Number, Run, data_exists, run_exists, start
 
 
@@ -49,6 +50,7 @@ class Sample:
 
     def run(self) -> None:
         run_exists(self.model)
+        probe(Path(self.out))
         from ..evaluation import generate, pictures
         from ..models import pretrained
 
@@ -101,6 +103,7 @@ class Reconstruct:
 
     def run(self) -> None:
         run_exists(self.model)
+        probe(Path(self.out))
         data_exists(self.images)
         import torch
 
@@ -155,6 +158,7 @@ class Interpolate:
 
     def run(self) -> None:
         run_exists(self.model)
+        probe(Path(self.out))
         data_exists(self.images)
         import torch
 

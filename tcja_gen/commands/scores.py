@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
+from ..files import probe
 from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
 
 
@@ -279,6 +280,8 @@ class Reference:
     def run(self) -> None:
         data_exists(self.data)
         files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
+        if self.out:
+            probe(Path(self.out).parent)
         from .. import evaluation
 
         place = start(self.device)

@@ -19,8 +19,7 @@ from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_o
 from ..nn.objectives import accuracy, objective
 from ..ranges import Range
 from .inputs import check_frames, check_images, check_precision, check_tensor
-
-CHUNK = 64  # samples a forward pass when predicting
+from .vae import chunk_size
 
 
 class SpikingClassifier(nn.Module):
@@ -85,7 +84,7 @@ class SpikingClassifier(nn.Module):
         images = check_frames(images, (self.time_steps, *shape)) if images.dim() == 5 else check_images(images, shape)
         device, outputs = next(self.parameters()).device, []
         with evaluating(self):
-            for chunk in images.split(CHUNK):
+            for chunk in images.split(chunk_size(self.time_steps, self.image_size, self.image_width)):
                 x = chunk.to(device).float()
                 x = x * 2 - 1 if x.dim() == 4 else x.transpose(0, 1)
                 outputs.append(self.outputs(x).transpose(0, 1))

@@ -39,7 +39,8 @@ from ..process import whole_fp32
 from ..ranges import Range
 from .inputs import check_classes, check_images, check_latents, check_precision, check_seeds, check_tensor
 
-CHUNK = 64  # images a forward pass when sampling; always whole, so that an image never depends on the batch size
+CHUNK = 64  # images a forward pass in use; always whole, so that an image never depends on the batch size
+ROOM = 2**22  # numbers a channel in a chunk, at most: 64 images of 64 x 64 pixels at 16 time steps
 
 
 class SpikingVAE(nn.Module):
@@ -288,10 +289,10 @@ class SpikingVAE(nn.Module):
         device, seeds = next(self.parameters()).device, check_seeds(seeds)
         if x is not None and len(x) != len(seeds):
             raise UserError(f"{len(seeds)} seeds for {len(x)} images; one each is wanted")
-        outputs = []
+        outputs, size = [], chunk_size(self.time_steps, self.image_size, self.image_size)
         with evaluating(self):
-            for i in range(0, len(seeds), CHUNK):
-                rows = [min(r, len(seeds) - 1) for r in range(i, i + CHUNK)]
+            for i in range(0, len(seeds), size):
+                rows = [min(r, len(seeds) - 1) for r in range(i, i + size)]
                 draws = ImageDraws([seeds[r] for r in rows], device)
                 chunk = function(draws) if x is None else function(draws, x[rows].to(device))
                 outputs.append(chunk[: len(seeds) - i])
@@ -301,6 +302,11 @@ class SpikingVAE(nn.Module):
 def _own(seeds: Sequence[int] | Tensor | None, x: Tensor) -> Sequence[int] | Tensor:
     """Seed i of image i, unless others are given."""
     return range(len(x)) if seeds is None else seeds
+
+
+def chunk_size(time_steps: int, height: int, width: int) -> int:
+    """Images a forward pass: a power of 2, `CHUNK` or, of large ones, as many as there is `ROOM` for, at least 1."""
+    return min(CHUNK, 2 ** max((ROOM // (time_steps * height * width)).bit_length() - 1, 0))
 
 
 def to_unit(x: Tensor) -> Tensor:

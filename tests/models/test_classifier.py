@@ -138,3 +138,12 @@ def test_an_encoder_is_handed_on_in_both_directions(tmp_path):
     wider = SpikingClassifier(**SMALL | {"encoder": "8C3s2-TCJA-9C3s2-TCJA"})
     with pytest.raises(ValueError, match="it does not fit this model: encoder.stages.2"):
         adopt(wider, Config(init_from=str(tmp_path / "model.safetensors")))
+
+
+def test_large_recordings_pass_a_classifier_a_few_at_a_time():
+    """64 of N-Caltech101's would take 10 GB a layer of 64 channels."""
+    model = SpikingClassifier(180, image_width=240, image_channels=2, time_steps=14, encoder="2C3s4", head="2L")
+    seen = []
+    model.encoder.register_forward_pre_hook(lambda module, x: seen.append(x[0].shape[1]))
+    model.classify(torch.zeros(9, 14, 2, 180, 240))
+    assert seen == [4, 4, 1]
