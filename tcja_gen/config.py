@@ -174,6 +174,8 @@ class Config:
 
     def __post_init__(self):
         check_ranges(self, "config: ")
+        if self.model.time_steps == 1:
+            self._refuse(("readout",), "with time_steps = 1, whose only step has the weight 1")
         if self.model.image_width and not self.model.image_size:
             raise UserError("config: model.image_width has no meaning without model.image_size")
         if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):
