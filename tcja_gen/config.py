@@ -179,6 +179,8 @@ class Config:
             value = getattr(self, name)
             if value != value.encode(errors="ignore").decode() or "\0" in value:
                 raise UserError(f"config: {name} is {value!r}, which is no UTF-8: take another name")
+        if self.model.time_steps == 1:
+            self._refuse(("readout",), "with time_steps = 1, whose only step has the weight 1")
         if self.model.image_width and not self.model.image_size:
             raise UserError("config: model.image_width has no meaning without model.image_size")
         if self.prior_lr != 1 and (self.task == "classify" or self.model.latent_kind == "gaussian"):

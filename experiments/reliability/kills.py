@@ -88,6 +88,8 @@ def unlike(a: Path, b: Path) -> list[str]:
     if one.name != other.name or not same(*weights):
         found.append("weights")
     states = [torch.load(folder / "state.pt", weights_only=True) for folder in (one, other)]
+    for state in states:
+        state["config"].pop("out")
     return found + [name for name in states[0] if not same(states[0][name], states[1][name])]
 
 

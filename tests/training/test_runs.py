@@ -287,6 +287,7 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
         ),
         ({"task": "generate", "fit": "prior", "model": {"divergence_weight": 0.0}}, "nothing would be trained"),
         ({"task": "generate", "model": {"scheduled_end": 0.5}}, "scheduled_end has no meaning with time_steps = 4"),
+        ({"task": "generate", "model": {"time_steps": 1, "readout": "mean"}}, "readout has no meaning with time_steps"),
         ({"task": "generate", "model": {"scheduled_first": 9}}, "scheduled_first has no meaning with time_steps = 4"),
     ],
 )
