@@ -15,8 +15,9 @@ FILES |= {"t10k-images-idx3-ubyte": 20, "t10k-labels-idx1-ubyte": 20}
 
 
 @pytest.fixture
-def mirror(tmp_path):
+def mirror(tmp_path, monkeypatch):
     """A server of a small MNIST on this machine: its address, and the paths that it was asked for."""
+    monkeypatch.setattr("urllib.request._opener", None)  # keeps the proxy that it met first, of another test
     asked = []
 
     class Handler(SimpleHTTPRequestHandler):
