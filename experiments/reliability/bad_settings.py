@@ -25,7 +25,7 @@ RANGES |= {"weight_decay": (-1.0,), "clip": (-1.0,), "mixup": (-0.5,), "shift": 
 
 def toml(t: Tools) -> Iterator[Case]:
     base = 'steps = 1\nbatch = 8\ncompile = "off"\ndevice = "cpu"\nsample_every = 0\n'
-    model = '[model]\nencoder = "4C3s2-TCJA"\nlatent = 4\nk = 2\ntime_steps = 2\nscheduled_first = 1\n'
+    model = '[model]\nencoder = "4C3s2-TCJA"\nlatent = 4\nk = 2\ntime_steps = 2\n'
     wrong = {int: ['"many"', "1.5", "true", "[1]"], float: ['"low"', "true", "{}"], str: ["7", "true", '["a"]']}
     wrong[bool] = ["1", '"yes"', "0.0"]
     known = {f.name: type(getattr(configs.Config(), f.name)) for f in configs.fields(configs.Config)}
