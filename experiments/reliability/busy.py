@@ -6,8 +6,8 @@
 A worker per setting of the environment trains the digits as `tcja-gen train` does. All are started first and stopped
 (SIGSTOP); then they take turns, one at a time, so that whatever else happens on the machine meets all settings alike.
 The table has the median over the turns and its ratio to the first setting, which is libgomp's own: threads that wait
-spin 300,000 times before they sleep. Rows that want no ratio of a quiet machine are not to be read on a shared one.
-Six minutes with the defaults. Linux and macOS.
+spin 300,000 times before they sleep. Ours, with no setting, is what `tcja_gen.busy` makes of it. The row of 0 busy
+processes means something on a quiet machine alone. Six minutes with the defaults. Linux.
 """
 
 import argparse
@@ -76,7 +76,6 @@ class Worker:
 
 def train(folder: str) -> None:
     """The default training, with a line on stdout at the start of every step of the first process."""
-    import tcja_gen  # noqa: F401  before torch, as the command line does it
     from tcja_gen.config import Config
     from tcja_gen.training.loop import Trainer
 
