@@ -9,13 +9,6 @@
 Nothing heavy is imported until one of these is used.
 """
 
-import os as _os
-
-if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & _os.environ.keys():
-    # libgomp, which reads it when torch is loaded, spins 300,000 times (milliseconds) while a thread waits for another:
-    # beside processes that are busy, too, threads then wait for one that is kept from running by those that wait
-    _os.environ["GOMP_SPINCOUNT"] = "10000"
-
 __version__ = "0.1.0"
 __all__ = ["evaluate", "load", "pretrained", "reference", "resume", "train"]
 

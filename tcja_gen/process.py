@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from .busy import sleep_when_busy
 from .errors import UserError
 from .nn.kernels.cpu import compiler, library
 
@@ -43,6 +44,7 @@ def start(device: str = "auto") -> Process:
     if chosen.type == "cpu":
         keep_memory()
         share_cores()
+        sleep_when_busy()
     else:
         chosen = torch.device("cuda", local if chosen.index is None else chosen.index)
         torch.cuda.set_device(chosen)

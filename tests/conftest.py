@@ -2,13 +2,11 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too; before torch is loaded
-
-import tcja_gen  # noqa: E402, F401, I001  (it tells threads not to spin)
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 if not torch.cuda.is_available():  # the GPU's kernels are interpreted; Triton reads this when it is imported
     os.environ["TRITON_INTERPRET"] = "1"
 

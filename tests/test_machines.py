@@ -26,13 +26,52 @@ def python(code: str, **environment) -> subprocess.CompletedProcess:
     return done
 
 
+BESIDE = """
+import os, subprocess, sys, threading, time
+import torch
+from tcja_gen.process import start
+
+others = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(3 * os.cpu_count())]
+torch.set_num_threads(2)
+start("cpu")
+x, end = torch.ones(10**6), time.monotonic() + 20
+sleeping = lambda: any(thread.name == "tcja_gen sleeps" for thread in threading.enumerate())
+try:
+    while time.monotonic() < end and not sleeping() and "GOMP_SPINCOUNT" not in os.environ:
+        x.add_(1)
+    print(sleeping())
+finally:
+    for other in others:
+        other.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the system does not tell who waits for a core")
+def test_beside_busy_processes_threads_that_wait_sleep_unless_the_user_says_how_long():
+    assert python(BESIDE).stdout == "True\n"
+    assert python(BESIDE, GOMP_SPINCOUNT="300000").stdout == "False\n"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="libgomp is torch's on Linux")
-def test_threads_that_wait_soon_sleep_unless_the_user_says_how_long():
-    told = python("import tcja_gen, torch", OMP_DISPLAY_ENV="verbose").stderr
-    assert "GOMP_SPINCOUNT = '10000'" in told
-    show = "import os, tcja_gen; print(os.environ.get('GOMP_SPINCOUNT'))"
-    assert python(show, GOMP_SPINCOUNT="7").stdout == "7\n"
-    assert python(show, OMP_WAIT_POLICY="passive").stdout == "None\n"
+def test_a_crowd_comes_and_goes_and_changes_no_number():
+    code = """
+import os, time, torch
+from tcja_gen.busy import Crowd
+x = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
+before, alone = x @ x, len(os.listdir("/proc/self/task"))
+more = lambda: len(os.listdir("/proc/self/task")) - alone
+def wait(for_what):
+    end = time.monotonic() + 10
+    while not for_what() and time.monotonic() < end:
+        time.sleep(0.01)
+crowd = Crowd()
+wait(lambda: more() > os.cpu_count())
+assert torch.equal(x @ x, before) and more() > os.cpu_count()
+crowd.leave()
+wait(lambda: more() == 0)
+print(more(), torch.equal(x @ x, before))
+"""
+    assert python(code).stdout == "0 True\n"
 
 
 def test_processes_of_torchrun_share_the_cores_and_a_container_has_its_quota(tmp_path, monkeypatch):

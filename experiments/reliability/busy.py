@@ -6,14 +6,15 @@
 A worker per setting of the environment trains the digits as `tcja-gen train` does. All are started first and stopped
 (SIGSTOP); then they take turns, one at a time, so that whatever else happens on the machine meets all settings alike.
 The table has the median over the turns and its ratio to the first setting, which is libgomp's own: threads that wait
-spin 300,000 times before they sleep. Rows that want no ratio of a quiet machine are not to be read on a shared one.
-Six minutes with the defaults. Linux and macOS.
+spin 300,000 times before they sleep. Ours, with no setting, is what `tcja_gen.busy` makes of it. The row of 0 busy
+processes means something on a quiet machine alone. Six minutes with the defaults. Linux.
 """
 
 import argparse
 import os
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -32,18 +33,21 @@ class Worker:
 
     def __init__(self, setting: str, processes: int):
         self.folder = tempfile.mkdtemp()
-        command = [sys.executable, __file__, "--train", self.folder]
-        if processes > 1:
-            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-            command[1:1] = launch
         ours = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
         environment = ours | dict(pair.split("=") for pair in setting.split())
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True)
+        first, *others = places(processes)
+        self.process = self._start(environment | first)
+        self.others = [self._start(environment | place) for place in others]
         self.done: list[float] = []  # when each step began
         threading.Thread(target=self._listen, daemon=True).start()
         while len(self.done) < WARM_UP and self.process.poll() is None:
             time.sleep(0.1)
         self._send(signal.SIGSTOP)
+
+    def _start(self, environment: dict[str, str]) -> subprocess.Popen:
+        group = self.process.pid if hasattr(self, "process") else 0  # that of the first
+        command = [sys.executable, __file__, "--train", self.folder]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, process_group=group)
 
     def turn(self, seconds: float) -> float:
         """Images a second of one turn."""
@@ -61,7 +65,8 @@ class Worker:
 
     def end(self) -> None:
         self._send(signal.SIGKILL)
-        self.process.wait()
+        for process in (self.process, *self.others):
+            process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _listen(self) -> None:
@@ -74,9 +79,19 @@ class Worker:
         os.killpg(self.process.pid, number)
 
 
+def places(processes: int) -> list[dict[str, str]]:
+    """What torchrun tells each process of a training; it would put them into groups of their own."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    return [shared | {"RANK": str(i), "LOCAL_RANK": str(i)} for i in range(processes)]
+
+
 def train(folder: str) -> None:
     """The default training, with a line on stdout at the start of every step of the first process."""
-    import tcja_gen  # noqa: F401  before torch, as the command line does it
     from tcja_gen.config import Config
     from tcja_gen.training.loop import Trainer
 
@@ -112,7 +127,7 @@ def main() -> None:
     parser.add_argument("--busy", default="0,1,2,8", help="numbers of busy processes")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every setting beside each number")
     parser.add_argument("--seconds", type=float, default=6, help="of a turn")
-    parser.add_argument("--processes", type=int, default=1, help="that each training is shared by (torchrun)")
+    parser.add_argument("--processes", type=int, default=1, help="that each training is shared by")
     parser.add_argument("--setting", action="append", default=[], help="more environments: 'NAME=VALUE NAME=VALUE'")
     parser.add_argument("--train", help=argparse.SUPPRESS)
     asked = parser.parse_args()
