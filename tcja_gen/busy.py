@@ -53,7 +53,7 @@ def waited() -> dict[str, float]:
     found = {}
     for task in os.listdir(TASKS):
         try:
-            found[task] = int((TASKS / task / "schedstat").read_text().split()[1]) / 1e9
+            found[task] = int((TASKS / task / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
         except (OSError, IndexError):  # it has just ended
             continue
     return found
@@ -79,6 +79,6 @@ class Crowd:
 
 def runtimes() -> list[ctypes.CDLL]:
     """torch brings a libgomp of its own; the compiled kernels may have come with that of the system."""
-    lines = (TASKS.parent / "maps").read_text().splitlines()
+    lines = (TASKS.parent / "maps").read_text(encoding="utf-8").splitlines()
     paths = {line.split(maxsplit=5)[-1] for line in lines if "/libgomp" in line}
     return [ctypes.CDLL(path) for path in sorted(paths)]

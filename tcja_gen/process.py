@@ -111,7 +111,7 @@ def _quota(cgroup: Path) -> float | None:
     """Cores that a container may use in all (cgroup v2, then v1), None without a limit."""
     for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            quota, period = " ".join((cgroup / file).read_text() for file in files).split()
+            quota, period = " ".join((cgroup / file).read_text(encoding="utf-8") for file in files).split()
         except (OSError, ValueError):
             continue
         return float(quota) / float(period) if quota.isdecimal() else None  # "max", or -1

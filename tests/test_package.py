@@ -11,7 +11,7 @@ NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "torch_fidelity": "torch-fi
 
 
 def imported() -> set[str]:
-    """Distributions that modules of the package import, at their top or inside of a function."""
+    """Distributions that modules of the package import, at their top or inside of a function, or take files of."""
     modules = set()
     for file in (ROOT / "tcja_gen").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -19,6 +19,8 @@ def imported() -> set[str]:
                 modules |= {name.name for name in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add(node.module)
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "find_spec":
+                modules.add(node.args[0].value)
     named = {"tensorboard" if name == "torch.utils.tensorboard" else name.split(".")[0] for name in modules}
     return {NAMES.get(name, name) for name in named - sys.stdlib_module_names}
 

@@ -62,12 +62,12 @@ class Bench:
         child = os.fork()
         if not child:
             code = 99
-            with contextlib.suppress(BaseException), open(told, "w", buffering=1) as sys.stderr:
+            with contextlib.suppress(BaseException), open(told, "w", buffering=1, encoding="utf-8") as sys.stderr:
                 with contextlib.redirect_stdout(io.StringIO()):
                     before()
                     code = command([*map(str, arguments)])
             os._exit(code)
-        code, text = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told.read_text()
+        code, text = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told.read_text(encoding="utf-8")
         wrong = code not in (0, 1, 2) or "Traceback" in text or "a fault of tcja_gen's own" in text
         row["tracebacks"] += wrong
         row["went on" if code == 0 else "told in a line"] += not wrong

@@ -52,7 +52,7 @@ def begin(settings: dict, out: Path) -> int:
         return child
     code = 1
     try:
-        sys.stderr = open(os.devnull, "w")
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
         if (out / "config.toml").exists():
             resume(out, quiet=True)
         else:

@@ -50,7 +50,7 @@ def one_round(folder: Path, number: int) -> None:
 def resident() -> float:
     """Memory of the process in MB."""
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 

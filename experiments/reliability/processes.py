@@ -84,7 +84,6 @@ def back(run: Path, step: int) -> None:
     for folder in (run / "checkpoints").glob("step-*"):
         if folder.name != kept:
             shutil.rmtree(folder)
-    (run / "checkpoints" / "last").write_text(kept + "\n")
 
 
 def used(model, file: Path, first: bool) -> None:
@@ -101,7 +100,7 @@ def used(model, file: Path, first: bool) -> None:
         images = generate.sample(model, range(50))
         found["samples"] = hashlib.sha256(images.numpy().tobytes()).hexdigest()
     if first:
-        file.write_text(json.dumps(found))
+        file.write_text(json.dumps(found), encoding="utf-8")
 
 
 # the driver
@@ -111,14 +110,14 @@ def launch(world: int, out: Path, cases: list[str], limit: float) -> None:
     several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world > 1 else []
     command = [sys.executable, *several, __file__, "--work", "--out", str(out), "--cases", ";".join(cases)]
     threads = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(out / "cache")}
-    done = subprocess.run(command, env=os.environ | threads, timeout=limit, capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | threads, timeout=limit, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"processes.py: {world} processes failed:\n{done.stderr[-3000:]}")
 
 
 def course(run: Path) -> dict[int, tuple[float, float]]:
     """Loss and norm of the gradient by step."""
-    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
     return {line["step"]: (line["loss"], line["gradient_norm"]) for line in lines if "loss" in line}
 
 
@@ -137,7 +136,7 @@ def line(name: str, out: Path) -> tuple[str, bool]:
         resumed = apart(out / "1" / name, out / f"{world} resumed" / name)
         good &= max(trained[0], resumed[0]) <= TOLERANCE
         cells += [f"{trained[0]:.0e}", f"{trained[1]:.0e}", f"{resumed[0]:.0e}"]
-    found = [json.loads((out / str(world) / f"{name}.json").read_text()) for world in WORLDS]
+    found = [json.loads((out / str(world) / f"{name}.json").read_text(encoding="utf-8")) for world in WORLDS]
     samples = {one.pop("samples", None) for one in found}
     same = all(one == found[0] for one in found)
     good &= same and len(samples) == 1

@@ -347,7 +347,7 @@ class FileScale(Scale):
 
 
 def _score_in(file: Path) -> float:
-    return float(json.loads(file.read_text())["score"])
+    return float(json.loads(file.read_text(encoding="utf-8"))["score"])
 
 
 def _shape(images: ImageSet) -> dict:

@@ -479,7 +479,6 @@ def test_a_prior_that_was_never_trained_is_not_sampled_and_its_run_says_so(autoe
     assert prior.model.sample([0]).shape == (1, 1, 8, 8)
     again = train(tmp_path / "again", **settings, fit="decoder", init_from=str(prior.folder))
     shutil.rmtree(again.folder / "checkpoints" / "step-000002")
-    (again.folder / "checkpoints" / "last").write_text("step-000001")
     shutil.rmtree(prior.folder)
     assert tg.resume(again.folder, quiet=True).model.sample([0]).shape == (1, 1, 8, 8)
 
@@ -498,7 +497,6 @@ def test_a_run_trains_on_by_the_classifier_that_it_began_with(tmp_path, monkeypa
     settings = {"model": CODES, "perceptual": 0.5, "steps": 4, "checkpoint_every": 2, "sample_every": 0}
     whole, half = (train(tmp_path / name, **settings) for name in ("whole", "half"))
     shutil.rmtree(half.folder / "checkpoints" / "step-000004")
-    (half.folder / "checkpoints" / "last").write_text("step-000002")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
     tg.resume(half.folder, quiet=True)
     assert not list((tmp_path / "there").rglob("classifier*"))

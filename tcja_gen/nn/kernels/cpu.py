@@ -71,7 +71,7 @@ def _target(cxx: list[str]) -> str:
     """What this compiler makes code for on this processor, and its version, as macros: homes and images of containers
     are shared by unlike machines, and code for one may not run on the other."""
     command = [*cxx, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    return subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL).stdout
 
 
 def _kept(place: Path) -> Path | None:
@@ -104,7 +104,9 @@ def _build(cxx: list[str], place: Path) -> ctypes.CDLL:
 
 def _compile(cxx: list[str], made: Path) -> None:
     for best in BEST:
-        done = subprocess.run([*cxx, *FLAGS, *best, str(SOURCE), "-o", str(made)], capture_output=True, text=True)
+        done = subprocess.run(
+            [*cxx, *FLAGS, *best, str(SOURCE), "-o", str(made)], capture_output=True, encoding="utf-8"
+        )
         if not done.returncode:
             return
     raise RuntimeError(f"{shlex.join(cxx)} fails: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
