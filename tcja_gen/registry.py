@@ -1,10 +1,10 @@
 """Names of parts: the words that a notation, a recipe and a checkpoint may use, from the package or from a plugin.
 
-    @register_attention("SQUASH")       a word of the notation        class with (time_steps, channels, ...), see `nn.Gate`
-    @register_latent("mine", Mine)      [model.latent] kind = "mine"  class with (settings, around), see `nn.Latent`
-    @register_neuron("mine")            [model] neuron = "mine"       function without arguments -> neurons, see `nn.neurons`
-    @register_readout("mine")           [model] readout = "mine"      function of T -> weights (T,), see `nn.readouts`
-    @register_dataset("mine")           data = "mine"                 function of (split, root) -> images, see `data`
+    @register_attention("SQUASH")     a word of the notation         class of (time_steps, channels), see `nn.Gate`
+    @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, around), see `nn.latents`
+    @register_neuron("mine")          [model] neuron = "mine"        function of nothing -> neurons, see `nn.neurons`
+    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), see `nn.readouts`
+    @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see `data`
 
 The package registers its own parts in the same way. A plugin is a Python file with such lines: `load_plugin`, on the
 command line `--plugin FILE`. Its name and hash go into the checkpoints of what it is used for. A checkpoint never
