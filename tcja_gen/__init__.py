@@ -16,7 +16,7 @@ _ROOMS = {
     "train": "training",
     "resume": "training",
     "load": "models",
-    "pretrained": "models",
+    "pretrained": "models.pretrained",
     "evaluate": "evaluation",
     "reference": "evaluation",
 }

@@ -29,6 +29,22 @@ class Process:
     def first(self) -> bool:
         return self.rank == 0
 
+    def share(self, value):
+        """The first process's value, in all of them."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box)
+        return box[0]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.world == 1:
+            return flag
+        votes = torch.tensor(float(flag), device=self.device)
+        dist.all_reduce(votes)
+        return votes.item() > 0
+
 
 def start(device: str = "auto") -> Process:
     """Joins the process group if `torchrun` started this process, and chooses the device ("auto": GPU if any)."""

@@ -1,8 +1,19 @@
 """Whole models, and how they are kept on disk."""
 
-from .classifier import NETWORKS, SpikingClassifier
-from .pretrained import pretrained
-from .store import KINDS, load, save
+from .classifier import SpikingClassifier
+from .fit import FITS, Fit
+from .settings import Classifier, Generator, build
+from .store import load, save
 from .vae import SpikingVAE
 
-__all__ = ["KINDS", "NETWORKS", "SpikingClassifier", "SpikingVAE", "load", "pretrained", "save"]
+__all__ = [
+    "FITS",
+    "Classifier",
+    "Fit",
+    "Generator",
+    "SpikingClassifier",
+    "SpikingVAE",
+    "build",
+    "load",
+    "save",
+]

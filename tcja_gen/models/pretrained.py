@@ -1,33 +1,34 @@
-"""Trained generators that come with the package: `assets/*.safetensors` of the source, share/tcja_gen once installed.
+"""Trained models that come with the package, `tcja_gen/weights/NAME.safetensors`.
 
-How each was made, and what it is worth, is told beside it: `assets/NAME.md`.
+`weights/NAME.md` tells how each was made, and what it is worth.
 """
 
-import site
-import sysconfig
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from ..errors import UserError
-from .store import load
-from .vae import SpikingVAE
+from ..errors import MissingFile
 
-
-def folders() -> list[Path]:
-    """Where weights may be: beside the package's source, or where `pip install` puts data."""
-    roots = (sysconfig.get_path("data"), site.getuserbase())
-    return [Path(__file__).parents[2] / "assets", *(Path(root) / "share" / "tcja_gen" for root in roots)]
+WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-def find_pretrained(name: str) -> Path:
-    """File of the weights by name. ValueError that names those there are."""
-    found = {file.stem: file for folder in reversed(folders()) for file in sorted(folder.glob("*.safetensors"))}
-    if name not in found:
-        raise UserError(f"no trained generator {name!r} comes with the package; there are: {', '.join(sorted(found))}")
-    return found[name]
+def names() -> list[str]:
+    return sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
 
 
-def pretrained(name: str, device: torch.device | str = "cpu") -> SpikingVAE:
-    """The trained generator of this name, in evaluation mode: pretrained("mnist").sample(seeds=range(64))."""
-    return load(find_pretrained(name), device)
+def find(name: str) -> Path:
+    """File of a model's weights. MissingFile that names those there are."""
+    if name not in names():
+        known = ", ".join(names())
+        raise MissingFile(
+            f"{name}: no such run or checkpoint, and no pretrained model of this name; there are: {known}"
+        )
+    return WEIGHTS / f"{name}.safetensors"
+
+
+def pretrained(name: str, device: torch.device | str = "cpu") -> nn.Module:
+    """The trained model of this name, in evaluation mode: pretrained("mnist").sample(seeds=range(64))."""
+    from .store import load
+
+    return load(find(name), device)

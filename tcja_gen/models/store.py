@@ -1,7 +1,8 @@
 """Models on disk: one safetensors file that rebuilds itself, without unpickling anything.
 
-Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` (arguments of the model, JSON),
-`provenance` (facts of the run, JSON; of a checkpoint also its scores on validation images).
+Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` and `objective` (the tables of
+their settings, JSON), `provenance` (facts of the run, JSON; of a checkpoint also its scores on validation images).
+Files of format 1, whose settings were one flat table, are read as well (`first_format`).
 
 A run keeps such files as `checkpoints/step-000500/model.safetensors`. Which of them is the last one follows from the
 number, and which the best from the scores in the files themselves; there is no index that could contradict them. One
@@ -22,23 +23,27 @@ from torch import nn
 from .. import files
 from ..errors import MissingFile, UserError
 from ..nn import fuse
+from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
-from .classifier import SpikingClassifier
-from .vae import SpikingVAE
+from ..registry import plugins
+from ..settings import table, update
+from . import first_format, pretrained
+from .settings import MODELS, Network, build
 
-FORMAT = "1"
+FORMAT = "2"
 WEIGHTS = "model.safetensors"  # of a checkpoint
-KINDS = {model.kind: model for model in (SpikingVAE, SpikingClassifier)}
 
 
-def save(path: str | Path, model: nn.Module, settings: dict, provenance: dict) -> None:
-    """Weights of `model`, built with `settings`, as a whole file or, with an OSError, none."""
+def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict) -> None:
+    """Weights of `model`, built of `settings`, as a whole file or, with an OSError, none."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    kind = next(name for name, known in OBJECTIVES.items() if known is type(model.objective))
     facts = {
         "format": FORMAT,
         "kind": model.kind,
-        "model": json.dumps(settings),
-        "provenance": json.dumps(provenance),
+        "model": json.dumps(table(settings)),
+        "objective": json.dumps({"kind": kind} | table(model.objective)),
+        "provenance": json.dumps({**provenance, **({"plugins": plugins()} if plugins() else {})}),
     }
     files.write(Path(path), safetensors.torch.save(tensors, facts))
 
@@ -56,15 +61,16 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
+    if facts.get("format") == "1":
+        facts, tensors = first_format.convert(facts, tensors)
     if facts.get("format") != FORMAT:
         raise UserError(
             f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
     try:
-        model = KINDS[facts.get("kind", "generator")](**json.loads(facts["model"]))
-        model.provenance = json.loads(facts["provenance"])
+        model = _built(facts)
     except Exception as error:  # settings of another version, or of another hand, fail anywhere in a model
-        raise UserError(f"{path}: this version cannot build a model of its settings: {error}") from None
+        raise UserError(f"{path}: cannot build a model of its settings: {error}{_missing(facts)}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -74,16 +80,37 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     return fuse(model, neuron_path(device)[0])
 
 
+def _built(facts: dict[str, str]) -> nn.Module:
+    """The model of a file's metadata, with weights that are still random."""
+    objective = json.loads(facts["objective"])
+    objective = update(OBJECTIVES[objective.pop("kind")](), objective, "objective.")
+    model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
+    model.provenance = json.loads(facts["provenance"])
+    return model
+
+
+def _missing(facts: dict[str, str]) -> str:
+    """Which plugins of the training are not there, or are others; nothing if there were none."""
+    wanted, here = json.loads(facts.get("provenance", "{}")).get("plugins", {}), plugins()
+    unlike = [f"{name} (SHA-256 {sha[:12]}...)" for name, sha in wanted.items() if here.get(name) != sha]
+    return f"; it was trained with {', '.join(unlike)}: name the file by --plugin" if unlike else ""
+
+
 def find(run_or_file: str | Path, which: str = "last") -> Path:
-    """The model.safetensors of a run folder, a checkpoint folder, or the file itself."""
+    """The model.safetensors that a name stands for: a file, a checkpoint folder, a run folder, or a pretrained model.
+
+    Of a run with stages it is that of the last finished stage; while the first one is not finished, of that.
+    """
     path = Path(run_or_file)
     if not path.exists():
-        raise MissingFile(f"{path}: no such run or checkpoint; a run folder or a .safetensors file is wanted")
+        return pretrained.find(str(run_or_file))
     if path.is_file():
         return path
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
     whole = [folder / WEIGHTS for folder in steps(path) if metadata(folder / WEIGHTS) is not None]
+    if not whole and (stage := _last_stage(path)):
+        return find(stage, which)
     if not whole:
         raise MissingFile(f"{path}: no checkpoint in this folder (checkpoints/step-... is missing, or damaged)")
     if which == "best":
@@ -91,6 +118,25 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     if (newest := steps(path)[-1]) != whole[-1].parent:
         print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
     return whole[-1]
+
+
+def stages(run: Path) -> list[Path]:
+    """The folders of a run's stages, in order."""
+    found = [p for p in run.glob("stage-*") if re.fullmatch(r"stage-\d+-[a-z0-9_-]+", p.name)]
+    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+
+
+def _last_stage(run: Path) -> Path | None:
+    """The last stage that is finished, else the first one; None if there is none with a checkpoint."""
+    begun = [stage for stage in stages(run) if steps(stage)]
+    finished = [stage for stage in begun if _is_finished(stage)]
+    return finished[-1] if finished else next(iter(begun), None)
+
+
+def _is_finished(stage: Path) -> bool:
+    newest = steps(stage)[-1]
+    facts = json.loads((metadata(newest / WEIGHTS) or {}).get("provenance", "{}"))
+    return facts.get("steps") == step_of(newest)
 
 
 def steps(run: Path) -> list[Path]:

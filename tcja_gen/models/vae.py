@@ -1,135 +1,60 @@
 """The fully spiking variational autoencoder with temporal-channel joint attention.
 
-The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, latent (`nn.latents`: FSVAE's own, ESVAE's),
-spiking decoder, linear readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it but does not say where;
-here it stands behind every convolution of the encoder and of the decoder, which is our choice.
+The frame is FSVAE (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, latent, spiking decoder, linear readout.
+TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention to it and does not say where; attention is a word of the notation,
+and our default is to place it behind every convolution of encoder and decoder.
 
     x (N, C, H, W) in [-1, 1]
-    h = encoder(x)                     (T, N, L)    stages of the notation, then a linear block
+    h = entry(encoder(x))              (T, N, L)
     z, divergence = latent.infer(h)    (T, N, L)
     y = decoder(z)                     (N, C, H, W) in (-1, 1)
-    loss = mean (y - x)^2 + weight * divergence
+    loss = mean (y - x)^2 + weight * divergence + further terms
 
 With neuron "relu", T = 1 and a gaussian latent the same layers are an ANN, the VAE that those papers compare with.
 Images outside of a model are floats in [0, 1].
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import (
-    ImageDraws,
-    ScheduledSampling,
-    SpikingDecoder,
-    SpikingEncoder,
-    SpikingHead,
-    evaluating,
-    make_latent,
-    mirror,
-    neuron_or_relu,
-)
+from ..nn import ImageDraws, Latent, SpikingDecoder, SpikingEncoder, SpikingHead, evaluating
 from ..nn.draws import Draws
-from ..nn.layers import Build, Flatten
-from ..nn.objectives import accuracy, objective
+from ..nn.objectives import CrossEntropy, accuracy
 from ..process import whole_fp32
-from ..ranges import Range
+from .fit import ALL, Fit
 from .inputs import check_classes, check_images, check_latents, check_precision, check_seeds, check_tensor
 
 CHUNK = 64  # images a forward pass in use; always whole, so that an image never depends on the batch size
 ROOM = 2**22  # numbers a channel in a chunk, at most: 64 images of 64 x 64 pixels at 16 time steps
 
+Term = Callable[[Tensor, Tensor, Draws], Tensor]  # of the loss: reconstruction, image, draws -> a scalar
+
 
 class SpikingVAE(nn.Module):
-    """Spiking VAE of `image_size` pixels a side.
+    """Spiking VAE of its parts; `models.build` makes them of settings.
 
-    encoder: a notation of convolutions and attention; decoder: a notation, or "mirror". neuron: a preset's name, with
-    `surrogate` (None: the preset's), or "relu". latent_kind: of `nn.LATENTS`; latent: its channels L.
-    divergence_weight: of the divergence in the loss. readout: membrane or mean. k, divergence, passes, scheduled_*: of
-    a bernoulli latent, see `nn.latents.bernoulli`; prior, rounds, temperature, flips: of codes, see
-    `nn.latents.codes`.
-
-    conditional: the prior is told which of `classes` classes to make. head: a notation that classifies by the
-    encoder's spikes as well (joint training), its objective in the loss with weight `head_weight`.
+    head: classifies by the encoder's spikes as well, and is trained with the rest; `objective` is its part of the loss.
+    Sizes, channels and T are those of the encoder; `classes` is the K that the prior is told, 0 if it is told none.
     """
 
     kind = "generator"
 
     def __init__(
         self,
-        image_size: int = 32,
-        image_channels: int = 1,
-        time_steps: int = 4,
-        encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA",
-        decoder: str = "mirror",
-        neuron: str = "tcja",
-        surrogate: str | None = None,
-        latent_kind: str = "bernoulli",
-        latent: int = 128,
-        k: int = 20,
-        divergence: str = "mmd",
-        divergence_weight: float = 1.0,
-        readout: str = "membrane",
-        passes: str = "steps",
-        scheduled_start: float = 0.1,
-        scheduled_end: float = 0.3,
-        scheduled_first: int = 5,
-        scheduled_replace: str = "draw",
-        prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]",
-        rounds: int = 16,
-        temperature: float = 1.0,
-        flips: float = 0.0,
-        classes: int = 0,
-        conditional: bool = False,
-        head: str = "",
-        head_weight: float = 1.0,
-        objective: str = "ce",
-        tet_weight: float = 1e-3,
-        tet_mean: float = 1.0,
+        encoder: SpikingEncoder,
+        latent: Latent,
+        decoder: SpikingDecoder,
+        head: SpikingHead | None = None,
+        objective: CrossEntropy | None = None,
     ):
         super().__init__()
-        if time_steps < 1:
-            raise UserError(f"time_steps is {time_steps}, it must be at least 1")
-        for name, weight in (("divergence_weight", divergence_weight), ("head_weight", head_weight)):
-            Range(least=0).check(name, weight)
-        Range(least=0, most=1).check("tet_weight", tet_weight)
-        if conditional and classes < 1:
-            raise UserError("a conditional generator needs classes, and the data have no labels")
-        self.image_size, self.image_channels, self.time_steps = image_size, image_channels, time_steps
-        self.divergence_weight, self.head_weight = divergence_weight, head_weight
-        self.classes = classes if conditional else 0
-        self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
+        self.encoder, self.latent, self.decoder, self.head = encoder, latent, decoder, head
+        self.objective, self.classes, self.time_steps = objective or CrossEntropy(), latent.classes, encoder.time_steps
+        self.image_channels, self.image_size, _ = encoder.input
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
-        settings = neuron_or_relu(neuron, surrogate)
-        self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
-        shape = self.encoder.shape
-        self.latent = make_latent(
-            latent_kind,
-            latent,
-            time_steps,
-            neuron=settings,
-            sides=shape[1:],
-            prior=prior,
-            rounds=rounds,
-            temperature=temperature,
-            flips=flips,
-            k=k,
-            divergence=divergence,
-            passes=passes,
-            scheduled=ScheduledSampling(scheduled_start, scheduled_end, scheduled_first, scheduled_replace),
-            classes=self.classes,
-        )
-        spatial = self.latent.spatial
-        self.flatten = nn.Identity() if spatial else Flatten()
-        self.to_latent = self.latent.entry(shape[0] if spatial else math.prod(shape), Build(settings))
-        decoder = mirror(encoder) if decoder == "mirror" else decoder
-        self.decoder = SpikingDecoder(
-            decoder, latent, shape, image_channels, time_steps, settings, image_size, readout, spatial
-        )
-        self.head = SpikingHead(head, shape, time_steps, Build(settings)) if head else None
         self.to(memory_format=torch.channels_last)  # what convolutions, neurons and gates all like best
 
     # training
@@ -140,58 +65,40 @@ class SpikingVAE(nn.Module):
         draws: Draws,
         progress: float = 1.0,
         targets: Tensor | None = None,
-        fit: str = "all",
-        distances: Mapping[str, Callable[[Tensor, Tensor, Draws], Tensor]] | None = None,
+        fit: Fit = ALL,
+        terms: Mapping[str, Term] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction" and "divergence".
+        """Losses of images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction", "divergence" and `terms`.
 
-        targets: (N, K) one-hot, for a conditional model or one with a head (whose "accuracy" comes with the losses).
-        fit: see `frozen`; the part of the loss that has no say in what is trained is not computed.
-        distances: of reconstruction and image, beside the squared error; each is added to the loss, under its name.
+        targets: (N, K) one-hot, for a conditional model or one with a head, whose "accuracy" is told as well.
+        fit: what is trained; a part of the loss that trains nothing is not computed.
         """
         spikes = self.encoder(x, draws)
-        h = self.to_latent(self.flatten(spikes))
+        h = self.latent.enter(spikes)
         losses, loss = {}, 0.0
-        if fit in ("autoencoder", "decoder"):
-            z = self.latent.encode(h, draws)
-        else:
+        if fit.prior:
             z, divergence = self.latent.infer(h, draws, progress, targets if self.classes else None)
             losses["divergence"] = divergence.detach()
-            loss = loss + self.divergence_weight * divergence
-        if fit == "prior":
+            loss = loss + self.latent.settings.divergence_weight * divergence
+        else:
+            z = self.latent.encode(h, draws)
+        if not fit.reconstructs:
             return {"loss": loss, **losses}
         y = self.decoder(z)
         reconstruction = (y - x).square().mean()
-        loss = loss + reconstruction
-        losses = {"reconstruction": reconstruction.detach(), **losses}
-        for name, distance in (distances or {}).items():
-            d = distance(y, x, draws)
-            loss = loss + d
-            losses[name] = d.detach()
-        if self.head is not None:
+        loss, losses = loss + reconstruction, {"reconstruction": reconstruction.detach(), **losses}
+        for name, term in (terms or {}).items():
+            value = term(y, x, draws)
+            loss, losses[name] = loss + value, value.detach()
+        if self.head is not None and fit.encoder:
             o = self.head(spikes, draws)
-            loss = loss + self.head_weight * objective(o=o, g=targets, **self.objective)
+            loss = loss + self.objective.weight * self.objective(o, targets)
             losses["accuracy"] = accuracy(o, targets)
         return {"loss": loss, **losses}
 
-    def frozen(self, fit: str) -> list[nn.Module]:
-        """The modules that stay as they are, by what is to be fitted: "all"; "autoencoder", all but the prior;
-        "decoder" or "prior", that part of a model whose codes stand still. ValueError if the prior has no weights."""
-        prior = getattr(self.latent, "prior", None)
-        if prior is None and fit != "all":
-            raise UserError(f"fit = {fit!r}: the prior of this latent has no weights, there are no two stages")
-        coders = [part for part in (self.encoder, self.to_latent, self.head) if part is not None]
-        coders += [part for part in self.latent.children() if part is not prior]
-        return {
-            "all": [],
-            "autoencoder": [prior],
-            "decoder": [*coders, prior],
-            "prior": [*coders, self.decoder],
-        }[fit]
-
     def infer(self, x: Tensor, draws: Draws) -> Tensor:
         """Latent spikes (T, N, L) of images x in [-1, 1]."""
-        return self.latent.encode(self.to_latent(self.flatten(self.encoder(x))), draws)
+        return self.latent.encode(self.latent.enter(self.encoder(x)), draws)
 
     @property
     def prior_is_trained(self) -> bool:
@@ -235,7 +142,7 @@ class SpikingVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Images of latent spikes (N, T, L), or (N, T, L, h, w) of a spatial latent."""
         sides = self.encoder.shape[1:] if self.latent.spatial else ()
-        z = check_latents(z, (self.time_steps, self.latent.latent, *sides), self.latent.spiking)
+        z = check_latents(z, (self.time_steps, self.latent.channels, *sides), self.latent.spiking)
         return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:

@@ -3,7 +3,20 @@
 from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
-from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
+from .latents import (
+    BernoulliLatent,
+    BernoulliSettings,
+    CodeLatent,
+    CodeSettings,
+    Context,
+    GaussianLatent,
+    Latent,
+    LatentSettings,
+    PoissonLatent,
+    ScheduledSampling,
+    latent_settings,
+    make_latent,
+)
 from .layers import Build, SpikingBlock, neuron_or_relu
 from .modes import evaluating
 from .neurons import PRESETS, Neuron, lif, lif_step
@@ -15,7 +28,6 @@ __all__ = [
     "ATTENTION",
     "CLA",
     "FC",
-    "LATENTS",
     "LIF",
     "PRESETS",
     "SE",
@@ -23,13 +35,18 @@ __all__ = [
     "TCJA",
     "TLA",
     "BernoulliLatent",
-    "CodeLatent",
+    "BernoulliSettings",
     "Build",
+    "CodeLatent",
+    "CodeSettings",
+    "Context",
     "Conv2d",
     "Draws",
     "Gate",
     "GaussianLatent",
     "ImageDraws",
+    "Latent",
+    "LatentSettings",
     "Neuron",
     "NormLIF",
     "NormReLU",
@@ -50,6 +67,7 @@ __all__ = [
     "evaluating",
     "fuse",
     "keep",
+    "latent_settings",
     "lif",
     "lif_step",
     "make_latent",

@@ -6,29 +6,63 @@
     rate-mse  mean over classes of (mean over t of o_t - g)^2                       what TCJA's code computes
 
 smse exceeds rate-mse by the variance of the outputs over time (mean over N and K), which the latter does not punish.
+An objective is its own settings: `TET(weight=1.0, tet_mean=0.5)(o, g)`.
 """
+
+from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
-
-OBJECTIVES = ("ce", "tet", "smse", "rate-mse")
+from ..ranges import check_ranges, setting
 
 
-def objective(kind: str, o: Tensor, g: Tensor, tet_weight: float = 1e-3, tet_mean: float = 1.0) -> Tensor:
-    """The objective by name. tet_weight, tet_mean: lambda and phi of "tet"; they play no part elsewhere."""
-    o = o.float()
-    if kind == "ce":
-        return F.cross_entropy(o.mean(0), g)
-    if kind == "tet":
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the outputs' mean over time."""
+
+    weight: float = setting(1.0, least=0)
+    """Weight of the classification in the loss."""
+
+    def __post_init__(self):
+        check_ranges(self, "objective.classification: ")
+
+    def __call__(self, o: Tensor, g: Tensor) -> Tensor:
+        return F.cross_entropy(o.float().mean(0), g)
+
+
+@dataclass(frozen=True)
+class TET(CrossEntropy):
+    """Cross-entropy of every step, and the outputs' squared distance from phi."""
+
+    tet_weight: float = setting(1e-3, least=0, most=1)
+    """lambda, the share of the second part."""
+    tet_mean: float = setting(1.0)
+    """phi, the value that outputs are drawn to."""
+
+    def __call__(self, o: Tensor, g: Tensor) -> Tensor:
+        o = o.float()
         each = F.cross_entropy(o.flatten(0, 1), g.repeat(len(o), 1))
-        return (1 - tet_weight) * each + tet_weight * (o - tet_mean).square().mean()
-    if kind == "smse":
-        return (o - g).square().mean()
-    if kind == "rate-mse":
-        return (o.mean(0) - g).square().mean()
-    raise UserError(f"unknown objective {kind!r}; known: {', '.join(OBJECTIVES)}")
+        return (1 - self.tet_weight) * each + self.tet_weight * (o - self.tet_mean).square().mean()
+
+
+@dataclass(frozen=True)
+class SMSE(CrossEntropy):
+    """Squared error of the outputs of every step."""
+
+    def __call__(self, o: Tensor, g: Tensor) -> Tensor:
+        return (o.float() - g).square().mean()
+
+
+@dataclass(frozen=True)
+class RateMSE(CrossEntropy):
+    """Squared error of the outputs' mean over time."""
+
+    def __call__(self, o: Tensor, g: Tensor) -> Tensor:
+        return (o.float().mean(0) - g).square().mean()
+
+
+OBJECTIVES = {"ce": CrossEntropy, "tet": TET, "smse": SMSE, "rate-mse": RateMSE}
 
 
 def accuracy(o: Tensor, g: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Training runs: the loop, its folder, its checkpoints."""
+"""Training runs: recipes and their stages, the loop, the run's folder, its checkpoints."""
 
 from ..errors import Diverged
-from .loop import Run, resume, train
+from .config import Config
+from .loop import Run
+from .stages import resume, train
 
-__all__ = ["Diverged", "Run", "resume", "train"]
+__all__ = ["Config", "Diverged", "Run", "resume", "train"]

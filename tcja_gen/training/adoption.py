@@ -1,67 +1,83 @@
-"""What a run takes from another one that it starts from (`init_from`), and what the two must have in common.
+"""Starting from another run (`init_from`): which of its weights a model takes over, and what the two must have in common.
 
 Weights alone do not tell what they mean: another neuron, time constant, readout or pooling has weights of the same
-shapes. So the parts that are adopted are compared by what they are, each difference is named, and the decoder or the
-prior of a trained autoencoder is fitted to the data that the autoencoder was trained on.
+shapes. So the parts that are taken over are compared by their settings, and every difference is named. A decoder or a
+prior is fitted to the images that the autoencoder before it was trained on.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from torch import nn
 
-from ..config import Config
 from ..errors import UserError
-from ..models import store
+from ..models import FITS, store
+from ..models.fit import Fit
 from ..nn import PRESETS, Neuron
 from ..nn.notation import structure
+from .config import Config
 
 
-def adopt(model: nn.Module, config: Config, fingerprint: str = "") -> dict:
-    """Gives `model` the encoder's weights of the run or checkpoint `config.init_from`, which may be of either task; to
-    fit a decoder, all weights; to fit a prior, all but that prior's. Returns that run's provenance.
+def adopt(model: nn.Module, config: Config, fingerprint: str = "") -> tuple[dict, str]:
+    """Gives `model` weights of the run, checkpoint or pretrained model `config.init_from`. Returns that run's provenance,
+    and a line that tells what was taken over, what is new and what was left.
 
     fingerprint: of the data that the model will be trained on. UserError that names all that does not fit.
     """
-    other, source = store.load(config.init_from), config.init_from
-    if config.fit in ("decoder", "prior"):
+    other, source, fit = store.load(config.init_from), config.init_from, FITS[config.fit]
+    whole = config.init == "all" or (fit.starts_from_a_run and config.init == "auto")
+    _check_kind(source, other, model, config, whole)
+    if fit.starts_from_a_run:
         _check_data(source, other, fingerprint)
-    theirs, own = (_facts(m, config.fit) for m in (other, model))
-    _check_alike(source, theirs, own, ("neuron", "time_steps", "normalisation", "latent_kind", "readout"))
+    theirs, own = (_facts(m, whole) for m in (other, model))
+    _check_alike(source, theirs, own, ("neuron", "time_steps", "normalisation", "latent", "readout"))
     found, wanted = other.state_dict(), model.state_dict()
-    adopted = [name for name in sorted({*found, *wanted}) if is_adopted(name, config.fit)]
+    takes = _taken_over(config, fit, whole)
+    adopted = [name for name in sorted({*found, *wanted}) if takes(name)]
     for name in adopted:
         a, b = (tuple(state[name].shape) if name in state else None for state in (wanted, found))
         if a != b:
             raise UserError(f"{source}: it does not fit this model: {name} is {b}, wanted {a}")
     _check_alike(source, theirs, own, ("encoder", "decoder"))  # strides and pooling, which no shape tells
     model.load_state_dict({**wanted, **{name: found[name] for name in adopted}})
-    return other.provenance
+    return other.provenance, _line(source, adopted, {*wanted} - {*adopted}, {*found} - {*adopted})
 
 
-def is_adopted(name: str, fit: str) -> bool:
-    """Whether a weight is one that `adopt` takes from the other model."""
-    if fit == "prior":
-        return not name.startswith("latent.prior.")
-    return fit == "decoder" or name.startswith("encoder.")
-
-
-def stages(config: Config, before: list[str] | None) -> list[str] | None:
-    """What was fitted, one after the other, to make the weights of this run; `before`: of the run that it starts from.
+def stages(fit: Fit, model: nn.Module, before: list[str] | None, init: str) -> list[str] | None:
+    """Names of the fits that made the weights of a run, one after the other; `before`: those of the run it starts from.
     None if that is not known, since older checkpoints do not tell."""
-    if config.fit in ("decoder", "prior"):
-        return None if before is None else [*before, config.fit]
-    trained = config.fit == "all" and config.model.divergence_weight > 0
-    return ["all" if trained else "autoencoder"]
+    trained = fit.name if not fit.encoder or model.latent.settings.divergence_weight > 0 else "autoencoder"
+    if fit.starts_from_a_run or init == "all":
+        return None if before is None else [*before, trained]
+    return [trained]
 
 
-def _facts(model: nn.Module, fit: str) -> dict:
-    """What an adopted part is, by the names of the settings, beside its weights."""
-    build = model.encoder.build
-    facts = {"neuron": _name(build.neuron), "time_steps": model.time_steps, "encoder": model.encoder.notation}
-    facts["normalisation"] = "bn" if build.plain else build.normalisation
-    if fit in ("decoder", "prior") and model.kind == "generator":
+def _taken_over(config: Config, fit: Fit, whole: bool) -> Callable[[str], bool]:
+    """Whether a weight of a name is taken over."""
+    if not whole:
+        return lambda name: name.startswith("encoder.")
+    return (lambda name: True) if config.init == "all" else fit.takes_over
+
+
+def _line(source: str, adopted: Iterable[str], new: Iterable[str], left: Iterable[str]) -> str:
+    told = {"takes over": adopted, "new": new, "left": left}
+    parts = [f"{title} {', '.join(_parts(names))}" for title, names in told.items() if names]
+    return f"from {source}: {'; '.join(parts)}"
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """The parts of a model that weights belong to."""
+    return sorted({".".join(name.split(".")[: 2 if name.startswith("latent.") else 1]) for name in names})
+
+
+def _facts(model: nn.Module, whole: bool) -> dict:
+    """What the parts are that are taken over, by the names of settings."""
+    common = model.encoder.build
+    facts = {"neuron": _name(common.neuron), "time_steps": model.time_steps, "encoder": model.encoder.notation}
+    facts["normalisation"] = "bn" if common.plain else common.normalisation
+    if whole and model.kind == "generator":
         facts |= {"decoder": model.decoder.notation, "readout": model.decoder.readout.kind}
-        facts["latent_kind"] = type(model.latent).__name__
+        facts["latent"] = type(model.latent).__name__
     return facts
 
 
@@ -70,14 +86,19 @@ def _name(neuron: Neuron | None) -> str:
     if neuron is None:
         return "relu"
     for name, preset in PRESETS.items():
-        if replace(preset, surrogate=neuron.surrogate, alpha=neuron.alpha) == neuron:
+        if isinstance(neuron, Neuron) and replace(preset, surrogate=neuron.surrogate, alpha=neuron.alpha) == neuron:
             return name if preset == neuron else f"{name} with surrogate {neuron.surrogate}"
     return str(neuron)
 
 
+def _check_kind(source: str, other: nn.Module, model: nn.Module, config: Config, whole: bool) -> None:
+    if config.fit in ("decoder", "prior") and config.init == "encoder":
+        raise UserError(f"init = 'encoder': fit = {config.fit!r} needs all of the run that it starts from")
+    if whole and other.kind != model.kind:
+        raise UserError(f"{source}: a {other.kind}, and this is a {model.kind}: --init encoder takes its encoder alone")
+
+
 def _check_data(source: str, other: nn.Module, fingerprint: str) -> None:
-    if other.kind != "generator":
-        raise UserError(f"{source}: a classifier; a decoder or prior is fitted to the codes of a generator")
     facts = other.provenance.get("data", {})
     if fingerprint and facts.get("fingerprint", fingerprint) != fingerprint:
         raise UserError(

@@ -1,5 +1,5 @@
 """The training loop of generators and classifiers: AdamW, warm-up and cosine, moving average, checkpoints, and a run
-that can be killed any time.
+that can be killed at any time.
 
 A step is a function of the weights, the seed and the step's number: batches, augmentation, latent draws and dropout
 all follow from (seed, step). So N steps equal N/2, a killed process and N/2 more, bit for bit on a CPU; and two
@@ -9,30 +9,31 @@ processes, each with its share of every batch, follow the same course as one.
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
-from .. import config as configs
-from ..config import Config
-from ..data import Batches, EventSet, ImageSet, even, found_again, parse_kinds, place
-from ..errors import MissingFile, UserError
+from ..data import even
+from ..errors import UserError
 from ..evaluation import pictures
-from ..models import store
+from ..models import FITS, store
+from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, keep
-from ..process import bf16_units, first_ahead, neuron_path, peak_memory, start
-from . import activity, checkpoints, runs, task
+from ..process import Process, first_ahead, neuron_path, peak_memory
+from ..settings import differences
+from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
+from .config import FREE_ON_RESUME, Config, as_table, change
 from .guard import Guard
 from .perceptual import perceptual
-from .step import Objective, Step, learns
+from .samples import Samples
+from .step import Losses, Step, is_trained
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
-VALIDATION = 1024  # images, at most, that a checkpoint is judged by
 
 
 @dataclass
@@ -48,128 +49,112 @@ class Run:
         return store.load(self.folder)
 
 
-def train(config: Config | str | Path | None = None, *, quiet: bool = False, **overrides) -> Run:
-    """Trains a generator or a classifier and returns its `Run`.
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands among the stages of a recipe."""
 
-    config: a `Config`, a TOML file, or None for the defaults (the embedded digits). Overrides are fields of `Config`,
-    model=dict(...) those of the model: train(data="mnist", steps=9000, model=dict(time_steps=8)).
-    """
-    base = config if isinstance(config, Config) else configs.load(config) if config else Config()
-    return Trainer(configs.update(base, overrides), quiet=quiet).run()
+    run: Path
+    """The folder of the whole run, which --resume takes."""
+    names: tuple[str, ...]
+    """Of all stages."""
+    number: int
+    """Of this one, from 1."""
 
+    @property
+    def name(self) -> str:
+        return self.names[self.number - 1]
 
-def resume(run: str | Path, *, quiet: bool = False, **overrides) -> Run:
-    """Goes on with a run from its last checkpoint, whatever ended it. Only settings that cannot change the result
-    (devices, logging, where the data are) may be overridden."""
-    folder = Path(run)
-    if not (folder / "config.toml").is_file():
-        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
-    saved = configs.load(folder / "config.toml")
-    config = configs.update(saved, overrides)
-    if config.out != saved.out:
-        raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
-    if changed := configs.differences(saved, config, configs.FREE_ON_RESUME):
-        raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; start a new run")
-    places = _where_data_are(folder, saved)
-    config = replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
-    return Trainer(config, folder, quiet=quiet).run()
+    @property
+    def folder(self) -> Path:
+        return self.run / f"stage-{self.number}-{self.name}"
 
+    def __str__(self) -> str:
+        return f"stage {self.number} of {len(self.names)}, {self.name}"
 
-def _check_settings(state: dict, config: Config, folder: Path) -> None:
-    """UserError, one line, if config.toml is not what the checkpoint was trained with."""
-    trained = configs.update(Config(), state.get("config", asdict(config)))  # states of old do not say
-    if changed := configs.differences(trained, config, (*configs.FREE_ON_RESUME, "steps")):  # which may be raised
-        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
-
-
-def _where_data_are(folder: Path, saved: Config) -> dict[str, str]:
-    """Settings that lead to the data of a run from here, which need not be the folder that it was started in."""
-    facts = runs.data_facts(folder)
-    found = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
-    root = facts.get("root")
-    return {"data": found, "data_root": root if root and Path(root).is_dir() else saved.data_root}
+    def facts(self) -> dict:
+        """For the provenance of weights."""
+        return {"name": self.name, "number": self.number, "of": list(self.names)}
 
 
 class Trainer:
-    """One run from its config (or, with `folder`, from its last checkpoint) to its end."""
+    """One run, from its config, whose sizes are those of the data, to its end.
 
-    def __init__(self, config: Config, folder: Path | None = None, quiet: bool = False):
-        if config.fit in ("decoder", "prior") and not config.init_from:
+    folder: of a run that goes on from its last checkpoint, if it has one. place: of a stage of a recipe.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        process: Process,
+        data: Samples,
+        folder: Path | None = None,
+        quiet: bool = False,
+        place: Place | None = None,
+    ):
+        if FITS[config.fit].starts_from_a_run and not config.init_from:
             raise UserError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
-        self.process = start(config.device)
-        self.device = self.process.device
-        if config.precision == "auto":
-            config = replace(config, precision="bf16" if bf16_units(self.device) else "fp32")
+        self.config, self.process, self.data, self.place = config, process, data, place
+        self.device = process.device
         state = checkpoints.read(folder) if folder else None
         if state:
-            _check_settings(state, config, folder)
-        if self.process.first and not folder:
-            runs.check_place(config)
-
-        with first_ahead(self.process):
-            data = task.load_split(config, "train")
-        self.config = config = replace(config, model=replace(config.model, **task.shapes(config, data)))
-        self.validation = task.load_split(config, "validation")
-        total = len(self.validation)
-        self.judged = even(total if config.task == "classify" else VALIDATION, total)
-        facts = {"name": data.name, "source": config.data, "fingerprint": data.fingerprint, "images": len(data)}
-        facts |= place(config.data, config.data_root)
-        if isinstance(data, EventSet):
-            facts["by"] = config.events_by
-        if data.classes:
-            facts["classes"] = list(data.classes)
-        if state and state["data"] != data.fingerprint:
-            found = f"the samples of {config.data!r} are not those that this run was trained on"
-            raise UserError(f"{folder}: {found}; --data tells where those are")
+            _check_settings(state, config, data, folder)
+        self.log = runs.Log(quiet) if self.process.first else runs.Silence()
 
         torch.manual_seed(config.seed)
-        self.model = task.new_model(config).to(self.device)
-        self.distances = self._distances(data, {*state.get("distances", {})} if state else set()).to(self.device)
-        before = adopt(self.model, config, data.fingerprint).get("stages") if config.init_from and not state else None
-        self.stages = state.get("stages") if state else stages(config, before)
+        self.model = _new_model(config).to(self.device)
+        self.terms = _terms(config, self.data, self.process, {*state["terms"]} if state else set(), self.log)
+        self.stages = state["stages"] if state else self._start_from(config)
         if config.task == "generate":
             self.model.provenance = {"stages": self.stages}  # by which it knows whether it can sample
-        self.frozen = self._frozen()
-        for part in self.frozen:
-            part.requires_grad_(False)
-        for part in (self.model, self.distances):
+        self.frozen = self._freeze()
+        for part in (self.model, self.terms):
             fuse(part, neuron_path(self.device, config.compile)[0])
             keep(part, config.memory)
-        self.batches = Batches(
-            data,
-            config.batch,
-            seed=config.seed,
-            flip=config.flip,
-            shift=config.shift,
-            augment=parse_kinds(config.augment),
-            mixup=config.mixup,
-            classes=config.model.classes,
-            rank=self.process.rank,
-            world=self.process.world,
-            device=self.device,
-        )
-        self.stepper = Step(self.model, self.distances, config, self.process)
+        self.batches = self.data.batches(config, self.process)
+        self.stepper = Step(self.model, self.terms, config, self.process)
         self.guard = Guard("try a lower --lr or --precision fp32", self.process.world)
         self.step, self.saved = 0, 0  # the last step that was done, and the last one of a checkpoint
         if state:
             self.step = self.saved = state["step"]
             self.stepper.restore(state)
+        self._open(folder, resumed=bool(state))
 
-        self.folder = folder or self._share(runs.new_folder(config) if self.process.first else None)
+    def _start_from(self, config: Config) -> list[str] | None:
+        """Takes over weights of the run that this one starts from; the fits behind this model's weights."""
+        before = None
+        if config.init_from:
+            provenance, line = adopt(self.model, config, self.data.train.fingerprint)
+            before = provenance.get("stages")
+            self.log.say(line)
+        return stages(FITS[config.fit], self.model, before, config.init) if config.task == "generate" else None
+
+    def _freeze(self) -> list[nn.Module]:
+        """The parts of the model whose weights stay as they are."""
+        frozen = FITS[self.config.fit].frozen(self.model) if self.config.task == "generate" else []
+        frozen = [self.model.encoder, *frozen] if self.config.freeze else frozen
+        for part in frozen:
+            part.requires_grad_(False)
+        return frozen
+
+    def _open(self, folder: Path | None, resumed: bool) -> None:
+        """The run's folder and its log."""
+        first = self.process.first
+        self.folder = folder or self.process.share(runs.new_folder(self.config) if first else None)
         self.provenance = {
             "run": self.folder.name,
-            "data": facts,
-            "seed": config.seed,
+            "data": self.data.facts,
+            "seed": self.config.seed,
+            "steps": self.config.steps,
             "versions": runs.versions(),
             **self.model.provenance,
+            **({"stage": self.place.facts()} if self.place else {}),
         }
-        self.log = None
-        if self.process.first:
+        if first:
             runs.forget_after(self.folder, self.step)
             checkpoints.forget_after(self.folder, self.step)
-            self.log = runs.Log(self.folder, quiet)
-            self._describe(facts, resumed=bool(state))
+            runs.write_environment(self.folder, self.device, self.process.world, self.data.facts)
+            self.log.open(self.folder)
+            self._describe(resumed)
 
     def run(self) -> Run:
         """All steps that are left. Ctrl-C, or a signal to end, saves after the step in hand."""
@@ -188,7 +173,7 @@ class Trainer:
                     self._checkpoint()
                 if self.config.sample_every and self._due(self.config.sample_every):
                     self._pictures()
-                if self._any(stop.asked):
+                if self.process.any(stop.asked):
                     break
         return self._finish()
 
@@ -197,22 +182,6 @@ class Trainer:
         for part in self.frozen:
             if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
                 part.eval()
-
-    def _distances(self, data: ImageSet | EventSet, kept: set[str]) -> nn.ModuleDict:
-        """What compares a generator's images with real ones, beside the squared error; `kept`: those whose weights are
-        in the state that the run goes on from."""
-        config, found = self.config, nn.ModuleDict()
-        if config.adversarial:
-            found["adversarial"] = Adversary(config)
-        if config.perceptual:
-            with first_ahead(self.process):
-                found["perceptual"] = perceptual(data, config.perceptual, self.device, "perceptual" in kept)
-        return found
-
-    def _frozen(self) -> list[nn.Module]:
-        """Parts of the model whose weights stay as they are."""
-        frozen = self.model.frozen(self.config.fit) if self.config.task == "generate" else []
-        return [self.model.encoder, *frozen] if self.config.freeze else frozen
 
     def _due(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
@@ -224,7 +193,7 @@ class Trainer:
         count = len(self.guard)
         self.guard.check(self.step, self._kept())  # waits for a GPU to be done
         means, seconds = self.guard.means(), max(time.monotonic() - since, 1e-6)
-        if not self.log:
+        if not self.process.first:
             return
         rates = activity.summary(seen)
         firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
@@ -252,14 +221,15 @@ class Trainer:
             return "no checkpoint had been written"
         return f"the checkpoint of step {self.saved} is kept in {self.folder}"
 
-    def _describe(self, facts: dict, resumed: bool) -> None:
-        runs.write_json(self.folder / "environment.json", runs.environment(self.device, self.process.world, facts))
+    def _describe(self, resumed: bool) -> None:
+        config, facts = self.config, self.data.facts
+        begun = f"resuming at step {self.step}" if resumed else "training"
         parameters = sum(p.numel() for p in self.model.parameters())
+        processes = f" in {self.process.world} processes" if self.process.world > 1 else ""
         self.log.say(
-            f"{'resuming at step ' + str(self.step) if resumed else 'training'}: {facts['images']} images of "
-            f"{facts['name']}, {parameters:,} parameters, T = {self.config.model.time_steps}, on {self.device}"
-            + (f" in {self.process.world} processes" if self.process.world > 1 else "")
-            + f"; run folder {self.folder}"
+            f"{f'{self.place}: ' if self.place else ''}{begun}: {facts['images']} images of {facts['name']}, "
+            f"{parameters:,} parameters, T = {config.model.time_steps}, on {self.device}{processes}; "
+            f"run folder {self.folder}"
         )
 
     # what a run leaves
@@ -275,40 +245,28 @@ class Trainer:
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
             facts = {"step": self.step, "weights": "EMA" if self.stepper.ema else "raw", "validation": score}
-            state = {"data": self.provenance["data"]["fingerprint"], "config": asdict(self.config)}
+            state = {"data": self.data.train.fingerprint, "config": as_table(self.config)}
             state |= {"stages": self.stages, **self.stepper.state()}
-            settings = task.settings(self.config)
-            checkpoints.write(self.folder, self.step, model, settings, {**self.provenance, **facts}, state)
+            checkpoints.write(self.folder, self.step, model, self.config.model, {**self.provenance, **facts}, state)
             checkpoints.prune(self.folder, self.config.keep_every)
         self.saved = self.step
 
     @torch.no_grad()
     def _validate(self, model: nn.Module) -> dict[str, float]:
-        """Losses of the averaged weights on validation samples, the same draws every time; of distances, those that
-        stay as they are."""
-        fixed = {name: d for name, d in self.distances.items() if not learns(d)}
-        objective = Objective(model, nn.ModuleDict(fixed), self.config)
-        totals: dict[str, float] = {}
-        count = len(self.judged)
-        for first in range(0, count, self.config.batch):  # no more at once than training has room for
-            chosen = self.judged[first : first + self.config.batch]
-            x, targets = self._samples(chosen)
+        """Losses of the averaged weights on validation samples, with the same draws every time; without the terms that
+        change from step to step."""
+        fixed = {name: term for name, term in self.terms.items() if not is_trained(term)}
+        losses = Losses(model, nn.ModuleDict(fixed), self.config)
+        judged, totals = self.data.judged, {}
+        for first in range(0, len(judged), self.config.batch):  # no more at once than training has room for
+            chosen = judged[first : first + self.config.batch]
+            x, targets = self.data.validation_batch(chosen, self.config.model.classes, self.device)
             n = len(chosen)
-            with evaluating(objective):
-                losses = objective(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
-            for name, loss in losses.items():
-                totals[name] = totals.get(name, 0.0) + loss.item() * n / count
+            with evaluating(losses):
+                found = losses(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
+            for name, loss in found.items():
+                totals[name] = totals.get(name, 0.0) + loss.item() * n / len(judged)
         return totals
-
-    def _samples(self, chosen: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Validation samples as a batch, and their targets."""
-        data, classes = self.validation, self.config.model.classes
-        x = data.samples[chosen].to(self.device).float()
-        x = x.transpose(0, 1) if isinstance(data, EventSet) else x / 127.5 - 1
-        targets = None
-        if data.labels is not None and classes:
-            targets = nn.functional.one_hot(data.labels[chosen], classes).float().to(self.device)
-        return x, targets
 
     def _pictures(self) -> None:
         if not self.process.first or self.config.task != "generate":
@@ -316,7 +274,8 @@ class Trainer:
         model, name = self._averaged(), f"step-{self.step:06d}.png"
         if model.prior_is_trained:
             pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
-        originals = self.validation.images[even(GRID // 2, len(self.validation))].float() / 255
+        validation = self.data.validation
+        originals = validation.images[even(GRID // 2, len(validation))].float() / 255
         pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
 
@@ -328,32 +287,49 @@ class Trainer:
         finished = self.step >= self.config.steps
         self._checkpoint()
         self._pictures()
-        if self.log:
-            if finished:
-                self.log.say(f"done: {self.folder}; look at it: tcja-gen show {self.folder}")
-            else:
-                self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {self.folder}")
-            self.log.close()
+        again = self.place.run if self.place else self.folder
+        if not finished:
+            self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {again}")
+        elif not self.place or self.place.number == len(self.place.names):
+            self.log.say(f"done: {again}; look at it: tcja-gen show {again}")
+        self.log.close()
         if self.process.world > 1:
             dist.barrier()
         return Run(self.folder, self.step, finished)
 
-    # processes
 
-    def _share(self, path: Path | None) -> Path:
-        """The first process's path, on all of them."""
-        if self.process.world == 1:
-            return path
-        box = [path]
-        dist.broadcast_object_list(box)
-        return box[0]
+def _check_settings(state: dict, config: Config, data: Samples, folder: Path) -> None:
+    """UserError, one line, if config.toml or the data are not what the checkpoint was trained with."""
+    trained = as_table(change(Config(), state["config"]))
+    if changed := differences(trained, as_table(config), (*FREE_ON_RESUME, "steps")):  # which may be raised
+        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
+    if state["data"] != data.train.fingerprint:
+        found = f"the samples of {config.data!r} are not those that this run was trained on"
+        raise UserError(f"{folder}: {found}; --data tells where those are")
 
-    def _any(self, flag: bool) -> bool:
-        if self.process.world == 1:
-            return flag
-        votes = torch.tensor(float(flag), device=self.device)
-        dist.all_reduce(votes)
-        return votes.item() > 0
+
+def _new_model(config: Config) -> nn.Module:
+    """The model of a config whose sizes are known. UserError if its head does not name the classes of the data."""
+    model = build(config.model, config.objective.classification)
+    if (head := model.head) is not None and head.classes != config.model.classes:
+        raise UserError(
+            f"model.head {config.model.head!r} names {head.classes} classes, the data have {config.model.classes}"
+        )
+    return model
+
+
+def _terms(config: Config, data: Samples, process: Process, kept: set[str], log) -> nn.ModuleDict:
+    """Terms of a generator's loss that compare its images with real ones; `kept`: those whose weights are in the state
+    that the run goes on from."""
+    objective, found = config.objective, nn.ModuleDict()
+    if objective.adversarial:
+        found["adversarial"] = Adversary(objective.adversarial, config.model)
+    if objective.perceptual:
+        with first_ahead(process):
+            term = perceptual(objective.perceptual, data.train, process.device, "perceptual" in kept, log.say)
+        found["perceptual"] = term
+    return found.to(process.device)
 
 
 @contextmanager

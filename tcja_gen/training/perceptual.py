@@ -1,13 +1,15 @@
-"""A perceptual loss: images are compared by what a classifier of the same data sees in them, beside their pixels.
+"""A perceptual loss: images are compared by the features of a classifier of the same data, beside their pixels.
 
     d(y, x) = sum over layers l of  mean (f_l(y) - f_l(x))^2 / mean f_l(x)^2
 
 with f_l the outputs of the classifier's rectified convolutions (Johnson, Alahi & Fei-Fei, ECCV 2016) and means over the
-whole batch, over all processes that share it. A squared error
-of pixels alone asks for the mean of all images that a code may stand for, which is blurred. The classifier is the small
-one of `metrics.classifier`, trained on the training images by another seed than the one that scores, so that no score
-looks through the eyes that trained. What is gained in its likes, FID-classifier and FAD, is not likeness to people.
+whole batch, over all processes that share it. The squared error of pixels alone is least for the mean of all images
+that a code may stand for, which is blurred. The classifier is the small one of `metrics.classifier`, trained on the
+training images with another seed than the classifier that scores, so that no score uses the network of the loss.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +19,23 @@ from ..errors import UserError
 from ..metrics.classifier import Classifier, cached_classifier
 from ..nn import Draws
 from ..nn.normalisation import average
+from ..ranges import check_ranges, setting
 
 SEED = 1  # the scoring classifier's is 0
 
 
-class Perceptual(nn.Module):
+@dataclass(frozen=True)
+class Perceptual:
+    """Settings of `PerceptualDistance`."""
+
+    weight: float = setting(0.5, above=0)
+    """Weight in a generator's loss."""
+
+    def __post_init__(self):
+        check_ranges(self, "objective.perceptual.")
+
+
+class PerceptualDistance(nn.Module):
     """d(y, x) of images (N, C, H, W) in [-1, 1], times `weight`; x gets no gradient, nothing is drawn.
 
     In training every process has its own share of a batch, and the mean of d over them is d of the whole batch; in
@@ -33,7 +47,7 @@ class Perceptual(nn.Module):
         self.body, self.weight = classifier.body.requires_grad_(False), weight
         self.train()
 
-    def train(self, mode: bool = True) -> "Perceptual":
+    def train(self, mode: bool = True) -> "PerceptualDistance":
         """The classifier stays as it was trained, in either mode."""
         super().train(mode)
         self.body.eval()
@@ -56,9 +70,18 @@ class Perceptual(nn.Module):
         return found
 
 
-def perceptual(data: ImageSet, weight: float, device: torch.device, kept: bool = False) -> Perceptual:
-    """The loss for a labelled training set; its classifier is trained or cached, or, if a run that goes on has it in
-    its `kept` state, waits for those weights. ValueError without labels."""
+def perceptual(
+    settings: Perceptual,
+    data: ImageSet,
+    device: torch.device,
+    kept: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> PerceptualDistance:
+    """The distance for a labelled training set. Its classifier is trained, or found in the cache; or, if the state that
+    a run goes on from has its weights (`kept`), made to receive them. UserError without labels.
+
+    say: gets a line before the classifier is trained, which takes minutes.
+    """
     if data.labels is None:
         raise UserError(f"{data.name}: no labels; the features of a perceptual loss are those of a classifier")
     images, labels = data.images, data.labels
@@ -66,5 +89,8 @@ def perceptual(data: ImageSet, weight: float, device: torch.device, kept: bool =
     if kept:
         classifier = Classifier(channels, int(labels.max()) + 1, size=size)
     else:
-        classifier, _ = cached_classifier(images, labels, data.fingerprint, size=size, seed=SEED, device=device)
-    return Perceptual(classifier, weight).to(device)
+        say(f"preparing the perceptual loss: a classifier of {data.name} at {size} pixels, trained once and kept")
+        classifier, _ = cached_classifier(
+            images, labels, data.fingerprint, size=size, seed=SEED, device=device, progress=True
+        )
+    return PerceptualDistance(classifier, settings.weight).to(device)

@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 
 from .. import files
-from ..config import Config, dump
 from ..errors import UserError
+from .config import Config, text
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
@@ -37,7 +37,7 @@ def new_folder(config: Config) -> Path:
     """Creates the run's folder: `config.out`, or runs/ with the next number; no other run gets the same one."""
     if config.out:
         path = Path(config.out)
-        if not files.claim(path / "config.toml", dump(config)):
+        if not files.claim(path / "config.toml", text(config)):
             raise _taken(path)
         return path
     name = Path(config.data).absolute().stem
@@ -48,7 +48,7 @@ def new_folder(config: Config) -> Path:
             path.mkdir(parents=True)
         except FileExistsError:  # another run has begun at the same moment
             continue
-        files.write(path / "config.toml", dump(config))
+        files.write(path / "config.toml", text(config))
         return path
 
 
@@ -56,9 +56,9 @@ def _taken(path: Path) -> UserError:
     return UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
 
 
-def environment(device: torch.device, world: int, data: dict) -> dict:
-    """Facts that a reader needs to repeat or to doubt a result."""
-    return {
+def write_environment(folder: Path, device: torch.device, world: int, data: dict) -> None:
+    """Writes the facts that a reader needs to repeat or to doubt a result."""
+    facts = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
@@ -69,6 +69,7 @@ def environment(device: torch.device, world: int, data: dict) -> dict:
         "processes": world,
         "data": data,
     }
+    files.write(folder / "environment.json", json.dumps(facts, indent=2) + "\n")
 
 
 def data_facts(folder: Path) -> dict:
@@ -77,10 +78,6 @@ def data_facts(folder: Path) -> dict:
         return json.loads((folder / "environment.json").read_text(encoding="utf-8"))["data"]
     except (OSError, ValueError, KeyError):
         return {}
-
-
-def write_json(path: Path, values: dict) -> None:
-    files.write(path, json.dumps(values, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -103,18 +100,27 @@ def _commit() -> str | None:
 
 
 class Log:
-    """Lines for people (stderr and log.txt), records for programs (stats.jsonl and TensorBoard)."""
+    """Lines for people (stderr and log.txt), records for programs (stats.jsonl and TensorBoard).
 
-    def __init__(self, folder: Path, quiet: bool = False):
+    What is said before the run has a folder is written into it once it has.
+    """
+
+    def __init__(self, quiet: bool = False):
+        self.quiet, self.early, self.text = quiet, [], None
+
+    def open(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.quiet = quiet
         self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8", errors="backslashreplace")
+        self.text.writelines(line + "\n" for line in self.early)
         self.stats = open(folder / "stats.jsonl", "a", buffering=1, encoding="utf-8")
         self.board = SummaryWriter(str(folder), flush_secs=30)
 
     def say(self, line: str) -> None:
-        self.text.write(line + "\n")
+        if self.text:
+            self.text.write(line + "\n")
+        else:
+            self.early.append(line)
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
@@ -129,6 +135,18 @@ class Log:
         self.board.close()
         self.stats.close()
         self.text.close()
+
+
+class Silence:
+    """The log of all processes but the first."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    record = open = say
+
+    def close(self) -> None:
+        pass
 
 
 def forget_after(folder: Path, step: int) -> None:

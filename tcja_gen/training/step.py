@@ -16,36 +16,36 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ..config import Config
 from ..errors import UserError
+from ..models import FITS
+from ..models.fit import PRIOR
 from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
-from .task import parameter_groups
+from .config import Config
 
 BETAS, AGAINST = (0.9, 0.999), (0.5, 0.99)  # of AdamW; against a discriminator
 WARM_UP = 3  # steps before a graph is captured: kernels are compiled and chosen in them
 
-Losses = dict[str, Tensor]
+Values = dict[str, Tensor]  # losses by name
 
 
 class Step:
-    """Steps of a run, by their number. model: what is trained; distances: of images, which may learn beside it (see
-    `adversary`).
+    """Steps of a run, by their number. terms: of the loss, by name, some of which learn as well (see `adversary`).
 
     ema is the moving average of all weights and running statistics, a model like the one that is trained, or None.
     """
 
-    def __init__(self, model: nn.Module, distances: nn.ModuleDict, config: Config, process: Process):
-        self.model, self.distances, self.config, self.process = model, distances, config, process
+    def __init__(self, model: nn.Module, terms: nn.ModuleDict, config: Config, process: Process):
+        self.model, self.terms, self.config, self.process = model, terms, config, process
         self.device = process.device
         self.ema = copy.deepcopy(model).requires_grad_(False) if config.ema else None
-        self.averaged = (numbers(self.ema), numbers(model)) if self.ema else None
-        self.objective: nn.Module = Objective(model, distances, config)
+        self.averaged = (float_tensors(self.ema), float_tensors(model)) if self.ema else None
+        self.objective: nn.Module = Losses(model, terms, config)
         groups = parameter_groups(model, config)
-        groups += [{"params": [*d.parameters()]} for d in distances.values() if learns(d)]
+        groups += [{"params": [*d.parameters()]} for d in terms.values() if is_trained(d)]
         self.learning = [p for p in self.objective.parameters() if p.requires_grad]  # in one order, whatever the groups
         if process.world > 1:
-            for tensor in distances.state_dict().values():  # trained or cached on machines that may differ
+            for tensor in terms.state_dict().values():  # trained or cached on machines that may differ
                 dist.broadcast(tensor, 0)
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.objective = nn.parallel.DistributedDataParallel(
@@ -54,7 +54,7 @@ class Step:
         self.optimizer = torch.optim.AdamW(
             groups,
             config.lr,
-            betas=AGAINST if config.adversarial else BETAS,
+            betas=AGAINST if config.objective.adversarial else BETAS,
             weight_decay=config.weight_decay,
             fused=True,
             capturable=self.device.type == "cuda",
@@ -63,7 +63,7 @@ class Step:
         self._place_rates()
         self.graph = Graph(self._losses, self.device, config.graph == "on") if graphs(config, process) else None
 
-    def __call__(self, number: int, x: Tensor, targets: Tensor | None, eager: bool = False) -> Losses:
+    def __call__(self, number: int, x: Tensor, targets: Tensor | None, eager: bool = False) -> Values:
         """Step `number`, from 0, on a batch; its losses and the norm of the gradient, still on the device. eager: not
         by a graph, which no hook can look into."""
         config, process = self.config, self.process
@@ -77,7 +77,7 @@ class Step:
             self._average(number)
         return losses
 
-    def _losses(self, x: Tensor, targets: Tensor | None, draws: Draws, progress: float | Tensor) -> Losses:
+    def _losses(self, x: Tensor, targets: Tensor | None, draws: Draws, progress: float | Tensor) -> Values:
         """Everything that a graph holds."""
         config = self.config
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -102,31 +102,42 @@ class Step:
     def state(self) -> dict:
         return {
             "model": self.model.state_dict(),
-            "distances": {name: d.state_dict() for name, d in self.distances.items()},
+            "terms": {name: term.state_dict() for name, term in self.terms.items()},
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
         }
 
     def restore(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
-        for name, kept in state.get("distances", {}).items():  # old states have those alone that learn, or none
-            self.distances[name].load_state_dict(kept)
+        for name, kept in state["terms"].items():
+            self.terms[name].load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         self._place_rates()
         if self.ema:
             self.ema.load_state_dict(state["ema"])
 
 
-class Objective(nn.Module):
-    """The losses of a batch, by the model and all that is trained with it."""
+class Losses(nn.Module):
+    """The losses of a batch: of the model, and of the terms of the loss, which may be trained with it."""
 
-    def __init__(self, model: nn.Module, distances: nn.ModuleDict, config: Config):
+    def __init__(self, model: nn.Module, terms: nn.ModuleDict, config: Config):
         super().__init__()
-        self.model, self.distances = model, distances
-        self.options = {"fit": config.fit, "distances": distances} if config.task == "generate" else {}
+        self.model, self.terms = model, terms
+        self.options = {"fit": FITS[config.fit], "terms": terms} if config.task == "generate" else {}
 
-    def forward(self, x: Tensor, draws: Draws, progress: float | Tensor, targets: Tensor | None) -> Losses:
+    def forward(self, x: Tensor, draws: Draws, progress: float | Tensor, targets: Tensor | None) -> Values:
         return self.model(x, draws, progress, targets=targets, **self.options)
+
+
+def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
+    """What the optimiser trains; the latent's prior apart where it has a learning rate of its own."""
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if config.prior_lr == 1:
+        return [{"params": [*trained.values()]}]
+    prior = [trained.pop(name) for name in [*trained] if name.startswith(PRIOR)]
+    if not prior:
+        raise UserError("config: prior_lr has no meaning here: no prior is trained")
+    return [{"params": [*trained.values()]}, {"params": prior, "lr": config.lr * config.prior_lr}]
 
 
 class Graph:
@@ -135,12 +146,12 @@ class Graph:
     Where something cannot be captured, it warns and goes on without a graph, unless the graph is `required`.
     """
 
-    def __init__(self, run: Callable[..., Losses], device: torch.device, required: bool = False):
+    def __init__(self, run: Callable[..., Values], device: torch.device, required: bool = False):
         self.run, self.device, self.required = run, device, required
         self.calls, self.graph, self.failed = 0, None, False
         self.stream = torch.cuda.Stream(device)
 
-    def __call__(self, x: Tensor, targets: Tensor | None, draws: StepDraws, progress: float) -> Losses:
+    def __call__(self, x: Tensor, targets: Tensor | None, draws: StepDraws, progress: float) -> Values:
         self.calls += 1
         if self.calls <= WARM_UP:
             self.noted = NotedDraws(draws)
@@ -169,7 +180,7 @@ class Graph:
         else:
             self.graph = graph
 
-    def _beside(self, run: Callable[[], Losses]) -> Losses:
+    def _beside(self, run: Callable[[], Values]) -> Values:
         """On the stream of the capture, which what autograd keeps for a parameter must have seen alone."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
@@ -217,10 +228,10 @@ def rate(config: Config, step: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
 
 
-def learns(module: nn.Module) -> bool:
+def is_trained(module: nn.Module) -> bool:
     return any(p.requires_grad for p in module.parameters())
 
 
-def numbers(model: nn.Module) -> list[Tensor]:
-    """Weights and statistics; what is no floating-point number never changes."""
+def float_tensors(model: nn.Module) -> list[Tensor]:
+    """Weights and statistics; tensors of other types never change."""
     return [tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()]

@@ -1,16 +1,16 @@
 """Latents z (T, N, L): a posterior to train with, a prior to sample from.
 
-A latent is a protocol (`Latent`), so that a new one is one file with one class, and one line of `LATENTS`:
+A latent is a class (`Latent`) and a frozen dataclass of its settings, in one file, registered by name:
 
-    entry(features, build) -> layer                  from the encoder's output to h (T, N, ...)
-    encode(h, draws) -> z                            drawn from the posterior of h
-    infer(h, draws, progress, y) -> z, divergence    the same, and its distance from the prior, a scalar
+    entry                                            layer from the encoder's output to h (T, N, ...)
+    encode(h, draws) -> z                            drawn from the posterior, given h
+    infer(h, draws, progress, y) -> z, divergence    the same, and its divergence from the prior, a scalar
     sample(draws, y) -> z                            drawn from the prior
-    between(z0, z1, a, draws) -> z                   of the way from one image to another, at fractions a
+    between(z0, z1, a, draws) -> z                   on the way from one image to another, at fractions a
 
-z are spikes, the same for an image whatever stands beside it: a row of draws is an image's own. y (N, K) names the
-class of every image, one-hot, where the prior is one of classes: p(z_t | z_<t, y). The posterior sees the image and
-needs no class, so reconstruction never asks for one.
+z are spikes. An image's z never depends on the rest of the batch: each row of draws belongs to one image. y (N, K) is
+the class of every image, one-hot, for a prior of classes, p(z_t | z_<t, y). The posterior sees the image and needs no
+class, so reconstruction never asks for one.
 
     bernoulli   FSVAE's autoregressive bits
     poisson     ESVAE's firing rates
@@ -18,52 +18,35 @@ needs no class, so reconstruction never asks for one.
     codes       the encoder's own spikes on their grid, with a masked prior that is fitted to them
 """
 
-import inspect
-
-from ...errors import UserError
-from ..neurons import Neuron
-from .bernoulli import BernoulliLatent, ScheduledSampling
-from .codes import CodeLatent
+from ...registry import LATENTS
+from .bernoulli import BernoulliLatent, BernoulliSettings, ScheduledSampling
+from .codes import CodeLatent, CodeSettings
 from .gaussian import GaussianLatent
 from .poisson import PoissonLatent
-from .protocol import Latent
-
-LATENTS: dict[str, type[Latent]] = {
-    "bernoulli": BernoulliLatent,
-    "poisson": PoissonLatent,
-    "gaussian": GaussianLatent,
-    "codes": CodeLatent,
-}
+from .protocol import Context, Latent, LatentSettings
 
 
-def make_latent(
-    kind: str, latent: int, time_steps: int, *, neuron: Neuron | None, classes: int = 0, **settings
-) -> Latent:
-    """The latent of a kind, with those of the settings that it looks at.
+def latent_settings() -> dict[str, type[LatentSettings]]:
+    """The classes of settings by the name of their latent."""
+    return {name: LATENTS[name].Settings for name in LATENTS}
 
-    neuron: None in an ANN. classes: that the prior is told; 0: none. ValueError where they do not go with the kind.
-    """
-    if kind not in LATENTS:
-        raise UserError(f"unknown kind of latent {kind!r}; known: {', '.join(LATENTS)}")
-    if LATENTS[kind].spiking != (neuron is not None):
-        wants = "spiking neurons" if LATENTS[kind].spiking else "neuron = 'relu'"
-        raise UserError(f"latent_kind = {kind!r} goes with {wants}")
-    own = inspect.signature(LATENTS[kind]).parameters
-    if classes:
-        if "classes" not in own:
-            raise UserError(f"the prior of a {kind} latent knows no classes, so it cannot be conditional")
-        settings["classes"] = classes
-    settings["neuron"] = neuron
-    return LATENTS[kind](latent, time_steps, **{name: value for name, value in settings.items() if name in own})
+
+def make_latent(settings: LatentSettings, context: Context) -> Latent:
+    """The latent that these settings are for. UserError where they do not go with the context."""
+    return next(LATENTS[name] for name in LATENTS if LATENTS[name].Settings is type(settings))(settings, context)
 
 
 __all__ = [
-    "LATENTS",
     "BernoulliLatent",
+    "BernoulliSettings",
     "CodeLatent",
+    "CodeSettings",
+    "Context",
     "GaussianLatent",
     "Latent",
+    "LatentSettings",
     "PoissonLatent",
     "ScheduledSampling",
+    "latent_settings",
     "make_latent",
 ]

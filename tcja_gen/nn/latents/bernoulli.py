@@ -12,41 +12,56 @@ its own statistics, so what is fed back differs from what is returned in about 1
 draws z normalises by the running statistics. `passes="prefixes"` does it as the code does.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import UserError
 from ...ranges import check_ranges, setting
+from ...registry import register_latent
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..modes import evaluating
-from ..neurons import PRESETS, Neuron
 from ..normalisation import counted
-from .protocol import Latent, check_class
+from .protocol import Context, Latent, LatentSettings, check_class
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
 
 
 @dataclass(frozen=True)
 class ScheduledSampling:
-    """How often the prior, in training, sees its own z in place of the posterior's.
-
-    With probability `start` at the beginning to `end` at the end of training, for steps t >= first. `replace`:
-    "draw" takes one of the prior's k bits, as generation does, for each image apart; "vote" is FSVAE's code: one
-    decision per batch, and the majority of the k bits.
-    """
+    """How often the prior, in training, sees its own z in place of the posterior's."""
 
     start: float = setting(0.1, least=0, most=1)
+    """Probability at the start of training."""
     end: float = setting(0.3, least=0, most=1)
+    """Probability at its end; linear in between."""
     first: int = setting(5, least=0)
-    replace: str = "draw"
+    """First time step at which it may happen, from 0."""
+    replace: Literal["draw", "vote"] = "draw"
+    """The prior's own z: draw, one of its k bits for each image; vote, as in FSVAE's code: the majority of the k bits,
+    and one decision for the whole batch."""
 
     def __post_init__(self):
         check_ranges(self, "scheduled sampling: ")
         if self.replace not in ("draw", "vote"):
             raise UserError(f"scheduled sampling: unknown replacement {self.replace!r}; known: draw, vote")
+
+    def check(self, time_steps: int) -> None:
+        """UserError if settings are changed that never take effect with so few time steps."""
+        if time_steps - 1 > self.first or not (self.start or self.end):
+            return
+        default = ScheduledSampling()
+        changed = [name for name in ("start", "end", "replace") if getattr(self, name) != getattr(default, name)]
+        if time_steps - 1 <= default.first != self.first:
+            changed.append("first")
+        if changed:
+            raise UserError(
+                f"scheduled.{changed[0]} has no effect with time_steps = {time_steps} and scheduled.first = "
+                f"{self.first}: the last step that may be replaced is {time_steps - 2}"
+            )
 
     def probability(self, progress: float | Tensor) -> float | Tensor:
         return self.start + (self.end - self.start) * progress
@@ -82,21 +97,44 @@ def kl(q: Tensor, p: Tensor, eps: float = 1e-2) -> Tensor:
 DIVERGENCES = {"mmd": mmd, "mmd-sum": mmd_sum, "kl": kl}
 
 
+@dataclass(frozen=True)
+class BernoulliSettings(LatentSettings):
+    """Settings of `BernoulliLatent`."""
+
+    k: int = setting(20, least=1)
+    """Bits of a channel at a step, of which one is drawn."""
+    divergence: Literal["mmd", "mmd-sum", "kl"] = "mmd"
+    """Of posterior and prior: MMD of their PSPs (mean; mmd-sum: sum, as in FSVAE's paper), or Bernoulli KL."""
+    passes: Literal["steps", "prefixes"] = "steps"
+    """How the posterior draws in training: step by step, or every prefix anew as in FSVAE's code (slow)."""
+    conditional: bool = False
+    """Tell the prior the class of the image."""
+    scheduled: ScheduledSampling = field(default=ScheduledSampling())
+    """Scheduled sampling of the prior in training."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.divergence not in DIVERGENCES:
+            raise UserError(f"unknown divergence {self.divergence!r}; known: {', '.join(DIVERGENCES)}")
+        if self.passes not in ("steps", "prefixes"):
+            raise UserError(f"unknown kind of passes {self.passes!r}; known: steps, prefixes")
+
+
 class BitNet(nn.Module):
     """Three linear blocks (tdBN with alpha = 2) from (T, N, inputs) to k bits a latent channel, (T, N, L, k)."""
 
-    def __init__(self, inputs: int, latent: int, k: int, neuron: Neuron):
+    def __init__(self, inputs: int, channels: int, k: int, build: Build):
         super().__init__()
-        self.latent, self.k = latent, k
-        widths = [inputs, 2 * latent, 4 * latent, k * latent]
+        self.channels, self.k = channels, k
+        widths = [inputs, 2 * channels, 4 * channels, k * channels]
         self.blocks = nn.ModuleList(
-            linear_block(a, b, Build(neuron), alpha=2.0) for a, b in zip(widths, widths[1:], strict=False)
+            linear_block(a, b, build, alpha=2.0) for a, b in zip(widths, widths[1:], strict=False)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         for block in self.blocks:
             x = block(x)
-        return x.unflatten(-1, (self.latent, self.k))
+        return x.unflatten(-1, (self.channels, self.k))
 
     def step(self, x: Tensor, membranes: list[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
         """One time step: x (N, inputs) -> bits (N, L, k), and the membranes for the next."""
@@ -104,7 +142,7 @@ class BitNet(nn.Module):
         for block, v in zip(self.blocks, membranes, strict=True):
             x, v = block.step(x, v)
             after.append(v)
-        return x.unflatten(-1, (self.latent, self.k)), after
+        return x.unflatten(-1, (self.channels, self.k)), after
 
     def rest(self) -> list[Tensor | None]:
         return [None] * len(self.blocks)
@@ -115,32 +153,18 @@ def choose(bits: Tensor, j: Tensor) -> Tensor:
     return bits.gather(-1, j[..., None])[..., 0]
 
 
+@register_latent("bernoulli", BernoulliSettings)
 class BernoulliLatent(Latent):
-    """FSVAE's latent of `latent` channels with `k` bits each. See the module's text."""
+    """FSVAE's latent: channels of k bits each. See the module's text."""
 
-    def __init__(
-        self,
-        latent: int,
-        time_steps: int,
-        neuron: Neuron = PRESETS["tcja"],
-        k: int = 20,
-        divergence: str = "mmd",
-        scheduled: ScheduledSampling | None = ScheduledSampling(),
-        passes: str = "steps",
-        classes: int = 0,
-    ):
-        super().__init__(latent, time_steps)
-        if k < 1:
-            raise UserError(f"the latent has {latent} channels of {k} bits; at least 1 bit is wanted")
-        if divergence not in DIVERGENCES:
-            raise UserError(f"unknown divergence {divergence!r}; known: {', '.join(DIVERGENCES)}")
-        if passes not in ("steps", "prefixes"):
-            raise UserError(f"unknown kind of passes {passes!r}; known: steps, prefixes")
-        self.k = k
-        self.divergence, self.scheduled, self.passes = DIVERGENCES[divergence], scheduled, passes
-        self.posterior = BitNet(2 * latent, latent, k, neuron)
-        self.classes = classes  # that the prior is told; 0: none
-        self.prior = BitNet(latent + classes, latent, k, neuron)
+    def __init__(self, settings: BernoulliSettings, context: Context):
+        super().__init__(settings, context)
+        settings.scheduled.check(self.time_steps)
+        self.k, self.passes, self.scheduled = settings.k, settings.passes, settings.scheduled
+        self.divergence = DIVERGENCES[settings.divergence]
+        self.posterior = BitNet(2 * self.channels, self.channels, self.k, context.build)
+        self.prior = BitNet(self.channels + self.classes, self.channels, self.k, context.build)
+        self.entry = self.linear_entry(context)
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
         """z (T, N, L) drawn from the posterior of encoder spikes h (T, N, L)."""
@@ -156,7 +180,7 @@ class BernoulliLatent(Latent):
         """
         z, q = self._posterior(h, draws)
         seen = shift(z.detach())
-        if self.training and self.scheduled:
+        if self.training:
             seen = self._mix(seen, draws, progress, y)
         p = self.prior(self._with_class(seen, y))
         return z, self.divergence(q.mean(-1), p.mean(-1))
@@ -185,7 +209,7 @@ class BernoulliLatent(Latent):
 
     def _indices(self, draws: Draws) -> Tensor:
         """j (T, N, L), uniform in 0..k-1."""
-        return (draws.uniform(self.time_steps, self.latent) * self.k).long().transpose(0, 1)
+        return (draws.uniform(self.time_steps, self.channels) * self.k).long().transpose(0, 1)
 
     @torch.no_grad()
     def _draw_posterior(self, h: Tensor, j: Tensor) -> Tensor:
@@ -225,7 +249,7 @@ class BernoulliLatent(Latent):
         """The steps at which some image may take the prior's z: which do, (N, 1) or one for all, and draws (N, L)."""
         plan = {}
         for t in range(self.scheduled.first, self.time_steps - 1):
-            swap, u = self._swap(draws, p), draws.uniform(self.latent)
+            swap, u = self._swap(draws, p), draws.uniform(self.channels)
             if swap is not False:
                 plan[t] = torch.as_tensor(swap, device=draws.device), u
         return plan

@@ -22,52 +22,61 @@ as it is.
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import UserError
-from ...ranges import Range
+from ...ranges import Range, setting
+from ...registry import register_latent
 from ..coders import SpikingEncoder
 from ..draws import Draws
-from ..layers import Build, conv_block
-from ..neurons import PRESETS, Neuron
-from .protocol import Latent, check_class
+from ..layers import conv_block
+from ..neurons import Neuron
+from .protocol import Context, Latent, LatentSettings, check_class
 
 PLANES = 16  # of the prior's input that are learnt, and tell places apart
 LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
 
 
+@dataclass(frozen=True)
+class CodeSettings(LatentSettings):
+    """Settings of `CodeLatent`; the T channels bits at a place are its token, at most 12."""
+
+    channels: int = setting(3, least=1)
+    """Channels L of the codes."""
+    prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]"
+    """Notation of the prior's network; its layers keep the size of the grid."""
+    rounds: int = setting(16, least=1)
+    """Passes of the prior that a sample takes."""
+    temperature: float = setting(1.0, above=0)
+    """Divides the prior's logits when it samples; below 1: likelier tokens, less variety."""
+    flips: float = setting(0.0, least=0, below=0.5)
+    """Share of the bits that are flipped in training, where decoder and prior see them."""
+    conditional: bool = False
+    """Tell the prior the class of the image."""
+
+
+@register_latent("codes", CodeSettings)
 class CodeLatent(Latent):
-    """Latent of `latent` channels on a grid of `sides` (h, w). prior: notation of the prior's network, of convolutions
-    and residual blocks that keep the size; rounds: passes of it that a sample takes; temperature: divides its logits
-    when it samples; flips: share of the bits that are flipped in training, see the module's text."""
+    """Latent of spike codes on the encoder's grid of `sides` (h, w). See the module's text."""
 
     spatial = True
 
-    def __init__(
-        self,
-        latent: int,
-        time_steps: int,
-        sides: tuple[int, int],
-        prior: str,
-        rounds: int = 16,
-        temperature: float = 1.0,
-        flips: float = 0.0,
-        neuron: Neuron = PRESETS["tcja"],
-        classes: int = 0,
-    ):
-        super().__init__(latent, time_steps)
-        if not 0 <= flips < 0.5:
-            raise UserError(f"{flips} of the bits of codes are to be flipped; 0 to 0.5 (excluded)")
-        self.flips = flips
-        bits = latent * time_steps
+    def __init__(self, settings: CodeSettings, context: Context):
+        super().__init__(settings, context)
+        bits = self.channels * self.time_steps
         if bits > LIMIT:
-            raise UserError(f"{latent} channels and T = {time_steps} make tokens of {bits} bits; at most {LIMIT}")
-        self.sides = sides
-        self.sample_by(rounds, temperature)
-        self.prior = MaskedPrior(prior, bits, sides, time_steps, neuron, classes)
+            raise UserError(
+                f"{self.channels} channels and T = {self.time_steps} make tokens of {bits} bits; at most {LIMIT}"
+            )
+        features, *sides = context.shape
+        self.sides, self.flips = tuple(sides), settings.flips
+        self.sample_by(settings.rounds, settings.temperature)
+        self.prior = MaskedPrior(settings.prior, bits, self.sides, self.time_steps, context.build.neuron, self.classes)
+        self.entry = conv_block(features, self.channels, 1, 1, context.build)  # its spikes are the codes
         self.register_buffer("rank", coarse_to_fine(*sides).flatten(), persistent=False)
         self.register_buffer("powers", 2 ** torch.arange(bits), persistent=False)
 
@@ -85,15 +94,11 @@ class CodeLatent(Latent):
         Range(above=0).check("the prior's temperature", temperature)
         self.rounds, self.temperature = rounds, temperature
 
-    def entry(self, features: int, build: Build) -> nn.Module:
-        """1 x 1 convolution and neurons: their spikes are the codes."""
-        return conv_block(features, self.latent, 1, 1, build)
-
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
         """The codes themselves; in training, with some bits flipped, which gradients do not know of."""
         if not (self.training and self.flips):
             return h
-        flipped = draws.uniform(self.time_steps, self.latent, *self.sides).transpose(0, 1) < self.flips
+        flipped = draws.uniform(self.time_steps, self.channels, *self.sides).transpose(0, 1) < self.flips
         return h + ((1 - 2 * h) * flipped).detach()
 
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -112,7 +117,7 @@ class CodeLatent(Latent):
             p = self._logits(tokens, known, wanted, y).softmax(2)
             drawn = (p.cumsum(2) < u[:, wanted, None]).sum(2).clamp(max=p.shape[2] - 1)
             tokens = tokens.index_copy(1, wanted, drawn)
-        return self.bits(tokens).unflatten(1, (self.time_steps, self.latent)).transpose(0, 1)
+        return self.bits(tokens).unflatten(1, (self.time_steps, self.channels)).transpose(0, 1)
 
     def nats(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """-log p(z | y), (N,), of codes z (T, N, L, h, w), as samples are drawn: by these rounds and temperature."""

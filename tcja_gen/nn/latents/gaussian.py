@@ -7,32 +7,41 @@
 z are real numbers, so it goes with ReLU in place of neurons and T = 1, and nothing of it spikes.
 """
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from ...registry import register_latent
 from ..draws import Draws
-from ..layers import Build
-from .protocol import Latent
+from .protocol import Context, Latent, LatentSettings
 
 
+@dataclass(frozen=True)
+class GaussianSettings(LatentSettings):
+    """Settings of `GaussianLatent`."""
+
+
+@register_latent("gaussian", GaussianSettings)
 class GaussianLatent(Latent):
-    """Gaussian latent of `latent` channels. See the module's text."""
+    """Gaussian latent. See the module's text."""
 
     spiking = False
 
-    def entry(self, features: int, build: Build) -> nn.Module:
-        """To mu and s side by side, (1, N, 2 L)."""
-        return nn.Linear(features, 2 * self.latent)
+    def __init__(self, settings: GaussianSettings, context: Context):
+        super().__init__(settings, context)
+        self.entry = nn.Linear(math.prod(context.shape), 2 * self.channels)  # mu and s side by side, (1, N, 2 L)
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
         mu, s = h.float().chunk(2, -1)
-        return mu + (s / 2).exp() * draws.normal(self.latent)
+        return mu + (s / 2).exp() * draws.normal(self.channels)
 
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.encode(h, draws), kl(*h.float().chunk(2, -1))
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
-        return draws.normal(self.latent)[None]
+        return draws.normal(self.channels)[None]
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
         """z at fractions a (A,) of the straight way from z0 to z1, (1, L) each, -> (A, 1, L)."""

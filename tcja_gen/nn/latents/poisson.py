@@ -16,22 +16,32 @@ The prior is trained by it alone. ESVAE weighs it by 1e-3 and gives the prior's 
 (`prior_lr` of the config).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
+from ...registry import register_latent
 from ..draws import Draws
 from ..normalisation import world
-from .protocol import Latent
+from .protocol import Context, Latent, LatentSettings
 
 BANDWIDTHS = 5
 
 
-class PoissonLatent(Latent):
-    """ESVAE's latent of `latent` rates. See the module's text."""
+@dataclass(frozen=True)
+class PoissonSettings(LatentSettings):
+    """Settings of `PoissonLatent`; a channel is a rate."""
 
-    def __init__(self, latent: int, time_steps: int):
-        super().__init__(latent, time_steps)
-        self.prior = nn.Linear(latent, latent)
+
+@register_latent("poisson", PoissonSettings)
+class PoissonLatent(Latent):
+    """ESVAE's latent of firing rates. See the module's text."""
+
+    def __init__(self, settings: PoissonSettings, context: Context):
+        super().__init__(settings, context)
+        self.prior = nn.Linear(self.channels, self.channels)
+        self.entry = self.linear_entry(context)
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
         return self._spikes(rates(h), draws).to(h.dtype)
@@ -46,11 +56,11 @@ class PoissonLatent(Latent):
         return self._spikes(self._prior_rates(draws), draws)
 
     def _prior_rates(self, draws: Draws) -> Tensor:
-        return self.prior(draws.normal(self.latent)).float().sigmoid()
+        return self.prior(draws.normal(self.channels)).float().sigmoid()
 
     def _spikes(self, r: Tensor, draws: Draws) -> Tensor:
         """z (T, N, L) of rates (N, L)."""
-        return _Exceeds.apply(r - draws.uniform(self.time_steps, self.latent).transpose(0, 1))
+        return _Exceeds.apply(r - draws.uniform(self.time_steps, self.channels).transpose(0, 1))
 
 
 class _Exceeds(torch.autograd.Function):

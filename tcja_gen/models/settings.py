@@ -1,0 +1,130 @@
+"""Settings of whole models, and the models that are built of them: the table [model] of a recipe.
+
+>>> model = build(Generator(encoder="8C3s2-TCJA-16C3s2", image_size=16))
+>>> model.sample(seeds=[0]).shape
+torch.Size([1, 1, 16, 16])
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import UserError
+from ..nn import (
+    BernoulliSettings,
+    Build,
+    Context,
+    LatentSettings,
+    SpikingDecoder,
+    SpikingEncoder,
+    SpikingHead,
+    latent_settings,
+    make_latent,
+    mirror,
+    neuron_or_relu,
+)
+from ..nn.objectives import CrossEntropy
+from ..ranges import check_ranges, setting
+from ..settings import part, update
+from .classifier import SpikingClassifier
+from .vae import SpikingVAE
+
+
+@dataclass(frozen=True)
+class Network:
+    """Settings that every model has."""
+
+    image_size: int = setting(0, least=0)
+    """Pixels a side; 0: the data's own. Other images are resized (bilinear), events merged."""
+    image_channels: int = setting(0, least=0, most=3)
+    """1 or 3, 2 for event frames; 0: the data's own."""
+    time_steps: int = setting(4, least=1)
+    """T, the number of time steps."""
+    encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
+    """Encoder notation: 32C3s2 convolution, 64R3[TCJA] residual block, MP2 pooling; attention is a word, TCJA TLA CLA
+    TCJAadd SE TA FC Conv2d, TCJA(4,2) with its kernels."""
+    neuron: str = "tcja"
+    """Preset of the LIF neuron (tcja, tet, fsvae), or spikingjelly:NAME; relu: none, an ANN with T = 1 (its generator
+    has a gaussian latent)."""
+    surrogate: str | None = None
+    """Surrogate gradient in place of the preset's: atan, triangle, box, box-zero."""
+    classes: int = setting(0, least=0)
+    """Number of classes; 0: the data's own."""
+    head: str = ""
+    """Head notation behind the encoder: DP.5-256FC-10L, 110FC-Voting10; empty: logits of a classifier, and no head of a
+    generator, which with one learns to classify as well."""
+
+    def __post_init__(self):
+        check_ranges(self, "model.")
+
+
+@dataclass(frozen=True)
+class Generator(Network):
+    """Settings of a `SpikingVAE`."""
+
+    decoder: str = "mirror"
+    """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
+    readout: str = "membrane"
+    """Time weights of the output: membrane, decaying (FSVAE), or mean (as TCJA's generator is described)."""
+    latent: LatentSettings = part(latent_settings, BernoulliSettings())
+    """The latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (the ANN's), or codes
+    (spatial spike codes with a masked prior)."""
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the prior is told the class."""
+        return getattr(self.latent, "conditional", False)
+
+
+@dataclass(frozen=True)
+class Classifier(Network):
+    """Settings of a `SpikingClassifier`."""
+
+    image_width: int = setting(0, least=0)
+    """Pixels across of event frames that are not square; 0: as image_size."""
+    normalisation: str = "tdbn"
+    """tdbn: threshold-dependent batch norm; bn: plain, and none behind linear layers (the paper's classifiers)."""
+    bias: bool = True
+    """Of convolutions and linear layers."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.image_width and not self.image_size:
+            raise UserError("model.image_width has no meaning without model.image_size")
+
+
+MODELS: dict[str, type[Network]] = {SpikingVAE.kind: Generator, SpikingClassifier.kind: Classifier}
+
+
+def build(settings: Network | Mapping, objective: CrossEntropy | None = None) -> nn.Module:
+    """The model of these settings, or of a nested table of a generator's: {"latent": {"kind": "codes"}, ...}.
+
+    objective: of classification, cross-entropy unless another is given. Sizes that are 0 are 32 pixels, 1 channel.
+    """
+    if isinstance(settings, Mapping):
+        settings = update(Generator(), settings, "model.")
+    neuron = neuron_or_relu(settings.neuron, settings.surrogate)
+    make = _generator if isinstance(settings, Generator) else _classifier
+    return make(settings, neuron, objective)
+
+
+def _generator(settings: Generator, neuron, objective: CrossEntropy | None) -> SpikingVAE:
+    size, channels, steps = settings.image_size or 32, settings.image_channels or 1, settings.time_steps
+    encoder = SpikingEncoder(settings.encoder, channels, steps, neuron, size)
+    latent = make_latent(settings.latent, Context.behind(encoder, settings.classes))
+    notation = mirror(settings.encoder) if settings.decoder == "mirror" else settings.decoder
+    decoder = SpikingDecoder(
+        notation, latent.channels, encoder.shape, channels, steps, neuron, size, settings.readout, latent.spatial
+    )
+    head = SpikingHead(settings.head, encoder.shape, steps, encoder.build) if settings.head else None
+    return SpikingVAE(encoder, latent, decoder, head, objective)
+
+
+def _classifier(settings: Classifier, neuron, objective: CrossEntropy | None) -> SpikingClassifier:
+    size, steps = settings.image_size or 32, settings.time_steps
+    common = Build(neuron, settings.normalisation, settings.bias)
+    sides, channels = (size, settings.image_width or size), settings.image_channels or 1
+    encoder = SpikingEncoder(settings.encoder, channels, steps, neuron, sides, common.normalisation, common.bias)
+    head = settings.head or f"{settings.classes or 10}L"
+    return SpikingClassifier(encoder, SpikingHead(head, encoder.shape, steps, common), objective)

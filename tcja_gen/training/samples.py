@@ -1,0 +1,129 @@
+"""The data of a run, as its model sees them: training and validation samples, and all that follows from them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from ..data import Batches, EventSet, ImageSet, even, is_events, load, parse_kinds, place
+from ..errors import UserError
+from ..process import Process, bf16_units, first_ahead, start
+from .config import Config
+
+VALIDATION = 1024  # images, at most, that a checkpoint of a generator is judged by
+
+Splits = Mapping[str, ImageSet | EventSet]  # "train" and "validation"
+
+
+@dataclass
+class Samples:
+    """Both splits that a training run needs; `judged`: indices of the validation samples that checkpoints are judged by."""
+
+    train: ImageSet | EventSet
+    validation: ImageSet | EventSet
+    judged: Tensor
+    facts: dict
+    """What records and checkpoints say of the data."""
+
+    @classmethod
+    def of(cls, config: Config, process: Process, given: Splits | None = None) -> "Samples":
+        """The splits of `config.data`, or those that are `given`. UserError if they do not suit the task."""
+        if given is None:
+            with first_ahead(process):
+                train = load_split(config, "train")
+            validation = load_split(config, "validation")
+        else:
+            train, validation = given["train"], given["validation"]
+        total = len(validation)
+        judged = even(total if config.task == "classify" else VALIDATION, total)
+        facts = {"name": train.name, "source": config.data, "fingerprint": train.fingerprint, "images": len(train)}
+        facts |= place(config.data, config.data_root) if given is None else {"given": True}
+        if isinstance(train, EventSet):
+            facts["by"] = config.events_by
+        if train.classes:
+            facts["classes"] = list(train.classes)
+        return cls(train, validation, judged, facts)
+
+    def complete(self, config: Config) -> Config:
+        """`config` with the sizes, channels and classes that follow from the data."""
+        return replace(config, model=replace(config.model, **shapes(config, self.train)))
+
+    def batches(self, config: Config, process: Process) -> Batches:
+        """The training samples in batches."""
+        return Batches(
+            self.train,
+            config.batch,
+            seed=config.seed,
+            flip=config.flip,
+            shift=config.shift,
+            augment=parse_kinds(config.augment),
+            mixup=config.mixup,
+            classes=config.model.classes,
+            rank=process.rank,
+            world=process.world,
+            device=process.device,
+        )
+
+    def validation_batch(self, chosen: Tensor, classes: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Validation samples by index as a model takes them, and their one-hot targets if there are classes."""
+        data = self.validation
+        x = data.samples[chosen].to(device).float()
+        x = x.transpose(0, 1) if isinstance(data, EventSet) else x / 127.5 - 1
+        if data.labels is None or not classes:
+            return x, None
+        return x, nn.functional.one_hot(data.labels[chosen], classes).float().to(device)
+
+
+def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Process, Samples]:
+    """What a run needs before its first step: its config with all that "auto" and 0 stand for, its place, its data."""
+    process = start(config.device)
+    if config.precision == "auto":
+        config = replace(config, precision="bf16" if bf16_units(process.device) else "fp32")
+    samples = Samples.of(config, process, given)
+    return samples.complete(config), process, samples
+
+
+def load_split(config: Config, split: str) -> ImageSet | EventSet:
+    """A split of `config.data`, resized to what the model takes."""
+    model = config.model
+    if config.task == "generate" and is_events(config.data):
+        raise UserError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
+    if config.events_by != "number" and not is_events(config.data):
+        raise UserError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
+    width = getattr(model, "image_width", 0)
+    size = (model.image_size, width) if width else model.image_size
+    return load(
+        config.data,
+        split,
+        size=size or None,
+        channels=model.image_channels or None,
+        time_steps=model.time_steps,
+        by=config.events_by,
+        root=config.data_root,
+        download=config.download,
+    )
+
+
+def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
+    """Settings of the model that follow from the data: sizes, channels, classes. UserError if they contradict others."""
+    *_, channels, height, width = data.samples.shape
+    if config.task == "generate" and height != width:
+        raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
+    sizes = {"image_size": height, "image_channels": channels, "classes": _classes(config, data)}
+    return sizes | ({"image_width": width} if height != width else {})
+
+
+def _classes(config: Config, data: ImageSet | EventSet) -> int:
+    """K of the model; 0 if it has no use for classes."""
+    asked = config.model.classes
+    if not (config.task == "classify" or config.model.head or config.model.conditional):
+        if asked:
+            raise UserError("config: model.classes has no meaning without model.head or model.latent.conditional")
+        return 0
+    if data.labels is None:
+        raise UserError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
+    found = max(len(data.classes or ()), int(data.labels.max()) + 1)
+    if asked and found > asked:
+        raise UserError(f"{config.data}: {found} classes in the data, model.classes is {asked}")
+    return asked or found

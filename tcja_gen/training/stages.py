@@ -1,0 +1,185 @@
+"""Training from a config to a model, in one stage or in several.
+
+    RUN/config.toml                 the recipe, with all of its stages
+    RUN/stage-1-autoencoder/        a run of its own (see `runs`), that starts from nothing
+    RUN/stage-2-decoder/            the next one, that starts from the last checkpoint of the one before
+    ...
+
+A stage takes model and data from the recipe, weights from the stage before. The run as a whole is the model of its last
+finished stage. Which stage is in hand follows from the folders: a run that was killed goes on inside of it.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..data import found_again
+from ..errors import MissingFile, UserError
+from ..models import FITS, store
+from ..process import Process, start
+from ..settings import differences
+from . import runs
+from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
+from .given import split
+from .loop import Place, Run, Trainer
+from .samples import Samples, Splits, prepare
+
+
+def train(
+    config: Config | str | Path | None = None,
+    *,
+    data: Any = None,
+    stage: str = "",
+    stages: Sequence[Mapping] | Mapping[str, Mapping] | None = None,
+    quiet: bool = False,
+    **overrides,
+) -> Run:
+    """Trains a generator or a classifier, in all stages of its recipe, and returns its `Run`.
+
+    config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits). Overrides are fields
+    of `Config`, those of parts as nested dicts: train("mnist-tcja", batch=32, model=dict(latent=dict(channels=64))).
+    data: a data set's name or path; or the images themselves, an `ImageSet`, an array or tensor (N, C, H, W), a pair of
+    it and labels (N,), or a torch `Dataset`; see `given.split`.
+    stage: the only stage to train; overrides of a recipe with stages apply to it, else to all of them.
+    stages: tables of stages, [dict(name="prior", fit="prior", ...), ...], or changes of a recipe's by name.
+    """
+    given, overrides = _given(data, overrides)
+    if stages is not None:
+        overrides["stage"] = stages
+    base = config if isinstance(config, Config) else load(config) if config else Config()
+    config = change(base, overrides, stage)
+    if stage and stage != config.stages[0].name:
+        raise UserError(f"stage {stage!r}: a new run begins with {config.stages[0].name!r}; --resume RUN has others")
+    if start(config.device).first:
+        runs.check_place(config)
+    config, process, samples = prepare(config, given)
+    if not config.stages:
+        return Trainer(config, process, samples, quiet=quiet).run()
+    folder = process.share(runs.new_folder(config) if process.first else None)
+    return _in_stages(config, process, samples, folder, quiet, stage)
+
+
+def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = False, **overrides) -> Run:
+    """Goes on with a run from its last checkpoint, whatever ended it. Only settings that cannot change the result
+    (devices, logging, where the data are) may be overridden.
+
+    stage: of a run with stages, train this one anew, with overrides; the stages after it are to be trained again, too.
+    """
+    folder = Path(run)
+    if not (folder / "config.toml").is_file():
+        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
+    if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
+        raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
+    saved = _saved(folder)
+    given, overrides = _given(data, overrides)
+    if given is None and runs.data_facts(folder).get("given"):
+        raise UserError(
+            f"{folder}: trained on images that Python handed over; tg.resume(run, data=...) goes on with it"
+        )
+    config = change(saved, overrides, stage)
+    if config.out != saved.out and Path(config.out) != folder:
+        raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
+    if stage:
+        _set_aside(folder, config, stage)
+    elif changed := differences(as_table(saved), as_table(config), FREE_ON_RESUME):
+        told, advice = "; ".join(changed), _advice(folder, saved, config)
+        raise UserError(f"{folder}: a resumed run keeps its settings, but {told}; {advice}")
+    config, process, samples = prepare(_at_home(folder, saved, config), given)
+    if config.stages:
+        return _in_stages(config, process, samples, folder, quiet, stage)
+    return Trainer(config, process, samples, folder, quiet).run()
+
+
+def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
+    """Images that are handed over, and the overrides with the name of the data."""
+    if data is None:
+        return None, overrides
+    if isinstance(data, str | Path):
+        return None, overrides | {"data": str(data)}
+    given = split(data)
+    return given, overrides | {"data": given["train"].name}
+
+
+def _saved(folder: Path) -> Config:
+    try:
+        return load(folder / "config.toml")
+    except UserError as error:
+        if " is called " not in str(error):
+            raise
+        advice = f"train --init-from {folder} --init all starts from its weights"
+        raise UserError(f"{error}: a run of an earlier version, which cannot be resumed; {advice}") from None
+
+
+def _advice(folder: Path, saved: Config, config: Config) -> str:
+    """What to do instead of resuming with changed settings."""
+    if not config.stages and config.steps > saved.steps:
+        again = replace(config, steps=saved.steps, out=saved.out)
+        if not differences(as_table(saved), as_table(again), FREE_ON_RESUME):
+            file = folder / "config.toml"
+            return f"to train longer: tcja-gen train {file} --init-from {folder} --init all --out OTHER --steps N"
+    return "start a new run"
+
+
+# stages
+
+
+def _in_stages(
+    config: Config, process: Process, samples: Samples, folder: Path, quiet: bool = False, only: str = ""
+) -> Run:
+    """Trains the stages that are not finished, or `only` one."""
+    stages = one_by_one(config)
+    run = Run(folder, 0, False)
+    for number, (name, stage) in enumerate(stages.items(), 1):
+        place = Place(folder, tuple(stages), number)
+        if only not in ("", name):
+            continue
+        if not is_finished(place.folder, stage.steps):
+            stage = _after_the_one_before(stage, place, stages)
+            begun = (place.folder / "config.toml").is_file()
+            home = place.folder if begun else None
+            run = Trainer(replace(stage, out=str(place.folder)), process, samples, home, quiet, place).run()
+            run = replace(run, folder=folder)
+        else:
+            run = Run(folder, stage.steps, True)
+        if not run.finished:
+            break
+    return run
+
+
+def is_finished(folder: Path, steps: int) -> bool:
+    """Whether the folder of a stage has a whole checkpoint of its last step."""
+    return store.metadata(folder / "checkpoints" / f"step-{steps:06d}" / store.WEIGHTS) is not None
+
+
+def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Config]) -> Config:
+    """A stage's config, with the stage before it as what it starts from."""
+    if place.number == 1:
+        return stage
+    before = replace(place, number=place.number - 1)
+    if not is_finished(before.folder, stages[before.name].steps):
+        raise UserError(f"{place.run}: stage {place.name!r} starts from {before.name!r}, which is not finished")
+    return replace(stage, init_from=str(before.folder), init="all" if FITS[stage.fit].encoder else "auto")
+
+
+def _set_aside(folder: Path, config: Config, name: str) -> None:
+    """Makes room to train a stage anew: its folder, and those of the stages after it, get the ending .before."""
+    names = tuple(stage.name for stage in config.stages)
+    for number in range(names.index(name) + 1, len(names) + 1):
+        home = Place(folder, names, number).folder
+        if home.exists():
+            old = home.with_name(home.name + ".before")
+            shutil.rmtree(old, ignore_errors=True)
+            home.rename(old)
+    files.write(folder / "config.toml", text(config))
+
+
+def _at_home(folder: Path, saved: Config, config: Config) -> Config:
+    """`config` with the places of its data, which need not be told from the folder that the run was started in."""
+    facts = runs.data_facts(folder)
+    found = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
+    root = facts.get("root")
+    places = {"data": found, "data_root": root if root and Path(root).is_dir() else saved.data_root}
+    return replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
