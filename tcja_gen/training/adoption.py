@@ -1,4 +1,4 @@
-"""Starting from another run (`init_from`): which of its weights a model takes over, and what the two must have in common.
+"""Starting from another run (`init_from`): which weights a model takes over, and what the two must have in common.
 
 Weights alone do not tell what they mean: another neuron, time constant, readout or pooling has weights of the same
 shapes. So the parts that are taken over are compared by their settings, and every difference is named. A decoder or a
@@ -19,8 +19,8 @@ from .config import Config
 
 
 def adopt(model: nn.Module, config: Config, fingerprint: str = "") -> tuple[dict, str]:
-    """Gives `model` weights of the run, checkpoint or pretrained model `config.init_from`. Returns that run's provenance,
-    and a line that tells what was taken over, what is new and what was left.
+    """Gives `model` weights of the run, checkpoint or pretrained model `config.init_from`. Returns the provenance of
+    those, and a line that tells what was taken over, what is new and what was left.
 
     fingerprint: of the data that the model will be trained on. UserError that names all that does not fit.
     """

@@ -1,7 +1,7 @@
 """The settings of a training run: fields are flags, the texts below them their help, TOML is their file.
 
-`Config()` trains on the embedded digits. A recipe may have several stages, tables [[stage]] with a name and the settings
-in which they differ from the rest of the file: each fits a part of the same model, and goes on from the one before.
+`Config()` trains on the embedded digits. A recipe may have several stages, tables [[stage]] with a name and the
+settings in which they differ from the rest: each fits a part of the same model, and goes on from the one before.
 """
 
 import codecs
@@ -30,8 +30,8 @@ class Objective:
     is not named does not exist."""
 
     classification: CrossEntropy = part(lambda: OBJECTIVES, CrossEntropy())
-    """Of a classifier, or of a generator with a head: ce (cross-entropy of the mean over time), tet, smse (squared error
-    of every step, the paper's) or rate-mse (of the rates)."""
+    """Of a classifier, or of a generator with a head: ce (cross-entropy of the mean over time), tet, smse (squared
+    error of every step, the paper's) or rate-mse (of the rates)."""
     perceptual: Perceptual | None = optional(Perceptual)
     """Distance of images by the features of a classifier of the training set."""
     adversarial: Adversarial | None = optional(Adversarial)
@@ -110,8 +110,8 @@ class Config(StageSettings):
     init_from: str = ""
     """Run, checkpoint or name of a pretrained model to start from, of either task."""
     init: Literal["auto", "all", "encoder"] = "auto"
-    """Which weights of init_from: all (train longer, or on other data), or the encoder's; auto: all that `fit` leaves as
-    it is, else the encoder's."""
+    """Which weights of init_from: all (train longer, or on other data), or the encoder's; auto: the encoder's, or, to
+    fit a decoder or a prior, those of the autoencoder."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
     """Of convolutions and products; membranes and statistics are always fp32. auto: bf16 where the device has
     instructions for it (without them it is many times slower than fp32), else fp32; the run keeps what it was."""
@@ -238,8 +238,8 @@ def one_by_one(config: Config) -> dict[str, Config]:
 
 
 def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
-    """`config` with settings changed, nested as in a file; of a config with stages the settings of stages are changed in
-    all of them, or in that of the name. UserError for an unknown key or an unlike type.
+    """`config` with settings changed, nested as in a file. If it has stages, settings that stages have of their own are
+    changed in all of them, or in the one that is named. UserError for an unknown key or an unlike type.
 
     "stage" is a list of tables, which are the stages from now on, or a table of changes by name.
     """
@@ -308,7 +308,7 @@ def _check_moved(changes: Mapping[str, Any]) -> None:
 
 
 def scaled(config: Config, factor: float) -> Config:
-    """A shorter (or longer) training: steps, warm-up and the steps between checkpoints of every stage, times `factor`."""
+    """A shorter (or longer) training: steps, warm-up and steps between checkpoints, of every stage, times `factor`."""
     if factor == 1:
         return config
     stages = one_by_one(config)
@@ -343,8 +343,8 @@ def recipes() -> dict[str, Path]:
 
 
 def load(name: str | Path) -> Config:
-    """Config of a TOML file or of a recipe's name; what it does not tell keeps its default. UserError that names file and
-    key."""
+    """Config of a TOML file or of a recipe's name; what it does not tell keeps its default. UserError that names file
+    and key."""
     path = find_recipe(name)
     settings = read(path)
     try:

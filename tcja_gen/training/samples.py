@@ -18,7 +18,7 @@ Splits = Mapping[str, ImageSet | EventSet]  # "train" and "validation"
 
 @dataclass
 class Samples:
-    """Both splits that a training run needs; `judged`: indices of the validation samples that checkpoints are judged by."""
+    """Both splits that a training run needs. judged: indices of the validation samples that judge checkpoints."""
 
     train: ImageSet | EventSet
     validation: ImageSet | EventSet
@@ -106,7 +106,7 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
 
 
 def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
-    """Settings of the model that follow from the data: sizes, channels, classes. UserError if they contradict others."""
+    """Settings of the model that follow from the data: sizes, channels, classes. UserError if they cannot."""
     *_, channels, height, width = data.samples.shape
     if config.task == "generate" and height != width:
         raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
