@@ -1,6 +1,7 @@
 """Spiking layers as plain modules: arguments in, tensors out, time first, no state kept between calls."""
 
-from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
+from ..registry import ATTENTION
+from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent

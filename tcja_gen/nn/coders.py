@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..registry import ATTENTION
 from . import notation as words
-from .attention import ATTENTION, Gate
+from .attention import Gate, kernel_names
 from .draws import Draws
 from .layers import (
     Build,
@@ -349,8 +350,10 @@ class SpikingDecoder(Stages):
 
 
 def attention(word: words.Attention, time_steps: int, channels: int) -> nn.Module:
+    """The registered block of a word, with the kernels that it takes."""
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
-    return ATTENTION[word.kind](time_steps, channels, k_time, k_channel)
+    kernels = {"k_time": k_time, "k_channel": k_channel}
+    return ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
 
 
 def _sizes(parsed: tuple[words.Word, ...], image_size: int) -> list[int]:
