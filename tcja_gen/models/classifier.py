@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_or_relu
+from ..nn import Build, Draws, SpikingEncoder, SpikingHead, evaluating, neuron_named
 from ..nn.objectives import accuracy, objective
 from ..ranges import Range
 from .inputs import check_frames, check_images, check_precision, check_tensor
@@ -56,7 +56,7 @@ class SpikingClassifier(nn.Module):
         self.image_channels, self.time_steps = image_channels, time_steps
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}
-        settings = neuron_or_relu(neuron, surrogate)
+        settings = neuron_named(neuron, surrogate)
         sides = (self.image_size, self.image_width)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, sides, normalisation, bias)
         self.head = SpikingHead(head, self.encoder.shape, time_steps, Build(settings, normalisation, bias))

@@ -30,7 +30,7 @@ from ..nn import (
     evaluating,
     make_latent,
     mirror,
-    neuron_or_relu,
+    neuron_named,
 )
 from ..nn.draws import Draws
 from ..nn.layers import Build, Flatten
@@ -103,7 +103,7 @@ class SpikingVAE(nn.Module):
         self.classes = classes if conditional else 0
         self.objective = {"kind": objective, "tet_weight": tet_weight, "tet_mean": tet_mean}
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
-        settings = neuron_or_relu(neuron, surrogate)
+        settings = neuron_named(neuron, surrogate)
         self.encoder = SpikingEncoder(encoder, image_channels, time_steps, settings, image_size)
         shape = self.encoder.shape
         self.latent = make_latent(

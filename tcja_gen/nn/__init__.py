@@ -5,9 +5,10 @@ from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import LATENTS, BernoulliLatent, CodeLatent, GaussianLatent, PoissonLatent, ScheduledSampling, make_latent
-from .layers import Build, SpikingBlock, neuron_or_relu
+from .layers import Build, SpikingBlock, neuron_named
 from .modes import evaluating
 from .neurons import PRESETS, Neuron, lif, lif_step
+from .nodes import SPIKING, NodeNeuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
@@ -32,6 +33,8 @@ __all__ = [
     "GaussianLatent",
     "ImageDraws",
     "Neuron",
+    "NodeNeuron",
+    "SPIKING",
     "NormLIF",
     "NormReLU",
     "NotedDraws",
@@ -55,6 +58,6 @@ __all__ = [
     "lif_step",
     "make_latent",
     "mirror",
-    "neuron_or_relu",
+    "neuron_named",
     "parse",
 ]

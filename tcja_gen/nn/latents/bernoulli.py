@@ -23,6 +23,7 @@ from ..draws import Draws
 from ..layers import Build, linear_block
 from ..modes import evaluating
 from ..neurons import PRESETS, Neuron
+from ..nodes import NodeNeuron
 from ..normalisation import counted
 from .protocol import Latent, check_class
 
@@ -87,6 +88,8 @@ class BitNet(nn.Module):
 
     def __init__(self, inputs: int, latent: int, k: int, neuron: Neuron):
         super().__init__()
+        if isinstance(neuron, NodeNeuron):
+            neuron.check_single_steps()
         self.latent, self.k = latent, k
         widths = [inputs, 2 * latent, 4 * latent, k * latent]
         self.blocks = nn.ModuleList(
