@@ -14,6 +14,7 @@ imports a plugin by itself; it says which one is missing.
 import hashlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,9 +82,11 @@ def _decorator(registry: Registry, name: str) -> Callable:
 
 
 def register_attention(name: str) -> Callable:
-    """A block of attention as a word of the notation; letters only, and no word that there is."""
-    if not name.isalpha():
-        raise UserError(f"attention {name!r}: a word of the notation has letters only")
+    """A block of attention as a word of the notation: a class of (time_steps, channels), with `k_time` and `k_channel`
+    if it has kernels, that maps (T, N, C, H, W) to the same shape. Letters and digits, a letter first and last, so that
+    it is none of the other words (MP2, U2, 10L)."""
+    if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):
+        raise UserError(f"attention {name!r}: the name has letters and digits only, a letter first and last")
     return _decorator(ATTENTION, name)
 
 

@@ -239,6 +239,14 @@ def limits(device: torch.device, precision: str) -> tuple[float, float]:
     return 8 * size / copy, 2 * side**3 / product
 
 
+@torch.no_grad()
+def _note_weights(seen: dict[nn.Module, tuple], block: SpikingBlock, args: tuple) -> None:
+    """Input and output of a block's weights, which in training run without their bias and past their own hooks."""
+    pixels = -2 if isinstance(block.weights, nn.Linear) else -4
+    x = args[0].flatten(0, pixels)
+    seen[block.weights] = (x,), block.weights(x)
+
+
 def measure_layers(case: Case) -> dict:
     """Forward and backward pass of every layer alone, and its share of what memory and products allow.
 
@@ -251,7 +259,9 @@ def measure_layers(case: Case) -> dict:
     model = build(case, device)
     seen: dict[nn.Module, tuple] = {}
     for layer in model.modules():
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, NormLIF, LIF, Gate)):
+        if isinstance(layer, SpikingBlock):
+            layer.register_forward_pre_hook(partial(_note_weights, seen))
+        elif isinstance(layer, (nn.Linear, nn.ConvTranspose2d, NormLIF, LIF, Gate)):
             layer.register_forward_hook(lambda layer, args, out: seen.update({layer: (args, out)}))
     cast = partial(torch.autocast, device.type, torch.bfloat16, enabled=case.precision == "bf16")
     x = torch.rand(case.batch, 1, case.image_size, case.image_size, device=device) * 2 - 1

@@ -37,7 +37,7 @@ from ..data import even
 from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
-from ..nn import LIF, SE, TCJA, CodeLatent, Gate, NormLIF, NormReLU, Readout, ReLU
+from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, NormReLU, Readout, ReLU
 from .classification import load_for, own_data
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -228,13 +228,16 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 @contextmanager
 def _watched(model: nn.Module):
     """Within, passes fill the yielded dict of rows, keyed by layer and kind."""
+    foreign = tuple(ATTENTION[word] for word in ATTENTION.from_plugins())
+    if unknown := [type(layer).__name__ for layer in model.modules() if isinstance(layer, foreign)]:
+        raise UserError(f"energy: the operations of {unknown[0]}, the attention of a plugin, are not known")
     rows: dict[tuple[str, str], Row] = {}
     hooks, stepped = [], []
     gated = {part for gate in model.modules() if isinstance(gate, Gate) for part in gate.modules()}
     for name, layer in model.named_modules():
         if hook := _hook(rows, name, layer, layer in gated):
             hooks.append(layer.register_forward_hook(hook))
-        if isinstance(layer, NormLIF):  # the latent's nets call `step`, which no hook sees
+        if hasattr(layer, "step") and isinstance(layer, SPIKING):  # the latent's nets call `step`, which no hook sees
             layer.step = _stepping(layer.step, hook)
             stepped.append(layer)
     try:
@@ -252,7 +255,7 @@ def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | No
         return _booking(rows, _attention, "attention", name)
     if type(layer) in WEIGHTS and not gated:
         return _booking(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
-    if isinstance(layer, (NormLIF, LIF)):
+    if isinstance(layer, SPIKING):
         return _booking(rows, _neurons, "neurons", name.removesuffix(".neurons"))
     return _booking(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
 

@@ -22,7 +22,7 @@ from ..nn import (
     latent_settings,
     make_latent,
     mirror,
-    neuron_or_relu,
+    neuron_named,
 )
 from ..nn.objectives import CrossEntropy
 from ..ranges import check_ranges, setting
@@ -104,7 +104,7 @@ def build(settings: Network | Mapping, objective: CrossEntropy | None = None) ->
     """
     if isinstance(settings, Mapping):
         settings = update(Generator(), settings, "model.")
-    neuron = neuron_or_relu(settings.neuron, settings.surrogate)
+    neuron = neuron_named(settings.neuron, settings.surrogate)
     make = _generator if isinstance(settings, Generator) else _classifier
     return make(settings, neuron, objective)
 

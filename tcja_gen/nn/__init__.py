@@ -1,6 +1,7 @@
 """Spiking layers as plain modules: arguments in, tensors out, time first, no state kept between calls."""
 
-from .attention import ATTENTION, CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
+from ..registry import ATTENTION
+from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import (
@@ -17,9 +18,10 @@ from .latents import (
     latent_settings,
     make_latent,
 )
-from .layers import Build, SpikingBlock, neuron_or_relu
+from .layers import Build, SpikingBlock, neuron_named
 from .modes import evaluating
 from .neurons import PRESETS, Neuron, lif, lif_step
+from .nodes import SPIKING, NodeNeuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
 from .readouts import Readout
@@ -48,6 +50,8 @@ __all__ = [
     "Latent",
     "LatentSettings",
     "Neuron",
+    "NodeNeuron",
+    "SPIKING",
     "NormLIF",
     "NormReLU",
     "NotedDraws",
@@ -72,6 +76,6 @@ __all__ = [
     "lif_step",
     "make_latent",
     "mirror",
-    "neuron_or_relu",
+    "neuron_named",
     "parse",
 ]

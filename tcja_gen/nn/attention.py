@@ -16,11 +16,14 @@ Every block here is a `Gate`: `gate(x)` returns F (T, N, C) for pictures, `forwa
 positive and constant over space, gating commutes with max and average pooling.
 """
 
+import inspect
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..registry import ATTENTION, register_attention
 from .gradients import once
 from .normalisation import channels_last, channels_third
 
@@ -148,10 +151,11 @@ def _along_channels(time_steps: int, channels: int, k: int) -> nn.Conv1d:
     return nn.Conv1d(time_steps, time_steps, k, bias=False)
 
 
+@register_attention("TLA")
 class TLA(Gate):
     """Temporal-wise local attention alone: sigmoid(A). Parameter `tla.weight` (C, C, k_time)."""
 
-    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+    def __init__(self, time_steps: int, channels: int, k_time: int = 2):
         super().__init__(time_steps, channels)
         self.tla = _along_time(time_steps, channels, k_time)
 
@@ -162,10 +166,11 @@ class TLA(Gate):
         return sum(F.linear(z[m : m + self.time_steps], w[:, :, m]) for m in range(k))
 
 
+@register_attention("CLA")
 class CLA(Gate):
     """Channel-wise local attention alone: sigmoid(B). Parameter `cla.weight` (T, T, k_channel)."""
 
-    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+    def __init__(self, time_steps: int, channels: int, k_channel: int = 2):
         super().__init__(time_steps, channels)
         self.cla = _along_channels(time_steps, channels, k_channel)
 
@@ -173,6 +178,7 @@ class CLA(Gate):
         return _same(self.cla, z.transpose(0, 1)).transpose(0, 1)  # over (N, T, C)
 
 
+@register_attention("TCJA")
 class TCJA(Gate):
     """The joint attention of the paper: sigmoid(A * B).
 
@@ -198,6 +204,7 @@ class TCJA(Gate):
         return a * b
 
 
+@register_attention("TCJAadd")
 class TCJAAdd(TCJA):
     """TCJA with additive fusion: sigmoid(A + B)."""
 
@@ -206,10 +213,11 @@ class TCJAAdd(TCJA):
         return a + b
 
 
+@register_attention("SE")
 class SE(Gate):
     """Squeeze-and-excitation over the channels, the same at every step (Hu et al., CVPR 2018), reduction 16."""
 
-    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2, reduction: int = 16):
+    def __init__(self, time_steps: int, channels: int, reduction: int = 16):
         super().__init__(time_steps, channels)
         hidden = max(channels // reduction, 1)
         self.mlp = nn.Sequential(
@@ -220,13 +228,14 @@ class SE(Gate):
         return self.mlp(z)
 
 
+@register_attention("TA")
 class TA(Gate):
     """Temporal-wise attention of TA-SNN (Yao et al., ICCV 2021): one score a step, from the mean over C, H, W.
 
     Its threshold at inference is left out: the scores stay soft. The hidden width is at least one.
     """
 
-    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2, reduction: int = 4):
+    def __init__(self, time_steps: int, channels: int, reduction: int = 4):
         super().__init__(time_steps, channels)
         hidden = max(time_steps // reduction, 1)
         self.mlp = nn.Sequential(
@@ -238,10 +247,11 @@ class TA(Gate):
         return steps.T[..., None].expand_as(z)
 
 
+@register_attention("FC")
 class FC(Gate):
     """One dense layer over all (t, c) at once: T^2 C^2 weights, the cost that the paper argues against."""
 
-    def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
+    def __init__(self, time_steps: int, channels: int):
         super().__init__(time_steps, channels)
         self.fc = nn.Linear(time_steps * channels, time_steps * channels, bias=False)
 
@@ -250,6 +260,7 @@ class FC(Gate):
         return self.fc(z.transpose(0, 1).reshape(n, t * c)).view(n, t, c).transpose(0, 1)
 
 
+@register_attention("Conv2d")
 class Conv2d(Gate):
     """One k_time x k_channel convolution over the (T, C) map: local where TCJA's view is a whole cross."""
 
@@ -264,13 +275,6 @@ class Conv2d(Gate):
         return self.conv(padded)[:, 0].transpose(0, 1)
 
 
-ATTENTION = {
-    "TCJA": TCJA,
-    "TLA": TLA,
-    "CLA": CLA,
-    "TCJAadd": TCJAAdd,
-    "SE": SE,
-    "TA": TA,
-    "FC": FC,
-    "Conv2d": Conv2d,
-}
+def kernel_names(word: str) -> list[str]:
+    """Which of k_time and k_channel the attention of this name takes."""
+    return [name for name in ("k_time", "k_channel") if name in inspect.signature(ATTENTION[word]).parameters]

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..registry import ATTENTION
 from . import notation as words
-from .attention import ATTENTION, Gate
+from .attention import Gate, kernel_names
 from .draws import Draws
 from .layers import (
     Build,
@@ -31,10 +32,11 @@ from .layers import (
 )
 from .memory import MEMORY, recompute
 from .neurons import PRESETS, Neuron
+from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-NEURONS = (SpikingBlock, Residual, LIF, ReLU)  # layers that give a static frame its time
+FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers that give a static frame its time
 
 
 def through(
@@ -61,14 +63,14 @@ def through(
         else:
             x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
-        steps = steps if current or not isinstance(last, NEURONS) else None
+        steps = steps if current or not isinstance(last, FIRING) else None
         binary = spiking(last)
     return x
 
 
 def spiking(layer: nn.Module) -> bool:
     """Whether what comes out of it is 0 or 1."""
-    return isinstance(getattr(layer, "neurons", layer), (NormLIF, LIF))
+    return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
 
 
 def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
@@ -76,7 +78,7 @@ def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
     made, rest = [], []
     for stage in stages:
         rest.append(stage)
-        if isinstance(stage, (*NEURONS, TemporalDropout)):
+        if isinstance(stage, (*FIRING, TemporalDropout)):
             made.append(rest)
             rest = []
     if not made:
@@ -90,7 +92,7 @@ def _run(group: list[nn.Module], x: Tensor, steps: int | None, draws: Draws | No
         if isinstance(stage, TemporalDropout):
             x = stage(x, steps, draws)
         else:
-            x = stage(x, steps=steps) if steps and isinstance(stage, NEURONS) else stage(x)
+            x = stage(x, steps=steps) if steps and isinstance(stage, FIRING) else stage(x)
     return x
 
 
@@ -98,6 +100,8 @@ def keep(module: nn.Module, memory: str) -> nn.Module:
     """What every coder inside `module` keeps for the backward pass, "speed": all of it, "recompute": see `through`."""
     if memory not in MEMORY:
         raise UserError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
+    if memory == "recompute" and any(isinstance(layer, (Node, NormNode)) for layer in module.modules()):
+        raise UserError("memory = 'recompute' runs layers twice, for which only the package's own neurons are made")
     for coder in module.modules():
         if isinstance(coder, Stages):
             coder.memory = memory
@@ -134,7 +138,7 @@ class Stages(nn.Module):
             return self._add_residual(word)
         self._fire()
         if isinstance(word, words.Attention):
-            if not self.spikes_in and not any(isinstance(stage, NEURONS) for stage in self.stages):
+            if not self.spikes_in and not any(isinstance(stage, FIRING) for stage in self.stages):
                 raise UserError("attention needs spikes: put a layer before it")
             self.stages.append(attention(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
@@ -215,7 +219,7 @@ class SpikingEncoder(Stages):
         notation: str,
         in_channels: int,
         time_steps: int,
-        neuron: Neuron | None = PRESETS["tcja"],
+        neuron: Neuron | NodeNeuron | None = PRESETS["tcja"],
         image_size: int | tuple[int, int] = 32,
         normalisation: str = "tdbn",
         bias: bool = True,
@@ -288,7 +292,7 @@ class SpikingDecoder(Stages):
         start: tuple[int, int, int],
         out_channels: int,
         time_steps: int,
-        neuron: Neuron | None = PRESETS["tcja"],
+        neuron: Neuron | NodeNeuron | None = PRESETS["tcja"],
         image_size: int = 32,
         readout: str = "membrane",
         spatial: bool = False,
@@ -349,8 +353,10 @@ class SpikingDecoder(Stages):
 
 
 def attention(word: words.Attention, time_steps: int, channels: int) -> nn.Module:
+    """The registered block of a word, with the kernels that it takes."""
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
-    return ATTENTION[word.kind](time_steps, channels, k_time, k_channel)
+    kernels = {"k_time": k_time, "k_channel": k_channel}
+    return ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
 
 
 def _sizes(parsed: tuple[words.Word, ...], image_size: int) -> list[int]:

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..registry import NEURONS
 from .draws import Draws
 from .neurons import PRESETS, Neuron
+from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 
 
@@ -39,24 +41,25 @@ class SpikingBlock(nn.Module):
 
 
 def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
-    """weights(x) less the bias, whose gradient takes longer than all else where oneDNN transposes a convolution."""
-    bias, weights.bias = weights.bias, None
-    try:
-        return weights(x)
-    finally:
-        weights.bias = bias
+    """weights(x) minus the bias, whose gradient is the slowest part where oneDNN transposes a convolution."""
+    if isinstance(weights, nn.Linear):
+        return F.linear(x, weights.weight)
+    where = {name: getattr(weights, name) for name in ("stride", "padding", "dilation", "groups")}
+    if isinstance(weights, nn.ConvTranspose2d):
+        return F.conv_transpose2d(x, weights.weight, output_padding=weights.output_padding, **where)
+    return F.conv2d(x, weights.weight, **where)
 
 
 @dataclass(frozen=True)
 class Build:
     """What the layers of one network have in common.
 
-    neuron: None makes an ANN, with ReLU in the place of neurons. normalisation: "tdbn" scales by the neuron's gain;
-    "bn" is plain batch normalisation behind convolutions and none behind linear layers, as in the classifiers of the
-    TCJA paper; an ANN has no other. bias: of convolutions and linear layers.
+    neuron: LIF settings, modules of neurons (`nodes`), or None for an ANN with ReLU. normalisation: "tdbn" scales by
+    the neuron's gain; "bn" is plain batch normalisation behind convolutions and none behind linear layers, as in the
+    classifiers of the TCJA paper; an ANN has no other. bias: of convolutions and linear layers.
     """
 
-    neuron: Neuron | None = PRESETS["tcja"]
+    neuron: Neuron | NodeNeuron | None = PRESETS["tcja"]
     normalisation: str = "tdbn"
     bias: bool = True
 
@@ -68,25 +71,42 @@ class Build:
     def plain(self) -> bool:
         return self.normalisation == "bn" or self.neuron is None
 
-    def neurons(self, features: int, alpha: float = 1.0) -> NormLIF | NormReLU:
+    def neurons(self, features: int, alpha: float = 1.0) -> NormLIF | NormNode | NormReLU:
         if self.neuron is None:
             return NormReLU(features)
-        return NormLIF(features, self.neuron, 1 / self.neuron.gain if self.plain else alpha)
+        layer = NormNode if isinstance(self.neuron, NodeNeuron) else NormLIF
+        return layer(features, self.neuron, 1 / self.neuron.gain if self.plain else alpha)
 
     def norm(self, features: int) -> TDBatchNorm:
         return TDBatchNorm(features, 1.0 if self.plain else self.neuron.gain)
 
-    def fire(self) -> LIF | ReLU:
-        return ReLU() if self.neuron is None else LIF(self.neuron)
+    def fire(self) -> LIF | Node | ReLU:
+        if self.neuron is None:
+            return ReLU()
+        return Node(self.neuron) if isinstance(self.neuron, NodeNeuron) else LIF(self.neuron)
 
 
-def neuron_or_relu(name: str, surrogate: str | None = None) -> Neuron | None:
-    """The neuron of a preset's name, with another surrogate if one is named; None for "relu", which makes an ANN."""
-    if name != "relu":
-        return Neuron.preset(name, **({"surrogate": surrogate} if surrogate else {}))
-    if surrogate:
-        raise UserError(f"surrogate {surrogate!r}: neuron 'relu' has no surrogate gradient")
-    return None
+def neuron_named(name: str, surrogate: str | None = None) -> Neuron | NodeNeuron | None:
+    """The neuron of a setting: None for "relu", SpikingJelly's for "spikingjelly:Class(...)", else a registered one.
+
+    surrogate: in place of the neuron's own, with its own sharpness. UserError for modules, which keep theirs.
+    """
+    if name == "relu":
+        neuron = None
+    elif name.startswith(PREFIX):
+        neuron = spikingjelly_neuron(name)
+    elif name in NEURONS:
+        neuron = NEURONS[name]()
+    else:
+        known = ", ".join(NEURONS)
+        raise UserError(
+            f"unknown neuron {name!r}; known: {known}, relu, {PREFIX}LIFNode; --plugin FILE adds those of a file"
+        )
+    if isinstance(neuron, nn.Module):
+        neuron = NodeNeuron(name, NEURONS[name])
+    if surrogate and not isinstance(neuron, Neuron):
+        raise UserError(f"surrogate {surrogate!r}: neuron {name!r} has no surrogate gradient that can be exchanged")
+    return Neuron.preset(name, surrogate=surrogate) if surrogate else neuron
 
 
 def conv_block(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> SpikingBlock:

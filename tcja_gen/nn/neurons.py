@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..ranges import check_ranges, setting
+from ..registry import NEURONS, register_neuron
 from .gradients import once
 from .kernels import on
 
@@ -54,15 +55,16 @@ class Neuron:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "Neuron":
-        """The neuron of a paper by name, with single settings changed by keyword.
+        """A registered neuron by name, with single settings changed by keyword.
 
         Another surrogate comes with its own sharpness (`SURROGATES`), unless `alpha` is given, too.
         """
-        if name not in PRESETS:
-            raise UserError(f"unknown neuron preset {name!r}; known: {', '.join(PRESETS)}")
-        if changes.get("surrogate") in SURROGATES and changes["surrogate"] != PRESETS[name].surrogate:
+        neuron = NEURONS[name]()
+        if not isinstance(neuron, Neuron):
+            raise UserError(f"neuron {name!r} is a module and has no settings; only a `Neuron` has")
+        if changes.get("surrogate") in SURROGATES and changes["surrogate"] != neuron.surrogate:
             changes = {"alpha": SURROGATES[changes["surrogate"]], **changes}
-        return replace(PRESETS[name], **changes)
+        return replace(neuron, **changes)
 
     @property
     def gain(self) -> float:
@@ -70,10 +72,22 @@ class Neuron:
         return (self.v_threshold - self.v_reset) * (self.tau if self.decay_input else 1.0)
 
 
-PRESETS = {
-    "tcja": Neuron(),
-    "tet": Neuron(decay_input=False, detach_reset=False, surrogate="triangle", alpha=1.0, strict=True),
-    "fsvae": Neuron(
+@register_neuron("tcja")
+def tcja() -> Neuron:
+    """TCJA-SNN (Zhu et al., TNNLS 2024)."""
+    return Neuron()
+
+
+@register_neuron("tet")
+def tet() -> Neuron:
+    """TET (Deng et al., ICLR 2022)."""
+    return Neuron(decay_input=False, detach_reset=False, surrogate="triangle", alpha=1.0, strict=True)
+
+
+@register_neuron("fsvae")
+def fsvae() -> Neuron:
+    """FSVAE's code (Kamata et al., AAAI 2022)."""
+    return Neuron(
         tau=4 / 3,
         decay_input=False,
         v_threshold=0.2,
@@ -81,8 +95,10 @@ PRESETS = {
         surrogate="box-zero",
         alpha=1.0,
         strict=True,
-    ),
-}
+    )
+
+
+PRESETS = {"tcja": tcja(), "tet": tet(), "fsvae": fsvae()}  # of the papers
 
 
 def surrogate_gradient(v: Tensor, neuron: Neuron) -> Tensor:

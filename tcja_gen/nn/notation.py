@@ -9,8 +9,9 @@
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
     U2           every pixel twice in each direction (nearest neighbour), in a decoder
     DP.5         dropout of half of the inputs, the same ones at every time step
-    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets k_time and k_channel, of which TLA has
-                 the first alone, CLA the second; SE, TA and FC have none
+    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d, or what `registry.register_attention` has added;
+                 TCJA(4,2) sets k_time and k_channel, of which TLA takes the first alone, CLA the second, SE, TA and FC
+                 none
 
 Convolutions are padded by k // 2. Residual blocks hand currents to each other: the layer before the first of them
 leaves its neurons out, which are the block's own first ones, and behind the last of them stand neurons. Without
@@ -18,10 +19,12 @@ numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..errors import UserError
-from .attention import ATTENTION
+from ..registry import ATTENTION
+from .attention import kernel_names
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Attention:
-    kind: str  # a key of ATTENTION
+    kind: str  # a registered name
     kernels: tuple[int, int] | None = None  # k_time, k_channel
 
 
@@ -79,30 +82,31 @@ class Residual:
 
 Word = Conv | Linear | Logits | Voting | Pool | Upsample | Dropout | Attention | Residual
 
-WITHOUT_KERNELS = ("SE", "TA", "FC")
 _N = r"([1-9]\d*)"
-_ATTENTION = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
 
 
-def _attention(kind: str | None, k_time: str | None, k_channel: str | None) -> Attention | None:
-    if k_time and kind in WITHOUT_KERNELS:
+def _patterns() -> dict[str, Callable[..., Word]]:
+    """What each word looks like and is read as, with the attention that is registered by now."""
+    attention = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
+    return {
+        rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
+        rf"{_N}FC": lambda n: Linear(int(n)),
+        rf"{_N}L": lambda n: Logits(int(n)),
+        rf"Voting{_N}": lambda n: Voting(int(n)),
+        rf"{_N}R{_N}(?:s{_N})?(?:\[{attention}\])?": lambda c, k, s, *a: Residual(
+            int(c), int(k), int(s or 1), _attention(*a) if a[0] else None
+        ),
+        rf"(MP|AP|AAP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average", "AAP": "adaptive"}[kind], int(k)),
+        rf"U{_N}": lambda n: Upsample(int(n)),
+        r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
+        attention: _attention,
+    }
+
+
+def _attention(kind: str, k_time: str | None, k_channel: str | None) -> Attention:
+    if k_time and not kernel_names(kind):
         raise UserError(f"{kind} has no kernels, got {kind}({k_time},{k_channel})")
-    return Attention(kind, (int(k_time), int(k_channel)) if k_time else None) if kind else None
-
-
-_WORDS = {
-    rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
-    rf"{_N}FC": lambda n: Linear(int(n)),
-    rf"{_N}L": lambda n: Logits(int(n)),
-    rf"Voting{_N}": lambda n: Voting(int(n)),
-    rf"{_N}R{_N}(?:s{_N})?(?:\[{_ATTENTION}\])?": lambda c, k, s, *a: Residual(
-        int(c), int(k), int(s or 1), _attention(*a)
-    ),
-    rf"(MP|AP|AAP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average", "AAP": "adaptive"}[kind], int(k)),
-    rf"U{_N}": lambda n: Upsample(int(n)),
-    r"DP(0?\.\d+)": lambda p: Dropout(float(p)),
-    _ATTENTION: _attention,
-}
+    return Attention(kind, (int(k_time), int(k_channel)) if k_time else None)
 
 
 def parse(notation: str) -> tuple[Word, ...]:
@@ -115,7 +119,7 @@ def parse(notation: str) -> tuple[Word, ...]:
             raise UserError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
                 f"words look like 32C3s2, 32T3s2, 64R3s2[TCJA], 128FC, 10L, Voting10, MP2, AP2, U2, DP.5, "
-                f"{', '.join(ATTENTION)}, TCJA(4,2)"
+                f"{', '.join(ATTENTION)}, TCJA(4,2); --plugin FILE adds the attention of a file"
             )
         words.append(word)
         position += len(text) + 1
@@ -123,7 +127,7 @@ def parse(notation: str) -> tuple[Word, ...]:
 
 
 def _parse_word(text: str) -> Word | None:
-    for pattern, build in _WORDS.items():
+    for pattern, build in _patterns().items():
         if found := re.fullmatch(pattern, text):
             return build(*found.groups())
     return None

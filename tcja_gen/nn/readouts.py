@@ -8,20 +8,29 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..registry import READOUTS, register_readout
 from .attention import Gate
 from .normalisation import channels_last, channels_third
 
 DECAY = 0.8
-READOUTS = ("membrane", "mean")
+
+
+@register_readout("membrane")
+def membrane(time_steps: int) -> Tensor:
+    return DECAY ** torch.arange(time_steps - 1, -1, -1).float()
+
+
+@register_readout("mean")
+def mean(time_steps: int) -> Tensor:
+    return torch.full((time_steps,), 1 / time_steps)
 
 
 def readout_weights(kind: str, time_steps: int) -> Tensor:
-    """Weights w (T,) of the steps; those of the first t steps alone are w' = readout_weights(kind, t)."""
-    if kind not in READOUTS:
-        raise UserError(f"unknown readout {kind!r}; known: {', '.join(READOUTS)}")
-    if kind == "mean":
-        return torch.full((time_steps,), 1 / time_steps)
-    return DECAY ** torch.arange(time_steps - 1, -1, -1).float()
+    """Weights w (T,) of the steps by the readout's name; `readout_weights(kind, t)` reads the first t steps alone."""
+    w = READOUTS[kind](time_steps)
+    if w.shape != (time_steps,):
+        raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted ({time_steps},)")
+    return w.float()
 
 
 class _WeightedSum(torch.autograd.Function):

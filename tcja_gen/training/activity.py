@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from ..nn import LIF, NormLIF
+from ..nn import SPIKING
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def watch(model: nn.Module):
     seen: dict[str, tuple[Tensor, Tensor]] = {}
     hooks = []
     for name, layer in model.named_modules():
-        if isinstance(layer, (NormLIF, LIF)):
+        if isinstance(layer, SPIKING):
             hooks.append(layer.register_forward_hook(_record(seen, name.removesuffix(".neurons"))))
     try:
         yield seen

@@ -85,6 +85,8 @@ def _name(neuron: Neuron | None) -> str:
     """A neuron by its preset and surrogate, or all of its settings."""
     if neuron is None:
         return "relu"
+    if not isinstance(neuron, Neuron):
+        return str(neuron)
     for name, preset in PRESETS.items():
         if isinstance(neuron, Neuron) and replace(preset, surrogate=neuron.surrogate, alpha=neuron.alpha) == neuron:
             return name if preset == neuron else f"{name} with surrogate {neuron.surrogate}"

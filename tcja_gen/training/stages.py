@@ -40,7 +40,7 @@ def train(
     """Trains a generator or a classifier, in all stages of its recipe, and returns its `Run`.
 
     config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits). Overrides are
-    fields of `Config`, those of parts as nested dicts: train("mnist-tcja", batch=32, model=dict(latent=dict(channels=64))).
+    fields of `Config`, those of parts as nested dicts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
     data: a data set's name or path; or the images themselves, an `ImageSet`, an array or tensor (N, C, H, W), a pair of
     it and labels (N,), or a torch `Dataset`; see `given.split`.
     stage: the only stage to train; overrides of a recipe with stages apply to it, else to all of them.

@@ -36,7 +36,7 @@ def test_block_is_the_papers_equations(k_time, k_channel):
     block = TCJA(4, 5, k_time, k_channel)
     a, b = slow_branches(block, x)
     torch.testing.assert_close(block(x), x * torch.sigmoid(a * b)[..., None, None])
-    added, tla, cla = TCJAAdd(4, 5, k_time, k_channel), TLA(4, 5, k_time, k_channel), CLA(4, 5, k_time, k_channel)
+    added, tla, cla = TCJAAdd(4, 5, k_time, k_channel), TLA(4, 5, k_time), CLA(4, 5, k_channel)
     for other in (added, tla, cla):
         other.load_state_dict(block.state_dict(), strict=False)
     torch.testing.assert_close(added.gate(x), torch.sigmoid(a + b))

@@ -8,6 +8,7 @@ from tcja_gen.models import SpikingClassifier, SpikingVAE
 from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, StepDraws, TDBatchNorm, mirror
 from tcja_gen.nn.layers import TemporalDropout
 from tcja_gen.nn.readouts import readout_weights
+from tcja_gen.registry import READOUTS, register_readout
 from tcja_gen.training.adversary import Adversary
 
 NARROW = "4C3s2-TCJA-6C3s2-TCJA"
@@ -209,6 +210,17 @@ def test_membrane_readout_has_fsvaes_weights():
     assert readout_weights("mean", 4).tolist() == [0.25] * 4
     with pytest.raises(ValueError, match="'max'; known: membrane, mean"):
         Readout("max", 4)
+
+
+def test_the_readout_of_a_plugin_weighs_the_steps(monkeypatch):
+    for what in ("_parts", "_sources"):
+        monkeypatch.setattr(READOUTS, what, dict(getattr(READOUTS, what)))
+    register_readout("last")(lambda t: torch.eye(t)[-1])
+    register_readout("short")(lambda t: torch.ones(t - 1))
+    assert readout_weights("last", 3).tolist() == [0, 0, 1]
+    assert Readout("last", 4).weights.tolist() == [0, 0, 0, 1]
+    with pytest.raises(ValueError, match="'short' gives weights of shape \\(2,\\), wanted \\(3,\\)"):
+        Readout("short", 3)
 
 
 @pytest.mark.parametrize("kind", ["membrane", "mean"])

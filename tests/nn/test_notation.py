@@ -1,7 +1,12 @@
 import pytest
+import torch
+from torch import nn
 
-from tcja_gen.nn import ATTENTION, mirror, parse
+from tcja_gen.evaluation import energy
+from tcja_gen.models import SpikingVAE
+from tcja_gen.nn import ATTENTION, StepDraws, mirror, parse
 from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Logits, Pool, Residual, Voting
+from tcja_gen.registry import register_attention
 
 
 def test_every_word_of_the_papers_is_read():
@@ -66,3 +71,49 @@ def test_decoder_mirrors_the_encoder(encoder, decoder):
 def test_what_has_no_mirror_image_is_named(notation):
     with pytest.raises(ValueError, match="has no mirror image; write the decoder out"):
         mirror(notation)
+
+
+@pytest.fixture
+def plugin(monkeypatch):
+    """A plugin's attention, for one test: no `Gate`, and without kernels."""
+    for what in ("_parts", "_sources"):
+        monkeypatch.setattr(ATTENTION, what, dict(getattr(ATTENTION, what)))
+
+    @register_attention("HALF")
+    class Half(nn.Module):
+        def __init__(self, time_steps, channels):
+            super().__init__()
+            self.gates = nn.Linear(channels, channels)
+
+        def forward(self, x):
+            return x * self.gates(x.mean((3, 4))).sigmoid()[..., None, None]
+
+    @register_attention("Wide2D")
+    class Wide(nn.Module):
+        def __init__(self, time_steps, channels, k_channel):
+            super().__init__()
+            self.k = k_channel
+
+
+def test_the_attention_of_a_plugin_is_a_word_like_others(plugin):
+    assert parse("4C3-HALF-Wide2D(1,3)-4R3[HALF]")[1:3] == (Attention("HALF"), Attention("Wide2D", (1, 3)))
+    with pytest.raises(ValueError, match="HALF has no kernels"):
+        parse("4C3-HALF(2,2)")
+    torch.manual_seed(0)
+    model = SpikingVAE(8, encoder="4C3s2-HALF-6C3s2-HALF", time_steps=2, latent=4, k=2)
+    model(2 * torch.rand(3, 1, 8, 8) - 1, StepDraws(0, 0, 3))["loss"].backward()
+    assert model.encoder.stages[1].gates.weight.grad.any() and model.decoder.stages[-1].gates.weight.grad.any()
+    model.sample([0])
+    with pytest.raises(ValueError, match="the operations of Half, the attention of a plugin, are not known"):
+        energy.count(model, range(64))
+
+
+def test_what_no_plugin_has_registered_is_unknown():
+    with pytest.raises(ValueError, match="cannot read 'HALF' .* TCJA.*--plugin FILE"):
+        parse("4C3-HALF")
+
+
+@pytest.mark.parametrize("name", ["", "MP2", "2X", "A-B", "TCJA(4,2)"])
+def test_a_name_that_cannot_be_a_word_is_refused(name):
+    with pytest.raises(ValueError, match="letters and digits only"):
+        register_attention(name)

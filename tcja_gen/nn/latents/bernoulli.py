@@ -24,6 +24,7 @@ from ...registry import register_latent
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..modes import evaluating
+from ..nodes import NodeNeuron
 from ..normalisation import counted
 from .protocol import Context, Latent, LatentSettings, check_class
 
@@ -125,6 +126,8 @@ class BitNet(nn.Module):
 
     def __init__(self, inputs: int, channels: int, k: int, build: Build):
         super().__init__()
+        if isinstance(build.neuron, NodeNeuron):
+            build.neuron.check_single_steps()
         self.channels, self.k = channels, k
         widths = [inputs, 2 * channels, 4 * channels, k * channels]
         self.blocks = nn.ModuleList(
