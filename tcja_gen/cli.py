@@ -28,10 +28,14 @@ Train spiking image generators and classifiers with temporal-channel joint atten
   reference     prepare what scores need for a data set, and tell its floor
   check         name every bad file of a data set
   show          tell what a run is and how it went
+  list          name the recipes, pretrained models, data sets and parts there are
+
+Every command takes --plugin FILE, a Python file with parts of your own (tcja-gen list names them).
 
 examples:
   tcja-gen demo
-  tcja-gen train --data mnist --data-root data --download --model.image-size 32
+  tcja-gen sample mnist --n 64 --grid
+  tcja-gen train mnist --data-root data --download
   tcja-gen train --task classify --data digits
 
 version: tcja-gen --version
@@ -80,10 +84,9 @@ def _answer(arguments: list[str]) -> int:
         return 0
     from . import commands
 
-    command = commands.COMMANDS.get(arguments[0])
-    if command is None:
+    if arguments[0] not in commands.COMMANDS:
         raise UserError(f"unknown command {arguments[0]!r}; known: {', '.join(commands.COMMANDS)}")
-    commands.parse(command, arguments[0], arguments[1:]).run()
+    commands.parse(arguments[0], arguments[1:]).run()
     return 0
 
 

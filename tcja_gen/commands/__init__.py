@@ -9,50 +9,63 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager, redirect_stderr
+from importlib import import_module
 from inspect import cleandoc, getsource
 
 import tyro
 
+from .. import registry
 from ..errors import UserError
-from .images import Interpolate, Reconstruct, Sample
-from .look import Check, Show
-from .scores import Evaluate, Predict, Reference
-from .train import Demo, FlagsOfTrain, Train
 
-COMMANDS = {
-    "demo": Demo,
-    "train": Train,
-    "sample": Sample,
-    "reconstruct": Reconstruct,
-    "interpolate": Interpolate,
-    "predict": Predict,
-    "evaluate": Evaluate,
-    "reference": Reference,
-    "check": Check,
-    "show": Show,
+COMMANDS = {  # where each is: a module is imported when its command is run
+    "demo": ("train", "Demo"),
+    "train": ("train", "Train"),
+    "sample": ("images", "Sample"),
+    "reconstruct": ("images", "Reconstruct"),
+    "interpolate": ("images", "Interpolate"),
+    "predict": ("scores", "Predict"),
+    "evaluate": ("scores", "Evaluate"),
+    "reference": ("scores", "Reference"),
+    "check": ("look", "Check"),
+    "show": ("look", "Show"),
+    "list": ("look", "List"),
 }
-
-
 NARROWEST = 40  # columns; tyro takes all memory there is to lay its help out in 4 of them
 
 
-def parse(command: type, name: str, arguments: list[str]):
-    """The command's dataclass, filled from flags. ValueError, one line, for a mistake in them."""
+def parse(name: str, arguments: list[str]):
+    """The command of a name, filled from flags. UserError, one line, for a mistake in them."""
+    module, kind = COMMANDS[name]
+    arguments = _without_plugins(arguments)
+    room = import_module(f".{module}", __name__)
+    command = getattr(room, kind)
 
-    def flags(kind: type, **options):
+    def read(flags: type):
         prog, text = f"tcja-gen {name}", _text(command)
         try:
             with _wide_enough(), redirect_stderr(io.StringIO()) as said:
-                return tyro.cli(kind, prog=prog, args=arguments, description=text, **options)
+                return tyro.cli(flags, prog=prog, args=arguments, description=text)
         except SystemExit as end:
             if not end.code:  # help was asked for
                 raise
             raise UserError(f"{_first_of(said.getvalue())}; {prog} --help tells the options") from None
 
-    if command is not Train:
-        return flags(command)
-    asked = flags(FlagsOfTrain)
-    return flags(Train, default=Train(asked.file, asked.resume, asked.base()))
+    return room.parse(arguments, read) if name == "train" else read(command)
+
+
+def _without_plugins(arguments: list[str]) -> list[str]:
+    """Loads what every command takes, --plugin FILE; the arguments without it."""
+    left, files, given = [], [], iter(arguments)
+    for word in given:
+        if word == "--plugin":
+            files.append(next(given, ""))
+        elif word.startswith("--plugin="):
+            files.append(word.partition("=")[2])
+        else:
+            left.append(word)
+    for file in files:
+        registry.load_plugin(file)
+    return left
 
 
 def _text(command: type) -> str:

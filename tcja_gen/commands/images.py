@@ -24,9 +24,9 @@ class Sample:
     """
 
     model: Run = ""
-    """Run folder, checkpoint folder or .safetensors file."""
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     pretrained: str = ""
-    """In place of a run: a trained generator that comes with the package (mnist, ...)."""
+    """The same as a RUN of this name: a model that comes with the package."""
     n: Number = 64
     """Number of images, from seeds 0 .. n-1."""
     seeds: str = ""
@@ -52,7 +52,7 @@ class Sample:
         run_exists(self.model)
         probe(Path(self.out))
         from ..evaluation import generate, pictures
-        from ..models import pretrained
+        from ..models.pretrained import pretrained
 
         place = start(self.device)
         if bool(self.model) == bool(self.pretrained):
@@ -83,7 +83,7 @@ class Reconstruct:
     """
 
     model: Run
-    """Run folder, checkpoint folder or .safetensors file."""
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     images: str = ""
     """Data set, folder or zip; default: the test images of the run's own data."""
     data_root: str = "data"
@@ -135,7 +135,7 @@ class Interpolate:
     """
 
     model: Run
-    """Run folder, checkpoint folder or .safetensors file."""
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     images: str = ""
     """Data set, folder or zip; of images drawn evenly from it 0 and 1, 2 and 3, ... are the ends; default: samples of
     seeds 0, 1, ..."""
@@ -209,7 +209,7 @@ def _generator(command: "Sample | Reconstruct | Interpolate", device):
 def _class(model, label: str) -> int:
     """Number of a class by its name in the training data, or by its number."""
     if not model.classes:
-        raise UserError(f"--class {label}: this generator was trained without classes (--model.conditional)")
+        raise UserError(f"--class {label}: this generator was trained without classes (--model.latent.conditional)")
     names = model.provenance["data"].get("classes", [])
     if label in names:
         return names.index(label)

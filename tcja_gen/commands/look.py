@@ -1,5 +1,6 @@
 """Commands that look at what is there."""
 
+import itertools
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 from tyro.conf import FlagCreatePairsOff
 
 from ..errors import UserError
+from ..shipped import recipes, weights
 from .common import Data, Run, data_exists, run_exists, start
 
 
@@ -44,6 +46,56 @@ class Check:
 
 
 @dataclass
+class List:
+    """Name the recipes, pretrained models, data sets and parts there are, those of plugins among them.
+
+    examples:
+      tcja-gen list
+      tcja-gen list --plugin my_blocks.py
+    """
+
+    def run(self) -> None:
+        from ..data import BUILTIN, KNOWN
+        from ..registry import ATTENTION, DATASETS, LATENTS, NEURONS, READOUTS, plugins
+
+        _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
+        cards = {name: path.with_suffix(".md") for name, path in weights().items()}
+        _section("pretrained models", "tcja-gen sample NAME", {name: _first_text(path) for name, path in cards.items()})
+        _section("data sets", "--data NAME", [*BUILTIN, *KNOWN, *(name for name in DATASETS if name not in BUILTIN)])
+        _section("attention", "a word of the notation", ATTENTION)
+        _section("latents", "--model.latent.kind NAME", LATENTS)
+        _section("neurons", "--model.neuron NAME", [*NEURONS, "relu", "spikingjelly:CLASS"])
+        _section("readouts", "--model.readout NAME", READOUTS)
+        if plugins():
+            _section("plugins", "--plugin FILE", plugins())
+
+
+def _section(title: str, use: str, names) -> None:
+    """Prints names, one a line with a text, or all on a line."""
+    print(f"{title} ({use})")
+    if not isinstance(names, dict):
+        print("  " + " ".join(names))
+    for name, text in names.items() if isinstance(names, dict) else ():
+        print(f"  {name:<26}{text}")
+    print()
+
+
+def _first_comment(recipe: Path) -> str:
+    """The first sentence of a recipe's comment."""
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    text = " ".join(line.lstrip("# ") for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
+    return text.partition(". ")[0].rstrip(".")
+
+
+def _first_text(card: Path) -> str:
+    """The first sentence below the title of a model's card."""
+    if not card.exists():
+        return ""
+    text = next((line for line in card.read_text(encoding="utf-8").splitlines()[1:] if line.strip()), "")
+    return text.partition(". ")[0].rstrip(".")
+
+
+@dataclass
 class Show:
     """Tell what a run is and how it went: settings, size, losses, firing rates, scores; draw its curves and gates.
 
@@ -51,17 +103,18 @@ class Show:
       tcja-gen show runs/00000-digits
       tcja-gen show runs/mnist --out pictures
       tcja-gen show runs/mnist --energy
+      tcja-gen show mnist
       tcja-gen show --environment
     """
 
     folder: Run = ""
-    """Run folder."""
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     environment: FlagCreatePairsOff[bool] = False
     """In place of a run: versions, the device, what the neurons run on there and why."""
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: the run folder's figures."""
+    """Folder for the figures; default: the run folder's figures, and none for weights alone."""
     energy: FlagCreatePairsOff[bool] = False
     """Also operations and energy of a sample, layer by layer: of sampling, or of classifying validation samples."""
     data_root: str = ""
@@ -80,8 +133,9 @@ class Show:
         print(report.describe(self.folder))
         if costs:
             print(costs)
-        for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
-            print(path)
+        if self.out or Path(self.folder).is_dir():
+            for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
+                print(path)
 
     def _environment(self) -> None:
         from ..process import environment

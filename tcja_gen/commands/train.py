@@ -1,14 +1,18 @@
-"""Commands that train."""
+"""Commands that train. The flags of `train` are the settings of a run (`training.config`), so this imports torch."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..config import Config, Model, load
 from ..errors import MissingFile, UserError
+from ..models import Generator
+from ..nn.latents import BernoulliSettings
+from ..training import config as configs
+from ..training.config import Config
 from .common import data_exists, run_exists, start
+from .flags import Given, changes_of, choices_given, flags_of, look_through, switches_of
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
 
@@ -19,7 +23,10 @@ DEMO = Config(
     ema=0.99,
     log_every=100,
     sample_every=0,
-    model=Model(encoder="32C3s2-TCJA-64C3s2-TCJA", latent=64, divergence="kl", divergence_weight=1e-3),
+    model=Generator(
+        encoder="32C3s2-TCJA-64C3s2-TCJA",
+        latent=BernoulliSettings(channels=64, divergence="kl", divergence_weight=1e-3),
+    ),
 )
 
 
@@ -27,57 +34,96 @@ DEMO = Config(
 class Train:
     """Train a generator or a classifier, or go on with a run that was stopped.
 
+    A recipe is a TOML file, or the name of one that comes with the package (tcja-gen list). Flags change its settings;
+    of a recipe with stages they change all stages, or that of --stage. The settings of a part are those of its kind:
+    --help behind --model.latent.kind codes, or behind a recipe of that kind, tells what codes have. A term of the loss
+    is there if a flag or the recipe names it: --objective.perceptual.weight, --objective.adversarial.weight.
+
     examples:
       tcja-gen train --steps 2000
-      tcja-gen train experiments/mnist-tcja.toml --data-root data --out runs/mnist
+      tcja-gen train mnist --data-root data --out runs/mnist
+      tcja-gen train my_recipe.toml --plugin my_blocks.py
       tcja-gen train --task classify --data digits --out runs/classifier
       tcja-gen train --resume runs/mnist
-      torchrun --nproc-per-node 2 -m tcja_gen train experiments/mnist-tcja.toml
+      tcja-gen train --resume runs/mnist --stage prior --steps 8000
+      tcja-gen train mnist --data my_pictures.zip --init-from mnist --init all
+      torchrun --nproc-per-node 2 -m tcja_gen train mnist-tcja
     """
 
-    file: Annotated[Positional[str], arg(metavar="[CONFIG.toml]")] = ""
-    """File of settings; flags change them."""
-    resume: Annotated[str, arg(metavar="RUN")] = ""
-    """Folder of a run to go on with, by its own settings."""
-    settings: Annotated[Config, arg(name="")] = field(default_factory=Config)
-
-    def base(self) -> Config:
-        """The settings that flags change: of the file, or of the run to go on with."""
-        if self.file and self.resume:
-            raise UserError(f"--resume {self.resume} goes on by that run's own settings; leave out {self.file}")
-        if Path(self.file or "-").is_dir():
-            raise UserError(f"{self.file}: a folder, a .toml file is wanted; --resume {self.file} goes on with a run")
-        if self.resume and not (Path(self.resume) / "config.toml").is_file():
-            raise MissingFile(f"{self.resume}: no run to resume here (config.toml is missing)")
-        path = Path(self.resume) / "config.toml" if self.resume else self.file
-        return load(path) if path else Config()
+    recipe: str
+    resume: str
+    stage: str
+    config: Config
+    changes: dict
 
     def run(self) -> None:
-        run_exists(self.settings.init_from)
-        data_exists("" if self.resume else self.settings.data)
+        run_exists(self.config.init_from)
+        data_exists("" if self.resume else self.config.data)
         from .. import training
 
         if self.resume:
-            run = training.resume(self.resume, **asdict(self.settings))
+            run = training.resume(self.resume, stage=self.stage, **self.changes)
         else:
-            run = training.train(self.settings)
+            run = training.train(self.config, stage=self.stage)
         if start().first:
             print(run.folder)
         _stop_unless(run.finished)
 
 
-class Unchecked(Config):
-    """Settings of flags alone, which may not go together before a file's are there."""
+OPTIONS = {
+    "recipe": (Annotated[Positional[str], arg(metavar="[RECIPE]", help="A recipe's name or file.")], ""),
+    "resume": (Annotated[str, arg(metavar="RUN", help="Folder of a run to go on with, by its own settings.")], ""),
+    "stage": (
+        Annotated[str, arg(help="Of a recipe with stages: the only one to train; with --resume, to train it anew.")],
+        "",
+    ),
+    "steps_scale": (Annotated[float, arg(help="Multiplies the steps of every stage: 0.01 is a quick trial.")], 1.0),
+}
 
-    def __post_init__(self):
-        pass
+
+def parse(arguments: list[str], read) -> Train:
+    """The command of a command line. read(kind): tyro's reading of it as a dataclass, or a UserError."""
+    given = look_through(arguments, switches_of(Config()) | switches_of(Config(task="classify")) | {"help", "version"})
+    _check_renamed(given)
+    base, recipe = _base(given)
+    chosen = configs.change(base, {key: value for key, value in given.flags.items() if key == "task"})
+    kinds = choices_given(given, chosen)
+    shown = _one_stage(configs.change(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
+    options = [(name, kind, field(default=default)) for name, (kind, default) in OPTIONS.items()]
+    settings = flags_of(shown, hidden=("stages",))
+    options.append(("settings", Annotated[settings, arg(name="")], field(default_factory=settings)))
+    parsed = read(make_dataclass("Train", options))
+    own = {name: value for name, value in given.flags.items() if name not in OPTIONS and name != "help"}
+    changes = changes_of(parsed.settings, Given((), own))
+    if parsed.resume and parsed.steps_scale != 1:
+        raise UserError("--steps-scale: a run goes on with its own number of steps")
+    config = configs.change(base, changes, parsed.stage)
+    return Train(recipe, parsed.resume, parsed.stage, configs.scaled(config, parsed.steps_scale), changes)
 
 
-@dataclass
-class FlagsOfTrain(Train):
-    """What `Train` is told apart from the file, to learn of the file."""
+def _check_renamed(given: Given) -> None:
+    for name in given.flags:
+        if name in configs.RENAMED:
+            raise UserError(f"--{name.replace('_', '-')} is called --{configs.RENAMED[name].replace('_', '-')} now")
 
-    settings: Annotated[Unchecked, arg(name="")] = field(default_factory=Unchecked)
+
+def _base(given: Given) -> tuple[Config, str]:
+    """The settings that flags change, of a recipe or of the run to go on with; and the recipe's name."""
+    words, resume = given.words, given.flags.get("resume")
+    recipe = words[0] if words else ""
+    if recipe and resume:
+        raise UserError(f"--resume {resume} goes on by that run's own settings; leave out {recipe}")
+    if not resume:
+        return (configs.load(recipe) if recipe else Config()), recipe
+    if not (Path(resume) / "config.toml").is_file():
+        raise MissingFile(f"{resume}: no run to resume here (config.toml is missing)")
+    return configs.load(Path(resume) / "config.toml"), ""
+
+
+def _one_stage(config: Config, stage: str | None) -> Config:
+    """The settings whose values --help shows: of the stage that is named, else of the first."""
+    stages = configs.one_by_one(config)
+    return stages.get(stage or "", next(iter(stages.values())))
 
 
 @dataclass
@@ -100,7 +146,7 @@ class Demo:
         folder = Path(self.out)
         if (folder / "config.toml").exists():
             raise UserError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
-        run = training.train(replace(DEMO, out=self.out, steps=self.steps))
+        run = training.train(DEMO, out=self.out, steps=self.steps)
         _stop_unless(run.finished)
         Sample(str(run.folder), n=64, out=str(folder / "pictures"), grid=True, film=True).run()
         Reconstruct(str(run.folder), n=32, out=str(folder / "pictures")).run()

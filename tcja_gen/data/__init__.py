@@ -6,6 +6,7 @@ loop of one or many processes.
 """
 
 from .batches import Batches
+from .builtin import BUILTIN
 from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
@@ -16,6 +17,7 @@ from .images import ImageSet, load_images
 from .sources import found_again, is_events, is_named, load, place
 
 __all__ = [
+    "BUILTIN",
     "KNOWN",
     "Batches",
     "EventSet",

@@ -32,7 +32,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import config
 from ..data import even
 from ..errors import UserError
 from ..models import load
@@ -183,8 +182,7 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
         if root:
             raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
         return model, count(model, range(SAMPLES))
-    settings = config.load(Path(folder) / "config.toml")
-    root = root or settings.data_root
+    root = root or model.provenance.get("data", {}).get("root", "data")
     data = load_for(model, own_data(model, root), "validation", root)
     x = data.samples[even(SAMPLES, len(data))].float()
     use = "reconstruct" if model.kind == "generator" else "classify"

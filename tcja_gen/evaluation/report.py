@@ -5,23 +5,27 @@ from pathlib import Path
 
 import torch
 
-from .. import config
 from ..data import even
-from ..errors import MissingFile, UserError
-from ..models import load
+from ..errors import UserError
+from ..models import load, store
 from ..nn import Gate
 from .classification import load_for, own_data
 from .protocol import read_record
 
-PARTS = ("encoder", "to_latent", "latent", "decoder", "head")
+PARTS = ("encoder", "latent", "decoder", "head")
 CURVES = ("reconstruction", "divergence", "loss", "accuracy")
 NO_LOSSES = ("step", "gradient_norm", "lr", "images_per_second", "peak_memory_mb", "firing_rate", "dead", "layers")
 SHOWN = 64  # samples that gates are a mean of, at most
 LABELLED = 30  # classes, at most, whose names and counts are written into a picture
 
 
-def describe(folder: str | Path) -> str:
-    """Settings, size, last statistics and scores of a run, as text."""
+def describe(run: str | Path) -> str:
+    """Settings, size, last statistics and scores of a run as text, stage by stage; of weights alone what they tell."""
+    stages = [stage for stage in store.stages(Path(run)) if store.steps(stage)]
+    return "\n\n".join(map(_describe, stages or [run]))
+
+
+def _describe(folder: str | Path) -> str:
     model, records = load(folder), _statistics(folder)
     run = model.provenance
     sides = f"{model.image_size} x {getattr(model, 'image_width', model.image_size)}"
@@ -54,11 +58,14 @@ def describe(folder: str | Path) -> str:
 
 
 def figures(folder: str | Path, out: str | Path) -> list[Path]:
-    """Draws curves.png, and gates.png where the model has attention; the paths of what was written."""
+    """Draws curves.png, and gates.png where the model has attention; of a run with stages, for each of them. Returns the
+    paths of what was written."""
+    if stages := [stage for stage in store.stages(Path(folder)) if store.steps(stage)]:
+        return [path for stage in stages for path in figures(stage, Path(out) / stage.name)]
     Path(out).mkdir(parents=True, exist_ok=True)
-    drawn = [_curves(_statistics(folder), Path(out) / "curves.png")]
-    model = load(folder)
-    samples, title = _samples(model, Path(folder))
+    records, model = _statistics(folder), load(folder)
+    drawn = [_curves(records, Path(out) / "curves.png")] if records else []
+    samples, title = _samples(model)
     if gates := mean_gates(model, samples):
         drawn.append(_gates(gates, title, Path(out) / "gates.png"))
     return drawn
@@ -81,11 +88,11 @@ def confusion(record: dict, path: str | Path) -> Path:
     return _save(figure, Path(path))
 
 
-def _samples(model, folder: Path) -> tuple[torch.Tensor, str]:
+def _samples(model) -> tuple[torch.Tensor, str]:
     """Up to 64 validation samples of the run's own data, or random ones if they are not at hand; which they are."""
-    settings = config.load(folder / "config.toml")
+    root = model.provenance.get("data", {}).get("root", "data")
     try:
-        data = load_for(model, own_data(model, settings.data_root), "validation", settings.data_root)
+        data = load_for(model, own_data(model, root), "validation", root)
     except (UserError, OSError):
         frames = (model.time_steps,) if model.image_channels == 2 else ()
         sides = (model.image_size, getattr(model, "image_width", model.image_size))
@@ -162,9 +169,10 @@ def _save(figure, path: Path) -> Path:
 
 
 def _statistics(folder: str | Path) -> list[dict]:
+    """What was logged in a run, by step; nothing for weights alone."""
     path = Path(folder) / "stats.jsonl"
     if not path.is_file():
-        raise MissingFile(f"{folder}: not a run folder (stats.jsonl is missing)")
+        return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 

@@ -1,7 +1,4 @@
-"""Trained models that come with the package, `tcja_gen/weights/NAME.safetensors`.
-
-`weights/NAME.md` tells how each was made, and what it is worth.
-"""
+"""Trained models that come with the package, by name (`shipped.weights`)."""
 
 from pathlib import Path
 
@@ -9,22 +6,14 @@ import torch
 from torch import nn
 
 from ..errors import MissingFile
-
-WEIGHTS = Path(__file__).parents[1] / "weights"
-
-
-def names() -> list[str]:
-    return sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+from ..shipped import no_model, weights
 
 
 def find(name: str) -> Path:
     """File of a model's weights. MissingFile that names those there are."""
-    if name not in names():
-        known = ", ".join(names())
-        raise MissingFile(
-            f"{name}: no such run or checkpoint, and no pretrained model of this name; there are: {known}"
-        )
-    return WEIGHTS / f"{name}.safetensors"
+    if name not in weights():
+        raise MissingFile(no_model(name))
+    return weights()[name]
 
 
 def pretrained(name: str, device: torch.device | str = "cpu") -> nn.Module:

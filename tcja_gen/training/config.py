@@ -18,10 +18,9 @@ from ..models.settings import MODELS, Generator, Network
 from ..nn.objectives import OBJECTIVES, CrossEntropy
 from ..ranges import check_ranges, setting
 from ..settings import dump, optional, part, table, update
+from ..shipped import recipes
 from .adversary import Adversarial
 from .perceptual import Perceptual
-
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 @dataclass(frozen=True)
@@ -335,11 +334,6 @@ def find_recipe(name: str | Path) -> Path:
     if str(name) in recipes():
         return recipes()[str(name)]
     raise MissingFile(f"{name}: no such file, and no recipe of this name; there are: {', '.join(recipes())}")
-
-
-def recipes() -> dict[str, Path]:
-    """Files of the recipes that come with the package, by name."""
-    return {str(p.relative_to(RECIPES).with_suffix("").as_posix()): p for p in sorted(RECIPES.rglob("*.toml"))}
 
 
 def load(name: str | Path) -> Config:
