@@ -15,7 +15,7 @@ from pathlib import Path
 from tcja_gen import evaluate, load
 from tcja_gen.data import load as load_data
 from tcja_gen.evaluation import own_data
-from tcja_gen.evaluation.subjects import drawn
+from tcja_gen.evaluation.subjects import originals
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         if others:
             raise ValueError(f"runs of unlike images, {(source, size, channels)} and {others[0]}")
         train = load_data(source, "train", size=size, channels=channels, root=asked.data_root)
-        images = drawn(train, asked.n)
+        images = originals(train, asked.n)
         how = dict(n=asked.n, split=asked.split, root=asked.data_root, autoencoder=asked.autoencoder)
         print(f"| | {' | '.join(metrics)} |\n|{'---|' * (1 + len(metrics))}")
 

@@ -395,9 +395,13 @@ def test_images_are_scored_by_all_that_is_there_and_inception_by_name_is_asked_f
     record = json.loads((tmp_path / "a.json").read_text())
     assert record["spread"]["is-classifier"] >= 0 and "±" in told.out
     line = mistake(*ask, "--metrics", "fad,fid")
-    assert "Inception's weights are missing: fetch https://" in line and "--inception FILE" in line
+    assert (
+        "Inception's weights are missing: fetch https://" in line
+        and "--download fetches them, --inception names" in line
+    )
     assert "gone.pth: no such file" in mistake(*ask, "--metrics", "fid", "--inception", "gone.pth")
-    assert "fad takes no resize" in mistake(*ask, "--metrics", "fad", "--resize", "tf1")
+    assert "fad takes no --resize" in mistake(*ask, "--metrics", "fad", "--resize", "tf1")
+    assert "--is-splits is -1" in mistake(*ask, "--is-splits", "-1")
 
 
 def test_a_reference_file_scores_images_where_the_data_are_not(folder, mistake, tmp_path, capsys):
@@ -491,7 +495,7 @@ def test_a_classifier_is_not_asked_for_images(mistake, classifier, run, tmp_path
     for command in ("sample", "reconstruct", "interpolate"):
         assert "a classifier, which makes no images; tcja-gen predict" in mistake(command, classifier)
     assert "fad: a classifier makes no images" in mistake("evaluate", classifier, "--metrics", "fad")
-    assert "takes no autoencoder" in mistake("evaluate", classifier, "--autoencoder", "a.pth")
+    assert "takes no --autoencoder" in mistake("evaluate", classifier, "--autoencoder", "a.pth")
     assert "names no classes" in mistake("evaluate", run, "--metrics", "accuracy")
     assert "names no classes" in mistake("predict", run, tmp_path)
 

@@ -101,56 +101,51 @@ class Evaluate:
         evaluation.compare(others)
         place = start(self.device)
         target, folder = self._target(place.device)
-        if self.rounds is not None or self.temperature is not None:
-            if not hasattr(target, "sample_by"):
-                raise UserError(
-                    "--rounds and --temperature are of a generator's prior, and there is none to sample from"
-                )
-            target.sample_by(self.rounds, self.temperature)
-        statistics = self.reference if self.reference.endswith(".npz") else None
-        if self.data and self.reference and not statistics:
-            raise UserError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
-        data = self.data or ("" if statistics else self.reference)
-        data = data or (evaluation.own_data(target, self.data_root, self.download) if folder else "")
-        if not data and not statistics:
-            raise UserError(f"{self.target}: images are scored against something: --reference DATA is missing")
-        names = [name.strip() for name in self.metrics.split(",") if name.strip()]
-        record = evaluation.evaluate(
-            target,
-            data or None,
-            names,
-            n=self.n or None,
-            repeats=self.repeats or None,
-            split=self.split,
-            reference=statistics,
-            autoencoder=self.autoencoder or None,
-            classifier=self.classifier or None,
-            inception=self.inception or None,
-            torchvision=self.torchvision or None,
-            resize=self.resize or None,
-            is_splits=self.is_splits or None,
-            size=self.size or None,
-            channels=self.channels or None,
-            root=self.data_root,
-            download=self.download,
-            seed=self.seed,
-            device=place.device,
-            progress=place.first,
-        )
+        self._set_sampling(target)
+        request = self._request(target, bool(folder), place)
+        record = evaluation.score(target, request)
         if not place.first:
             return
-        path = Path(self.out) if self.out else folder and folder / evaluation.file_name(record, names)
+        path = Path(self.out) if self.out else folder and folder / evaluation.file_name(record, request.metrics)
         try:
             refused = self._print(record, others)  # before the writing, which may fail, too
         finally:
             if path:
-                self._keep(record, path)
+                self._write(record, path)
         if refused:
             raise refused
         if not record["scores"]:
             raise UserError(f"{self.target}: nothing of what was asked for could be scored, as the notes say")
 
-    def _keep(self, record: dict, path: Path) -> None:
+    def _request(self, target, is_model: bool, place):
+        """The flags as a request; UserError if the images of --reference or --data are missing or named twice."""
+        from .. import evaluation
+
+        statistics = self.reference if self.reference.endswith(".npz") else ""
+        if self.data and self.reference and not statistics:
+            raise UserError(f"--data {self.data} goes with a file of statistics; --reference {self.reference} is data")
+        data = self.data or ("" if statistics else self.reference)
+        if not data and is_model:
+            data = evaluation.own_data(target, self.data_root, self.download)
+        if not data and not statistics:
+            raise UserError(f"{self.target}: images are scored against something: --reference DATA is missing")
+        return evaluation.Request(
+            data=data or None,
+            metrics=self.metrics,
+            reference=statistics or None,
+            seed=self.seed,
+            **_shared(self, place),
+            **{name: getattr(self, name) or None for name in ("repeats", "is_splits")},
+        )
+
+    def _set_sampling(self, target) -> None:
+        if self.rounds is None and self.temperature is None:
+            return
+        if not hasattr(target, "sample_by"):
+            raise UserError("--rounds and --temperature are of a generator's prior, and there is none to sample from")
+        target.sample_by(self.rounds, self.temperature)
+
+    def _write(self, record: dict, path: Path) -> None:
         from ..evaluation import report, write_record
 
         write_record(path, record)
@@ -285,22 +280,15 @@ class Reference:
         from .. import evaluation
 
         place = start(self.device)
-        record = evaluation.reference(
-            self.data,
-            split=self.split,
-            n=self.n,
-            size=self.size or None,
-            channels=self.channels or None,
-            root=self.data_root,
-            download=self.download,
-            autoencoder=self.autoencoder or None,
-            classifier=self.classifier or None,
-            inception=self.inception or None,
-            torchvision=self.torchvision or None,
-            resize=self.resize or None,
-            out=self.out or None,
-            device=place.device,
-            progress=place.first,
-        )
+        request = evaluation.Request(data=self.data, metrics="all", **_shared(self, place))
+        record = evaluation.prepare(request, self.out or None)
         if place.first:
             print(evaluation.text(record))
+
+
+def _shared(command: Evaluate | Reference, place) -> dict:
+    """The fields of a request that both commands have; a flag that is 0 or empty is not given."""
+    optional = ("n", "size", "channels", "autoencoder", "classifier", "inception", "torchvision", "resize")
+    given = {name: getattr(command, name) or None for name in optional}
+    given |= dict(split=command.split, root=command.data_root, download=command.download)
+    return given | dict(device=place.device, progress=place.first, from_shell=True)

@@ -1,10 +1,13 @@
 """Scores with their protocol: what is measured on what, its records, and the comparison of like records."""
 
+from .api import evaluate, reference
 from .classification import own_data
-from .dispatch import evaluate
+from .dispatch import score
+from .metric_names import METRICS
 from .prediction import predict
+from .prepare import prepare
 from .protocol import compare, file_name, read_record, table, text, write_record
-from .scores import METRICS, reference
+from .request import Request
 
-__all__ = ["METRICS", "compare", "evaluate", "file_name", "predict", "read_record", "reference", "table", "text"]
-__all__ += ["own_data", "write_record"]
+__all__ = ["METRICS", "Request", "compare", "evaluate", "file_name", "own_data", "predict", "prepare", "read_record"]
+__all__ += ["reference", "score", "table", "text", "write_record"]

@@ -21,46 +21,30 @@ from ..data import EventSet, ImageSet, found_again, is_events, is_named, load
 from ..errors import MissingFile, UserError
 from .generate import classify
 from .protocol import circumstances
+from .request import Request
 
-METRICS = ("accuracy", "accuracy-by-step")
 
+def score(model, metrics: Sequence[str], request: Request) -> dict:
+    """The record of accuracy on a split, or on `request.n` samples of it that its seed draws.
 
-def score(
-    model,
-    data: str | Path,
-    metrics: Sequence[str] = METRICS,
-    *,
-    n: int | None = None,
-    split: str = "test",
-    root: str | Path = "data",
-    download: bool = False,
-    seed: int = 0,
-    progress: bool = False,
-) -> dict:
-    """Record of some of `METRICS` on a split, or on n samples of it that `seed` draws.
-
-    Event recordings are cut into the model's T frames as in its training. ValueError, one line, if the model names no
-    classes, the data have no labels, or labels that the model does not know.
+    Event recordings are cut into the model's T frames as in its training. UserError, one line, if the data have no
+    labels, or labels that the model does not know.
     """
-    real = load_for(model, data, split, root, download)
-    notes: list[str] = []
+    if request.data is None:
+        told = f"{', '.join(metrics)}: no labelled samples to score on"
+        raise UserError(f"{told}; name the data set: {request.spell('data')}")
+    real, notes = load_for(model, request.data, request.split, request.root, request.download), []
     names = class_names(model)
     labels = _labels(real, names, notes)
-    chosen = _chosen(len(real), n, seed)
-    outputs = classify(model, real.samples, chosen, progress)  # (n, T, K)
-    labels = labels[chosen]
+    chosen = _chosen(len(real), request.n, request.seed)
+    outputs, labels = classify(model, real.samples, chosen, request.shows_progress), labels[chosen]  # (n, T, K), (n,)
     by_step = _by_step(outputs, labels)
     values = {"accuracy": by_step[-1], "accuracy-by-step": by_step}
-    confusion = torch.zeros(2 * (outputs.shape[-1],), dtype=torch.int64)
-    confusion.index_put_((labels, outputs.mean(1).argmax(1)), torch.tensor(1), accumulate=True)
-    drawn = None if len(chosen) == len(real) else f"by seed {seed}"
-    facts = dict(data=real.name, split=split, reference=_identity(real), n=len(chosen), drawn=drawn)
-    facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=outputs.shape[-1])
-    facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
-    facts |= {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
+    confusion = _confusion(outputs, labels)
+    protocol = _protocol(model, real, request, len(chosen))
     return dict(
         scores={metric: values[metric] for metric in metrics},
-        protocol={metric: facts for metric in metrics},
+        protocol={metric: protocol for metric in metrics},
         source=dict(model.provenance),
         notes=notes,
         classes=_table(confusion, names),
@@ -68,7 +52,21 @@ def score(
     )
 
 
-def names_classes(model) -> bool:
+def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dict:
+    drawn = None if n == len(real) else f"by seed {request.seed}"
+    facts = dict(data=real.name, split=request.split, reference=_identity(real), n=n, drawn=drawn)
+    facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=model.head.classes)
+    facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
+    return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
+
+
+def _confusion(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Counts (K, K), a row for each true class, of outputs (N, T, K)."""
+    counts = torch.zeros(2 * (outputs.shape[-1],), dtype=torch.int64)
+    return counts.index_put_((labels, outputs.mean(1).argmax(1)), torch.tensor(1), accumulate=True)
+
+
+def has_head(model) -> bool:
     """Whether a model has a head to name classes by."""
     return getattr(model, "head", None) is not None
 

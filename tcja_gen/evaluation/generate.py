@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..metrics import Extractor
 from ..models.inputs import check_range
+from ..process import here
 
 IMAGES, RECORDINGS = 64, 16  # that are classified together, whatever the number of processes
 
@@ -90,7 +91,8 @@ def _dealt(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | No
     """`make(indices)` of 0 .. n - 1, dealt out as `[rank::world]`, brought back in order to every process."""
     from tqdm import tqdm
 
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    place = here(torch.device("cpu"))
+    rank, world = place.rank, place.world
     mine = torch.arange(rank, -(-n // world) * world, world) % n  # as many for each; the surplus is cut below
     batches = tqdm(mine.split(batch), title, leave=False, disable=None if title else True)
     with torch.no_grad():

@@ -10,7 +10,7 @@ from ..data import KNOWN, load_recording
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
 from ..errors import MissingFile, UserError
-from .classification import class_names, names_classes
+from .classification import class_names, has_head
 from .generate import IMAGES, RECORDINGS
 
 
@@ -27,7 +27,7 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
     """
     from tqdm import tqdm
 
-    if not names_classes(model):
+    if not has_head(model):
         raise UserError("this generator names no classes; one trained with model.head does, or a classifier")
     if not paths:
         raise UserError("no files to predict: name images, folders or zips of them, or recordings (.npz)")

@@ -11,15 +11,16 @@ from ..data.pictures import SMALLEST
 from ..errors import UserError
 from ..models.inputs import check_tensor
 from .generate import quantise, reconstruct, sample
+from .request import Request
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
-    """What is scored: a model, which makes images by seed, or images that are there."""
+    """n images to score: of a model, from `seed` on, or those that are there."""
 
     model: object | None
-    given: Tensor | None  # uint8 (N, C, H, W)
-    rounded: str | None
+    images: Tensor | None  # uint8 (n, C, H, W)
+    quantised: str | None
     source: dict
     n: int
     seed: int
@@ -27,56 +28,62 @@ class Subject:
     progress: bool
 
     @classmethod
-    def of(cls, thing, n: int, seed: int, size, channels, batch: int, progress: bool, notes: list[str]) -> "Subject":
-        """ValueError for images of another kind or range, before any work."""
-        if hasattr(thing, "sample"):
-            return cls(thing, None, "rounded to uint8", dict(thing.provenance), n, seed, batch, progress)
-        images = given(thing, n, seed, size, channels, notes)
-        rounded = "rounded to uint8" if images.is_floating_point() else None
-        name = f"tensor {tuple(thing.shape)}" if isinstance(thing, Tensor) else str(thing)
-        return cls(None, quantise(images), rounded, {"images": name}, len(images), seed, batch, progress)
+    def of(cls, model_or_images, request: Request, notes: list[str]) -> "Subject":
+        """UserError for images of another kind or range, before any work."""
+        how = dict(seed=request.seed, batch=request.batch, progress=request.shows_progress)
+        if hasattr(model_or_images, "sample"):
+            source = dict(model_or_images.provenance)
+            return cls(model_or_images, None, "rounded to uint8", source, request.n, **how)
+        images = choose(model_or_images, request, notes)
+        quantised = "rounded to uint8" if images.is_floating_point() else None
+        is_tensor = isinstance(model_or_images, Tensor)
+        name = f"tensor {tuple(model_or_images.shape)}" if is_tensor else str(model_or_images)
+        return cls(None, quantise(images), quantised, {"images": name}, len(images), **how)
 
     @property
     def size(self) -> int:
-        return self.model.image_size if self.model else self.given.shape[-1]
+        return self.model.image_size if self.model else self.images.shape[-1]
 
     @property
     def channels(self) -> int:
-        return self.model.image_channels if self.model else self.given.shape[1]
+        return self.model.image_channels if self.model else self.images.shape[1]
 
     def samples(self) -> Tensor:
         """uint8 `(n, C, H, W)`."""
         if self.model is None:
-            return self.given
+            return self.images
         return sample(self.model, range(self.seed, self.seed + self.n), self.batch, self.progress)
 
     def reconstructions(self, real: ImageSet) -> Tensor:
-        """Float `(n, C, H, W)` in [0, 1] of n images of a set."""
-        return reconstruct(self.model, drawn(real, self.n), self.seed, self.batch, self.progress)
+        """Float `(n, C, H, W)` in [0, 1]: the model's reconstructions of n images of a set."""
+        return reconstruct(self.model, originals(real, self.n), self.seed, self.batch, self.progress)
 
     def facts(self, made: int, sets: int) -> dict:
-        """Fields of the protocol that tell how so many images were made, in so many sets."""
+        """Fields of the protocol that tell how the images were made: `made` of them in each of so many sets."""
         facts = {} if self.model is None else self.model.provenance | {"time_steps": self.model.time_steps}
         facts = {name: facts.get(name) for name in ("time_steps", "weights", "step")}
         facts |= getattr(getattr(self.model, "latent", None), "sampling", {})
         facts["classes"] = "seed mod classes" if getattr(self.model, "classes", 0) else None
         facts["seeds"] = [self.seed, self.seed + (sets - 1) * self.n + made - 1] if self.model else None
-        return {"quantised": self.rounded} | facts
+        return {"quantised": self.quantised} | facts
 
 
-def given(images, n: int, seed: int, size: int | None, channels: int | None, notes: list[str]) -> Tensor:
-    """At most n images of a tensor, folder or zip: a random choice, for folders are often sorted by class."""
+def choose(images, request: Request, notes: list[str]) -> Tensor:
+    """At most `request.n` images of a tensor, folder or zip, in their order.
+
+    The choice is random, drawn by `request.seed`, because folders are often sorted by class.
+    """
     if isinstance(images, str | os.PathLike):
-        images = load_images(images, "all", size=size, channels=channels).images
+        images = load_images(images, "all", size=request.size, channels=request.channels).images
     _check(images)
-    if len(images) < n:
-        notes.append(f"{len(images)} images where {n} were asked for")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]
+    if len(images) < request.n:
+        notes.append(f"{len(images)} images where {request.n} were asked for")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(request.seed))[: request.n]
     return images[order.sort().values]
 
 
 def _check(images: Tensor) -> None:
-    """ValueError for what are no images (N, C, H, W), square, of 1 or 3 channels."""
+    """UserError for anything but square images `(N, C, H, W)` of 1 or 3 channels."""
     check_tensor(images, "images to score")
     found, wanted = f"images are {images.dtype} {tuple(images.shape)}", "wanted uint8 or float (N, C, H, W)"
     if images.dim() != 4 or not (images.dtype == torch.uint8 or images.is_floating_point()):
@@ -89,7 +96,10 @@ def _check(images: Tensor) -> None:
         raise UserError(f"{found}; {wanted}, one or more of them, square, of at least {SMALLEST} pixels a side")
 
 
-def drawn(real: ImageSet, n: int) -> Tensor:
-    """n images of a set, the same ones every time, drawn at random: the first ones need not be like the rest (the first
-    2,560 test images of MNIST score 12.7 against all of them, such a draw 2.2)."""
+def originals(real: ImageSet, n: int) -> Tensor:
+    """n images of a set to reconstruct: a random choice, the same one every time.
+
+    The first n need not be like the rest: the first 2,560 test images of MNIST have an FAD of 12.7 to all of them, a
+    random choice 2.2.
+    """
     return real.images[torch.randperm(len(real.images), generator=torch.Generator().manual_seed(0))[:n]]

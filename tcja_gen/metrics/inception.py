@@ -30,7 +30,6 @@ INCEPTION = Published(
     "Inception",
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
     95,
-    "--inception",
     "TCJA_GEN_INCEPTION",
     also="pt_inception-2015-12-05-6726825d.pth",
 )
@@ -38,7 +37,6 @@ TORCHVISION = Published(
     "torchvision's Inception v3",
     "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
     104,
-    "--torchvision",
 )
 SIDE = 299
 

@@ -71,8 +71,7 @@ class Published:
     what: str
     url: str
     megabytes: int
-    flag: str  # that names another place
-    variable: str = ""  # of the environment that does so
+    variable: str = ""  # of the environment, that names another place
     also: str = ""  # another name that the same file goes by
 
     @property
@@ -83,9 +82,10 @@ class Published:
     def prefix(self) -> str:
         return Path(self.name).stem.rsplit("-", 1)[1]
 
-    def find(self, file: str | Path | None = None, download: bool = False) -> Path:
+    def find(self, file: str | Path | None = None, download: bool = False, advice: str = "") -> Path:
         """The file: the one given, else that of the variable, else in torch hub's folder of checkpoints, else fetched.
 
+        advice: what a caller lets its users do where the weights are missing; part of the message
         FileNotFoundError, one line that says which file, from where and to where.
         """
         if given := file or os.environ.get(self.variable):
@@ -98,9 +98,9 @@ class Published:
                 return folder / name
         if download:
             return self._fetched(folder / self.name)
-        to = f"fetch {self.url} ({self.megabytes} MB) to {folder / self.name}, or ask for it by --download"
-        places = " or ".join([f"{self.flag} FILE", *([f"${self.variable}"] if self.variable else [])])
-        raise MissingFile(f"{self.what}'s weights are missing: {to}; {places} names another place")
+        told = f"{self.what}'s weights are missing: fetch {self.url} ({self.megabytes} MB) to {folder / self.name}"
+        elsewhere = f", or name the file by ${self.variable}" if self.variable else ""
+        raise MissingFile(told + elsewhere + (f"; {advice}" if advice else ""))
 
     def _fetched(self, to: Path) -> Path:
         """Downloads through torch hub, which moves the file to its place when its hash is right, and not before."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tcja_gen.data import load_images
-from tcja_gen.evaluation import METRICS, compare, evaluate, read_record, reference, table, write_record
+from tcja_gen.evaluation import METRICS, Request, compare, evaluate, read_record, reference, score, table, write_record
 from tcja_gen.metrics import (
     AutoencoderFeatures,
     ClassifierFeatures,
@@ -203,6 +203,34 @@ def test_scores_of_the_classifier_tell_good_images_from_bad_ones(judge):
     assert copies["memorisation-classifier"] == 0 and same["memorisation-classifier"] == 1
 
 
+def test_metrics_are_a_list_or_names_with_commas_between(weights):
+    images, how = load_images("digits", "train").images, dict(n=256, autoencoder=weights)
+    for names in ("fad", "fad, fad-official", "all"):
+        as_list = evaluate(images, "digits", [name.strip() for name in names.split(",")], **how)
+        assert evaluate(images, "digits", names, **how) == as_list and as_list["scores"]["fad"] > 0
+
+
+def test_messages_name_arguments_in_python_and_flags_in_the_shell(pictures):
+    images = load_images("digits", "test").images
+    for how, in_python, in_shell in (
+        (dict(n=0), "n is 0, it must", "--n is 0, it must"),
+        (dict(n=2.5), "n is 2.5, it must be a whole", "--n is 2.5, it must be a whole"),
+        (dict(metrics="is-classifier", n=10), "n is 10; is-classifier needs", "--n is 10; is-classifier needs"),
+        (dict(is_splits=0), "is_splits is 0", "--is-splits is 0"),
+        (dict(is_splits=5, size=8), "fad takes no is_splits: leave", "fad takes no --is-splits: leave"),
+        (dict(size=3), "size is 3", "--size is 3"),
+        (dict(resize="best"), "unknown resize 'best'", "unknown --resize 'best'"),
+        (dict(repeats=3), "repeats 3: images", "--repeats 3: images"),
+        (dict(data=None), "name the data set, too: data", "name the data set, too: --data"),
+        (dict(metrics="fid", n=9), "; download fetches them, inception", "; --download fetches them, --inception"),
+        (dict(data=pictures / "0", metrics="fid-classifier"), "weights by classifier", "weights by --classifier"),
+    ):
+        for from_shell, told in ((False, in_python), (True, in_shell)):
+            with pytest.raises(ValueError) as error:
+                score(images, Request(**{"data": "digits"} | how, from_shell=from_shell))
+            assert told in str(error.value) and (from_shell or "--" not in str(error.value))
+
+
 def test_an_option_that_plays_no_part_is_refused(weights):
     images = load_images("digits", "test").images
     for metrics, option in (
@@ -223,7 +251,8 @@ def test_mistakes_are_told_in_one_line_before_any_work(weights, tmp_path):
     images = load_images("digits", "test").images
     for metrics, match in (
         (["fid "], "known are fad"),
-        ("fad", "wanted a list"),
+        ("fad,speed", "unknown metric speed; known are fad"),
+        (["fad", "all"], "all stands for all others"),
         (["reconstruction"], "only a model"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -338,7 +367,7 @@ def test_several_sets_of_seeds_give_a_mean_and_its_spread(weights):
     assert compare({"three": record, "one": alone[0]})
     with pytest.raises(ValueError, match="repeats 3: images are one set; only a model makes others"):
         evaluate(load_images("digits", "test").images, "digits", repeats=3, **how)
-    with pytest.raises(ValueError, match="repeats is 1; a spread over sets of seeds wants at least 2"):
+    with pytest.raises(ValueError, match="repeats is 1, it must be at least 2"):
         evaluate(Smudge(), "digits", repeats=1, **how)
 
 
@@ -401,7 +430,7 @@ def test_two_processes_give_the_record_of_one(weights, judge, inception_file, pi
 
 def test_too_few_images_for_a_score_are_told_before_any_work(judge, pictures):
     few = load_images("digits", "test").images[:12]
-    with pytest.raises(ValueError, match="n is 12; is-classifier needs at least 20"):
+    with pytest.raises(ValueError, match="only 12 images to score; is-classifier needs at least 20"):
         evaluate(few, "digits", ["is-classifier"], classifier=judge)  # 5120 are asked for, 12 are there
     with pytest.raises(ValueError, match="density-classifier needs at least 6 images to compare with, found"):
         evaluate(few, pictures, ["density-classifier"], split="validation", classifier=judge)

@@ -1,14 +1,11 @@
 """What is scored: the images that a score is of, and the seeds and bytes that they are made with."""
 
-import pytest
 import torch
 
 from tcja_gen.data import load_images
-from tcja_gen.evaluation import evaluate
+from tcja_gen.evaluation import Request, evaluate
 from tcja_gen.evaluation.generate import quantise, reconstruct
-from tcja_gen.evaluation.subjects import Subject, given
-from tcja_gen.models import SpikingVAE
-from tcja_gen.nn import ImageDraws, NormLIF
+from tcja_gen.evaluation.subjects import Subject, choose
 
 
 def test_bytes_are_rounded_and_not_cut_off():
@@ -16,21 +13,6 @@ def test_bytes_are_rounded_and_not_cut_off():
     for shift in (-0.4, 0.4):
         moved = ((exact + shift) / 255).clamp(0, 1).view(1, 1, 16, 16)
         assert torch.equal(quantise(moved).flatten(), exact.to(torch.uint8))
-
-
-@pytest.fixture
-def model(tiny):
-    torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
-    for layer in model.modules():
-        if isinstance(layer, NormLIF):
-            torch.nn.init.constant_(layer.bias, 0.5)  # so that it fires
-    with torch.no_grad():
-        for seed in range(30):
-            model(torch.rand(32, 1, 8, 8) * 2 - 1, ImageDraws(range(seed, seed + 32)))
-    model.eval()
-    model.provenance = {"weights": "EMA", "step": 1}
-    return model
 
 
 def test_reconstructions_are_those_of_the_seed_that_was_asked_for(model):
@@ -42,7 +24,7 @@ def test_reconstructions_are_those_of_the_seed_that_was_asked_for(model):
 
 def test_a_score_of_reconstructions_depends_on_its_seed(model):
     real = load_images("digits", "test")
-    one, other = (Subject.of(model, 64, seed, None, None, 64, False, []).reconstructions(real) for seed in (0, 64))
+    one, other = (Subject.of(model, Request(n=64, seed=seed, batch=64), []).reconstructions(real) for seed in (0, 64))
     assert not torch.equal(one, other)
     scores = [evaluate(model, "digits", ["reconstruction"], n=64, seed=seed)["scores"] for seed in (0, 64, 0)]
     assert scores[0] == scores[2] != scores[1]
@@ -50,7 +32,7 @@ def test_a_score_of_reconstructions_depends_on_its_seed(model):
 
 def test_of_many_images_a_random_choice_is_scored_since_folders_are_sorted_by_class():
     images = torch.arange(100).to(torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
-    chosen = given(images, 20, 0, None, None, [])[:, 0, 0, 0].tolist()
+    chosen = choose(images, Request(n=20, seed=0), [])[:, 0, 0, 0].tolist()
     assert len(set(chosen)) == 20 and sum(number >= 50 for number in chosen) > 4 and chosen == sorted(chosen)
-    assert given(images, 20, 0, None, None, [])[:, 0, 0, 0].tolist() == chosen
-    assert given(images, 20, 1, None, None, [])[:, 0, 0, 0].tolist() != chosen
+    assert choose(images, Request(n=20, seed=0), [])[:, 0, 0, 0].tolist() == chosen
+    assert choose(images, Request(n=20, seed=1), [])[:, 0, 0, 0].tolist() != chosen

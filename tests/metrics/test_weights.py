@@ -14,15 +14,13 @@ def published(tmp_path, monkeypatch):
     content = (tmp_path / "made.pth").read_bytes()
     file = tmp_path / f"made-{hashlib.sha256(content).hexdigest()[:8]}.pth"
     file.write_bytes(content)
-    return Published("Test", f"file://{file}", 1, "--test"), file
+    return Published("Test", f"file://{file}", 1), file
 
 
 def test_missing_weights_are_fetched_once_if_that_is_allowed(published, tmp_path):
     weights, file = published
-    with pytest.raises(
-        FileNotFoundError, match="Test's weights are missing: fetch file://.* or ask for it by --download"
-    ):
-        weights.find()
+    with pytest.raises(FileNotFoundError, match="Test's weights are missing: fetch file://.*; or download them"):
+        weights.find(advice="or download them")
     found = weights.find(download=True)
     assert found == tmp_path / "torch" / "hub" / "checkpoints" / file.name
     assert found.read_bytes() == file.read_bytes() and weights.check(found).startswith(weights.prefix)

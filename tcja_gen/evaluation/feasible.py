@@ -1,0 +1,96 @@
+"""Which metrics can be computed. One that was asked for by name and cannot be is refused, in a line that tells why; if
+all were asked for, it is left out with a note.
+"""
+
+from collections.abc import Sequence
+
+from ..errors import UserError
+from .metric_names import METRICS
+from .references import References
+from .request import Request
+from .subjects import Subject
+
+
+def check(model, names: Sequence[str], request: Request) -> None:
+    """UserError for what can be told before any file is read. model: None where images are scored."""
+    if request.repeats is not None and model is None:
+        told = f"{request.spell('repeats')} {request.repeats}: images are one set"
+        raise UserError(f"{told}; only a model makes others by other seeds")
+    if request.everything:
+        return
+    if model is None and (rebuilt := [name for name in names if _of_reconstructions(name)]):
+        raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
+    if not _prior_is_trained(model) and not all(map(_of_reconstructions, names)):
+        model.check_prior()
+    _check_number(names, request.n, f"{request.spell('n')} is {request.n}", request)
+
+
+def feasible(names: Sequence[str], subject: Subject, references: References, notes: list[str]) -> list[str]:
+    """The metrics that can be computed: all that are asked for by name, or UserError; of "all" those that can be."""
+    request = references.request
+    if request.everything:
+        names = _of_model(names, subject.model, notes)
+        names = enough_images(names, min(subject.n, references.n), request, notes)
+        return _referenced(names, references, notes)
+    _check_number(names, subject.n, f"only {subject.n} images to score", request)
+    _check_real(names, references)
+    return list(names)
+
+
+def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:
+    """Without a model no metric of reconstructions; without a trained prior no other one."""
+    if model is None:
+        return [name for name in names if not _of_reconstructions(name)]
+    if _prior_is_trained(model):
+        return list(names)
+    notes.append("scores of samples are left out: the model's prior was never trained")
+    return [name for name in names if _of_reconstructions(name)]
+
+
+def enough_images(names: Sequence[str], n: int, request: Request, notes: list[str]) -> list[str]:
+    """The metrics for which n images suffice; a note names each of the others."""
+    short = {name: _fewest(name, request) for name in names if n < _fewest(name, request)}
+    notes += [f"{name} is left out: it needs at least {fewest} images" for name, fewest in short.items()]
+    return [name for name in names if name not in short]
+
+
+def _referenced(names: Sequence[str], references: References, notes: list[str]) -> list[str]:
+    """The metrics that have everything to compare with; a note names the others, and what is missing."""
+    missing = {name: _missing(name, references) for name in names}
+    for reason in dict.fromkeys(filter(None, missing.values())):
+        notes.append(f"{', '.join(name for name in names if missing[name] == reason)} left out: {reason}")
+    return [name for name in names if missing[name] is None]
+
+
+def _missing(name: str, references: References) -> str | None:
+    metric = METRICS[name]
+    if metric.of == "reconstructions" and references.file:
+        try:
+            references.real.reference  # noqa: B018
+        except UserError as error:
+            return str(error)
+    return references.missing(metric.network, metric.measure) if metric.network else None
+
+
+def _check_number(names: Sequence[str], n: int, found: str, request: Request) -> None:
+    if short := [name for name in names if n < _fewest(name, request)]:
+        needed = max(_fewest(name, request) for name in short)
+        raise UserError(f"{found}; {', '.join(short)} needs at least {needed} images")
+
+
+def _check_real(names: Sequence[str], references: References) -> None:
+    if short := [name for name in names if METRICS[name].fewest_real > references.n]:
+        needed = max(METRICS[name].fewest_real for name in short)
+        raise UserError(f"{', '.join(short)} needs at least {needed} images to compare with, found {references.n}")
+
+
+def _fewest(name: str, request: Request) -> int:
+    return METRICS[name].fewest(request.is_splits)
+
+
+def _of_reconstructions(name: str) -> bool:
+    return METRICS[name].of == "reconstructions"
+
+
+def _prior_is_trained(model) -> bool:
+    return getattr(model, "prior_is_trained", True)

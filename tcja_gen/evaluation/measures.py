@@ -1,0 +1,153 @@
+"""From images to numbers: every measure, with the fields of its protocol.
+
+Images pass a network once, whatever the number of measures. The measures themselves are in `metrics.measures`.
+"""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from ..data import ImageSet
+from ..metrics import (
+    Extractor,
+    Statistics,
+    TorchvisionFeatures,
+    density_coverage,
+    inception_score,
+    kid,
+    kid_subsets,
+    memorisation,
+    official_order,
+    precision_recall,
+    psnr,
+    ssim,
+    ssim_window,
+)
+from .metric_names import FSVAE_SPLIT, FSVAE_SPLITS, METRICS, NEIGHBOURS, by_measure
+from .references import Reference
+from .results import Result
+from .subjects import originals
+
+# Extractors that are fed whole batches of 256 alone, by mode: the name of the score, and the largest number of images.
+WHOLE_BATCHES = {
+    "official": ("official mode", None),
+    TorchvisionFeatures.mode: ("is-fsvae", FSVAE_SPLIT * FSVAE_SPLITS),
+}
+
+
+def measure_features(
+    images: Tensor, names: Sequence[str], references: dict[str, Reference], notes: list[str]
+) -> dict[str, Result]:
+    """Results, by metric, of those metrics that look at features of uint8 images `(N, C, H, W)`."""
+    results = {}
+    for network, reference in references.items():
+        if wanted := by_measure(names, network):
+            measured = measure(images, list(wanted), reference, notes)
+            results |= {wanted[name]: result for name, result in measured.items()}
+    return results
+
+
+def measure(images: Tensor, measures: Sequence[str], reference: Reference, notes: list[str]) -> dict[str, Result]:
+    """Results, by measure, of uint8 images `(N, C, H, W)` against the reference of one network."""
+    extractor = reference.extractor
+    images = _whole_batches(images, extractor, notes)
+    if "fid" in measures and len(images) <= extractor.width:
+        name = "FAD" if "autoencoder" in extractor.name else "FID"
+        notes.append(f"{len(images)} images for {extractor.width} features: {name} is biased upwards, take more")
+    reference.prepare(measures)
+    features = extractor(images)  # (N, D)
+    facts = dict(extractor=extractor.name, extractor_hash=extractor.hash, mode=extractor.mode)
+    facts |= dict(resize=extractor.resize, n=len(images))
+    results = {}
+    for together, compute in COMPUTE.items():
+        if wanted := [name for name in together if name in measures]:
+            values, own_facts = compute(features, reference)
+            for name in wanted:
+                results[name] = Result.of(values[together.index(name)], facts | own_facts)
+    return results
+
+
+def _whole_batches(images: Tensor, extractor: Extractor, notes: list[str]) -> Tensor:
+    """All images, or whole batches of 256 where the score is defined by batches."""
+    if extractor.mode not in WHOLE_BATCHES:
+        return images
+    name, most = WHOLE_BATCHES[extractor.mode]
+    batches = official_order(images)[:most]
+    if len(batches) < len(images):
+        notes.append(f"{name} takes whole batches of 256: {len(batches)} of {len(images)} images scored")
+    return batches
+
+
+# Each takes features (N, D) of images, and returns its values and the fields of the protocol that it alone has.
+
+
+def _fid(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    distance = Statistics.of(features).distance(reference.statistics)
+    return (distance,), reference.facts(reference.statistics.n)
+
+
+def _kid(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    subsets, size = kid_subsets(len(features), len(reference.features))
+    facts = {"kid_subsets": subsets, "kid_subset_size": size, "kid_seed": 0}
+    value = kid(features, reference.features, subsets, size, seed=0)
+    return (value,), reference.facts(len(reference.features)) | facts
+
+
+def _is(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    value = inception_score(reference.extractor.logits(features), reference.is_splits)
+    return (value,), {"is_splits": reference.is_splits, "n_reference": None, "reference": None}
+
+
+def _is_fsvae(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    splits = len(features) // FSVAE_SPLIT
+    value = inception_score(reference.extractor.logits(features), splits)
+    facts = {"is_splits": splits, "n_reference": None, "reference": None}
+    return (value,), facts | {"standard": "no: FSVAE's, not to be compared with any other IS"}
+
+
+def _precision_recall(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    k = NEIGHBOURS["precision"]
+    values = precision_recall(features, reference.features, k)
+    return values, reference.facts(len(reference.features)) | {"neighbours": k}
+
+
+def _density_coverage(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    k = NEIGHBOURS["density"]
+    values = density_coverage(features, reference.features, k)
+    return values, reference.facts(len(reference.features)) | {"neighbours": k}
+
+
+def _memorisation(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+    training = reference.training_features
+    facts = {"n_training": len(training), "training": reference.real.training.fingerprint}
+    value = memorisation(features, reference.features, training)
+    return (value,), reference.facts(len(reference.features)) | facts
+
+
+COMPUTE: dict[tuple[str, ...], Callable[[Tensor, Reference], tuple[tuple, dict]]] = {
+    ("fid",): _fid,
+    ("kid",): _kid,
+    ("is",): _is,
+    ("is-fsvae",): _is_fsvae,
+    ("precision", "recall"): _precision_recall,
+    ("density", "coverage"): _density_coverage,
+    ("memorisation",): _memorisation,
+}  # by the measures that one function computes together
+
+
+def measure_pixels(images: Tensor, real: ImageSet, names: Sequence[str]) -> dict[str, Result]:
+    """Results, by metric, of those metrics that compare float reconstructions in [0, 1] with their originals."""
+    compared = originals(real, len(images)).float() / 255
+    facts = dict(n=len(images), reference=real.fingerprint, quantised="no")
+    ranges = {
+        "reconstruction": "pixels in [0, 1]; FSVAE's figure, in [-1, 1], is 4 times this",
+        "psnr": "pixels in [0, 1]; mean over images",
+        "ssim": f"pixels in [0, 1]; window {ssim_window(images)}",
+    }
+    compute = {"reconstruction": _squared_error, "psnr": psnr, "ssim": ssim}
+    wanted = [name for name in names if METRICS[name].measure in compute]
+    return {name: Result.of(compute[name](images, compared), facts | {"range": ranges[name]}) for name in wanted}
+
+
+def _squared_error(images: Tensor, compared: Tensor) -> float:
+    return float((images.double() - compared.double()).square().mean())

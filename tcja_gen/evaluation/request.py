@@ -1,0 +1,103 @@
+"""What an evaluation is asked for: one object, which is checked when it is made and then handed on whole."""
+
+import operator
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+
+from ..data.pictures import SMALLEST
+from ..errors import UserError
+from ..metrics.inception import RESIZES
+from ..process import here
+from ..ranges import setting
+from .metric_names import METRICS
+
+File = str | Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of `api.evaluate` and `api.reference`, which explain them. None: not given.
+
+    UserError, one line, for a value that no evaluation can work with.
+    """
+
+    data: File = None
+    metrics: str | Sequence[str] = ()
+    n: int | None = setting(None, least=1)
+    repeats: int | None = setting(None, least=2)
+    split: str = "test"
+    reference: File = None
+    autoencoder: File = None
+    classifier: File = None
+    inception: File = None
+    torchvision: File = None
+    resize: str | None = None
+    is_splits: int | None = setting(None, least=1)
+    size: int | None = setting(None, least=SMALLEST)
+    channels: int | None = setting(None, least=1, most=3)
+    root: str | Path = "data"
+    download: bool = False
+    seed: int = setting(0)
+    batch: int = setting(256, least=1)
+    device: str | torch.device = "cpu"
+    progress: bool = False
+    from_shell: bool = False  # then messages name flags (--is-splits) in place of arguments (is_splits)
+
+    def __post_init__(self):
+        object.__setattr__(self, "metrics", _metric_names(self.metrics))
+        for field in fields(self):
+            value, name = getattr(self, field.name), self.spell(field.name)
+            if "range" in field.metadata and value is not None:
+                field.metadata["range"].check(name, _whole(name, value))
+        if self.channels == 2:
+            raise UserError(f"{self.spell('channels')} is 2, it must be 1 (grey) or 3 (RGB)")
+        if self.resize not in (None, *RESIZES):
+            raise UserError(f"unknown {self.spell('resize')} {self.resize!r}; there are {', '.join(RESIZES)}")
+        if self.data is not None and not isinstance(self.data, str | os.PathLike):
+            kind = type(self.data).__name__
+            raise UserError(f"data are a {kind}; a set's name, or the path of a folder or zip, is wanted")
+
+    @property
+    def everything(self) -> bool:
+        """Whether all metrics are asked for: those that cannot be computed are left out with a note."""
+        return self.metrics == ("all",)
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether this process draws progress bars: only the first one does."""
+        return self.progress and here(self.device).first
+
+    def spell(self, name: str) -> str:
+        """An argument as its user knows it: is_splits in Python, --is-splits in the shell."""
+        return "--" + name.replace("_", "-") if self.from_shell else name
+
+    def refuse_unused(self, names: Sequence[str]) -> None:
+        """UserError for an option that is given and changes none of these metrics."""
+        options = set().union(*(metric.options for metric in METRICS.values()))
+        given = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        taken = set().union(*(METRICS[name].options for name in names))
+        if unused := [self.spell(name) for name in given if name in options - taken]:
+            raise UserError(f"{', '.join(names)} takes no {' or '.join(unused)}: leave it out")
+
+
+def _metric_names(metrics: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names in a list, or in a string with commas between them; UserError for one that does not exist."""
+    if isinstance(metrics, str):
+        metrics = [name.strip() for name in metrics.split(",") if name.strip()]
+    names, known = tuple(metrics or ()), [*METRICS, "all"]
+    if unknown := [str(name) for name in names if name not in known]:
+        raise UserError(f"unknown metric {', '.join(unknown)}; known are {', '.join(known)}")
+    if "all" in names and len(names) > 1:
+        raise UserError("the metric all stands for all others: name it alone")
+    return names
+
+
+def _whole(name: str, value) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise UserError(f"{name} is {value!r}, it must be a whole number") from None
