@@ -22,7 +22,7 @@ from ..data import Batches, EventSet, ImageSet, even, found_again, parse_kinds, 
 from ..errors import MissingFile, UserError
 from ..evaluation import pictures
 from ..models import store
-from ..nn import StepDraws, evaluating, fuse, keep
+from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import bf16_units, first_ahead, neuron_path, peak_memory, start
 from . import activity, checkpoints, runs, task
 from .adoption import adopt, stages
@@ -135,7 +135,7 @@ class Trainer:
             part.requires_grad_(False)
         for part in (self.model, self.distances):
             fuse(part, neuron_path(self.device, config.compile)[0])
-            keep(part, config.memory)
+            set_memory(part, config.memory)
         self.batches = Batches(
             data,
             config.batch,

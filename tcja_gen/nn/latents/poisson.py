@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..draws import Draws
-from ..normalisation import world
+from ..normalisation import world_size
 from .protocol import Latent
 
 BANDWIDTHS = 5
@@ -85,7 +85,7 @@ def rbf_mmd(q: Tensor, p: Tensor) -> Tensor:
 
 def everyone(r: Tensor) -> Tensor:
     """The rates of all processes' shares of the batch, with gradient, so that the discrepancy is the batch's."""
-    if world() == 1:
+    if world_size() == 1:
         return r
     from torch.distributed.nn.functional import all_gather
 
