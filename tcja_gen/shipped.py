@@ -19,4 +19,5 @@ def weights() -> dict[str, Path]:
 def no_model(name: str) -> str:
     """What to say of a name that is no model."""
     known = ", ".join(weights())
-    return f"{name}: no such run or checkpoint; a run folder, a .safetensors file or a pretrained model ({known}) is wanted"
+    wanted = f"a run folder, a .safetensors file or a pretrained model ({known}) is wanted"
+    return f"{name}: no such run or checkpoint; {wanted}"

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tcja_gen.models import SpikingVAE
-from tcja_gen.nn import LIF, Draws, Gate, Neuron, NormLIF, SpikingBlock, StepDraws, fuse, keep, lif_step
+from tcja_gen.nn import LIF, Draws, Gate, Neuron, NormLIF, SpikingBlock, StepDraws, fuse, lif_step, set_memory
 from tcja_gen.process import neuron_path, start
 from tcja_gen.training.step import WARM_UP, Graph
 
@@ -145,7 +145,7 @@ def build(case: Case, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
     model = SpikingVAE(case.image_size, time_steps=case.time_steps, **NETWORKS[case.network]).to(device).train()
     if case.by == "ours":
-        return keep(fuse(model, neuron_path(device)[0]), case.memory)
+        return set_memory(fuse(model, neuron_path(device)[0]), case.memory)
     return by_other_means(model, case.by)
 
 

@@ -20,7 +20,7 @@ LABELLED = 30  # classes, at most, whose names and counts are written into a pic
 
 
 def describe(run: str | Path) -> str:
-    """Settings, size, last statistics and scores of a run as text, stage by stage; of weights alone what they tell."""
+    """Settings, size, last statistics and scores of a run, as text; of a run with stages, of each of them."""
     stages = [stage for stage in store.stages(Path(run)) if store.steps(stage)]
     return "\n\n".join(map(_describe, stages or [run]))
 

@@ -169,10 +169,12 @@ class SpikingVAE(nn.Module):
     def check_prior(self) -> None:
         """UserError if there is nothing to sample from."""
         if not self.prior_is_trained:
-            told = " and ".join(self.provenance["stages"])
+            told, stage = " and ".join(self.provenance["stages"]), self.provenance.get("stage")
+            todo = "train --fit prior --init-from this run"
+            if stage:
+                todo = f"train --resume the run goes on with stage {stage['of'][stage['number']]!r}"
             raise UserError(
-                f"this model's prior was never trained ({told} only): it reconstructs, but samples want a stage more, "
-                f"train --fit prior --init-from this run"
+                f"this model's prior was never trained ({told} only): it reconstructs, but cannot sample; {todo}"
             )
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from ..registry import ATTENTION
 from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
-from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, keep
+from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, set_memory
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import (
     BernoulliLatent,
@@ -70,7 +70,7 @@ __all__ = [
     "TDBatchNorm",
     "evaluating",
     "fuse",
-    "keep",
+    "set_memory",
     "latent_settings",
     "lif",
     "lif_step",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..registry import ATTENTION, register_attention
-from .gradients import once
+from .gradients import differentiable_once
 from .normalisation import channels_last, channels_third
 
 
@@ -53,7 +53,7 @@ class Gate(nn.Module):
             return x * self.gate(x)
         return channels_third(_Gated.apply(channels_last(x), self, *self.parameters()), x.shape[1:])
 
-    def total(self, x: Tensor, w: Tensor) -> Tensor:
+    def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
         """sum over t of w_t F_t x_t of spikes x (T, N, C, H, W), channels last: (N, P, C) with P the number of pixels.
         The gated stream itself, which a decoder's last block is not read for, never reaches memory."""
         self._check(x)
@@ -79,17 +79,17 @@ class _Gated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
-        z, f = _scored(x, block)
+        z, f = _squeezed_and_gate(x, block)
         ctx.save_for_backward(x)
         ctx.gate, ctx.parameters = (z, f), parameters
         return x.data * f.data[:, :, None].to(x.dtype)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         (x,), (z, f) = ctx.saved_tensors, ctx.gate
         gf = (grad * x).sum(2).to(f.dtype)
-        gz, *gp = _through(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
+        gz, *gp = _gate_gradients(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
 
@@ -98,7 +98,7 @@ class _GatedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
-        z, f = _scored(x, block)
+        z, f = _squeezed_and_gate(x, block)
         ctx.save_for_backward(x, w)
         ctx.gate, ctx.parameters = (z, f), parameters
         total = torch.zeros_like(x[0], dtype=torch.float32)
@@ -107,33 +107,35 @@ class _GatedSum(torch.autograd.Function):
         return total.to(x.dtype)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         (x, w), (z, f) = ctx.saved_tensors, ctx.gate
         w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are
         gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
-        gz, *gp = _through(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
+        gz, *gp = _gate_gradients(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
         gx = torch.empty_like(x)
         for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
             out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))
         return gx, None, None, *gp
 
 
-def _scored(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
+def _squeezed_and_gate(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
     """The squeezed stream (T, N, C) of x (T, N, P, C), a leaf, and the gate made of it."""
     with torch.enable_grad():
         z = (x.data.sum(2) / x.shape[2]).requires_grad_()
         return z, torch.sigmoid(block.scores(z))
 
 
-def _through(f: Tensor, z: Tensor, parameters: tuple, needed: tuple[bool, ...], gf: Tensor) -> list[Tensor | None]:
+def _gate_gradients(
+    f: Tensor, z: Tensor, parameters: tuple, needed: tuple[bool, ...], gf: Tensor
+) -> list[Tensor | None]:
     """Gradients of z and of the parameters, None for those that are frozen, by that of the gate f."""
     wanted = [p for p, need in zip(parameters, needed, strict=True) if need]
     gz, *found = torch.autograd.grad(f, (z, *wanted), gf, retain_graph=True)
     return [gz, *(found.pop(0) if need else None for need in needed)]
 
 
-def _same(conv: nn.Conv1d, z: Tensor) -> Tensor:
+def _same_length(conv: nn.Conv1d, z: Tensor) -> Tensor:
     """Convolution of z (N, channels, length) to the same length, the extra zero of an even kernel on the right."""
     k = conv.kernel_size[0]
     return F.conv1d(F.pad(z, ((k - 1) // 2, k // 2)), conv.weight)
@@ -175,7 +177,7 @@ class CLA(Gate):
         self.cla = _along_channels(time_steps, channels, k_channel)
 
     def scores(self, z: Tensor) -> Tensor:
-        return _same(self.cla, z.transpose(0, 1)).transpose(0, 1)  # over (N, T, C)
+        return _same_length(self.cla, z.transpose(0, 1)).transpose(0, 1)  # over (N, T, C)
 
 
 @register_attention("TCJA")

@@ -30,7 +30,7 @@ from .layers import (
     linear_block,
     transposed_block,
 )
-from .memory import MEMORY, recompute
+from .memory import MEMORY, recomputed
 from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
@@ -39,41 +39,41 @@ from .readouts import Readout
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers that give a static frame its time
 
 
-def through(
+def run_stages(
     stages: Sequence[nn.Module],
     x: Tensor,
-    lean: bool,
-    final: bool,
+    recompute: bool,
+    ends_network: bool,
     steps: int | None = None,
     binary: bool = False,
     draws: Draws | None = None,
 ) -> Tensor:
     """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
 
-    If `lean`, what is kept is what goes into a group of layers, which ends with neurons and so begins behind some:
+    If `recompute`, what is kept is what goes into a group of layers, which ends with neurons and so begins behind some:
     spikes, but for images and the currents of residual blocks. Dropout draws, and groups that have some are left out of
-    it; so is what ends a network (`final`), for it is the first to go backward.
+    it; so is what ends a network (`ends_network`), for it is the first to go backward.
     """
-    cut = groups(stages)
+    cut = group_stages(stages)
     for i, group in enumerate(cut):
         last = group[-1]
         drawing = any(isinstance(stage, TemporalDropout) for stage in group)
-        if not lean or drawing or final and i == len(cut) - 1:
+        if not recompute or drawing or ends_network and i == len(cut) - 1:
             x = _run(group, x, steps, draws)
         else:
-            x = recompute(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
+            x = recomputed(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
         steps = steps if current or not isinstance(last, FIRING) else None
-        binary = spiking(last)
+        binary = gives_spikes(last)
     return x
 
 
-def spiking(layer: nn.Module) -> bool:
+def gives_spikes(layer: nn.Module) -> bool:
     """Whether what comes out of it is 0 or 1."""
     return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
 
 
-def groups(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
+def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
     """The stages, cut behind every layer of neurons and every dropout; what follows the last cut stays before it."""
     made, rest = [], []
     for stage in stages:
@@ -96,8 +96,9 @@ def _run(group: list[nn.Module], x: Tensor, steps: int | None, draws: Draws | No
     return x
 
 
-def keep(module: nn.Module, memory: str) -> nn.Module:
-    """What every coder inside `module` keeps for the backward pass, "speed": all of it, "recompute": see `through`."""
+def set_memory(module: nn.Module, memory: str) -> nn.Module:
+    """Sets what every coder inside `module` keeps for the backward pass: "speed" all of it, "recompute" see
+    `run_stages`. Returns the module."""
     if memory not in MEMORY:
         raise UserError(f"unknown memory {memory!r}; known: {', '.join(MEMORY)}")
     if memory == "recompute" and any(isinstance(layer, (Node, NormNode)) for layer in module.modules()):
@@ -115,8 +116,8 @@ class Stages(nn.Module):
     `shape` is the output's.
     """
 
-    spikes_in = False  # whether what comes in are spikes, which attention may see
-    final = False  # whether it is the end of a network
+    takes_spikes = False  # whether what comes in are spikes, which attention may see
+    ends_network = False  # whether it is the end of a network
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
@@ -124,7 +125,7 @@ class Stages(nn.Module):
             raise UserError(f"time_steps is {time_steps}: neuron 'relu' makes an ANN, which has no time; 1 is wanted")
         self.notation, self.shape = notation, tuple(shape)
         self.time_steps, self.build = time_steps, build
-        self.memory = "speed"  # set by `keep`
+        self.memory = "speed"  # set by `set_memory`
         self.stages = nn.ModuleList()
         for text, word in zip(notation.split("-"), words.parse(notation), strict=True):
             try:
@@ -138,9 +139,9 @@ class Stages(nn.Module):
             return self._add_residual(word)
         self._fire()
         if isinstance(word, words.Attention):
-            if not self.spikes_in and not any(isinstance(stage, FIRING) for stage in self.stages):
+            if not self.takes_spikes and not any(isinstance(stage, FIRING) for stage in self.stages):
                 raise UserError("attention needs spikes: put a layer before it")
-            self.stages.append(attention(word, self.time_steps, self.shape[0]))
+            self.stages.append(attention_block(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
             self.stages.append(TemporalDropout(word.p))
         elif isinstance(word, words.Linear):
@@ -169,7 +170,7 @@ class Stages(nn.Module):
             raise UserError("a residual block stands behind a convolution or another residual block")
         if isinstance(before, SpikingBlock):  # hands over its current
             before.neurons = self.build.norm(self.shape[0])
-        gate = word.attention and attention(word.attention, self.time_steps, word.channels)
+        gate = word.attention and attention_block(word.attention, self.time_steps, word.channels)
         self.stages.append(Residual(self.shape[0], word.channels, word.kernel, word.stride, gate, self.build))
         self._convolve(word)
 
@@ -204,7 +205,7 @@ class Stages(nn.Module):
     def run(self, x: Tensor, static: bool, binary: bool = False, draws: Draws | None = None) -> Tensor:
         """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes; draws: of dropout."""
         steps = self.time_steps if static else None
-        return through(self.stages, x, self.memory == "recompute", self.final, steps, binary, draws)
+        return run_stages(self.stages, x, self.memory == "recompute", self.ends_network, steps, binary, draws)
 
 
 class SpikingEncoder(Stages):
@@ -283,7 +284,7 @@ class SpikingDecoder(Stages):
     the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
     """
 
-    spikes_in = final = True
+    takes_spikes = ends_network = True
 
     def __init__(
         self,
@@ -334,7 +335,7 @@ class SpikingDecoder(Stages):
 
     def spikes(self, z: Tensor) -> Tensor:
         """Stream (T, N, C, H, W) that the readout sees."""
-        return self.run(self._latent(z), static=False, binary=spiking(self.project))
+        return self.run(self._latent(z), static=False, binary=gives_spikes(self.project))
 
     def _latent(self, z: Tensor) -> Tensor:
         x = self.project(z)
@@ -344,7 +345,8 @@ class SpikingDecoder(Stages):
         if not self.training or not isinstance(gate := self.stages[-1], Gate):
             return self.readout(self.spikes(z), self.last)
         x = self._latent(z)
-        x = through(self.stages[:-1], x, self.memory == "recompute", self.final, binary=spiking(self.project))
+        recompute, binary = self.memory == "recompute", gives_spikes(self.project)
+        x = run_stages(self.stages[:-1], x, recompute, self.ends_network, binary=binary)
         return self.readout(x, self.last, gate)
 
     def film(self, z: Tensor) -> Tensor:
@@ -352,7 +354,7 @@ class SpikingDecoder(Stages):
         return self.readout.prefixes(self.spikes(z), self.last)
 
 
-def attention(word: words.Attention, time_steps: int, channels: int) -> nn.Module:
+def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn.Module:
     """The registered block of a word, with the kernels that it takes."""
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
     kernels = {"k_time": k_time, "k_channel": k_channel}

@@ -38,7 +38,7 @@ class ImageDraws:
     def stream(self, name: str) -> "ImageDraws":
         """The draws of this name; the next call goes on where the last one ended."""
         if name not in self.streams:
-            self.streams[name] = ImageDraws(self.seeds, self.device, _path(self.name, name))
+            self.streams[name] = ImageDraws(self.seeds, self.device, _stream_name(self.name, name))
         return self.streams[name]
 
     def uniform(self, *shape: int) -> Tensor:
@@ -54,7 +54,7 @@ class StepDraws:
     """Draws of one training step: rows `rank::world` of what (seed, step) gives for the global batch."""
 
     def __init__(self, seed: int, step: int, batch: int, rank: int = 0, world: int = 1, device="cpu", name: str = ""):
-        self.of, self.name, self.streams = (seed, step, batch, rank, world, device), name, {}
+        self.arguments, self.name, self.streams = (seed, step, batch, rank, world, device), name, {}
         start = hashed(name, seed, step) if name else (seed * 1_000_003 + step) % 2**63
         self.generator = torch.Generator().manual_seed(start)
         self.batch, self.rows, self.device = batch, slice(rank, None, world), device
@@ -65,7 +65,7 @@ class StepDraws:
     def stream(self, name: str) -> "StepDraws":
         """The draws of this name; the next call goes on where the last one ended."""
         if name not in self.streams:
-            self.streams[name] = StepDraws(*self.of, name=_path(self.name, name))
+            self.streams[name] = StepDraws(*self.arguments, name=_stream_name(self.name, name))
         return self.streams[name]
 
     def uniform(self, *shape: int) -> Tensor:
@@ -81,27 +81,27 @@ class StepDraws:
         return torch.rand((), generator=self.generator).item()
 
 
-class _Told:
-    """Draws that hand every call, with the name of its stream, to one place: `_take`."""
+class _RoutedDraws:
+    """Draws that hand every call, with the name of its stream, to one place: `_draw`."""
 
     name = ""
 
     def stream(self, name: str):
         made = copy.copy(self)
-        made.name = _path(self.name, name)
+        made.name = _stream_name(self.name, name)
         return made
 
     def uniform(self, *shape: int) -> Tensor:
-        return self._take((self.name, "uniform", shape))
+        return self._draw((self.name, "uniform", shape))
 
     def normal(self, *shape: int) -> Tensor:
-        return self._take((self.name, "normal", shape))
+        return self._draw((self.name, "normal", shape))
 
     def coin(self) -> float | Tensor:
-        return self._take((self.name, "coin", ()))
+        return self._draw((self.name, "coin", ()))
 
 
-class NotedDraws(_Told):
+class NotedDraws(_RoutedDraws):
     """The draws of a step as they are, and a note of which were asked for, of which stream, in `calls`."""
 
     def __init__(self, draws: StepDraws):
@@ -110,12 +110,12 @@ class NotedDraws(_Told):
     def __len__(self) -> int:
         return len(self.draws)
 
-    def _take(self, call: tuple) -> Tensor | float:
+    def _draw(self, call: tuple) -> Tensor | float:
         self.calls.append(call)
-        return _drawn(self.draws, call)
+        return _drawn_from(self.draws, call)
 
 
-class PlacedDraws(_Told):
+class PlacedDraws(_RoutedDraws):
     """Draws that lie in the same places of the device at every step: `fill` puts those of a step there, and the same
     calls in the same order as those noted get them. A coin is a tensor here, for nothing on the device may be asked
     about while a graph is captured."""
@@ -133,10 +133,10 @@ class PlacedDraws(_Told):
         self.left.clear()
         self.left.extend(self.places)
         for call, place in self.places:
-            numbers = _drawn(draws, call)
+            numbers = _drawn_from(draws, call)
             place.copy_(numbers) if isinstance(numbers, Tensor) else place.fill_(numbers)
 
-    def _take(self, call: tuple) -> Tensor:
+    def _draw(self, call: tuple) -> Tensor:
         wanted, place = self.left.popleft() if self.left else (None, None)
         if wanted != call:
             raise RuntimeError(f"a step draws {call} where the one before drew {wanted}")
@@ -162,11 +162,11 @@ class RepeatedDraws:
         return torch.cat([self.draws.normal(*shape) for _ in range(self.times)])
 
 
-def _path(name: str, more: str) -> str:
+def _stream_name(name: str, more: str) -> str:
     return f"{name}/{more}" if name else more
 
 
-def _drawn(draws: StepDraws, call: tuple[str, str, tuple[int, ...]]) -> Tensor | float:
+def _drawn_from(draws: StepDraws, call: tuple[str, str, tuple[int, ...]]) -> Tensor | float:
     name, kind, shape = call
     return getattr(draws.stream(name) if name else draws, kind)(*shape)
 

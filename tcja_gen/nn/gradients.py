@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 
-def once(backward: Callable) -> Callable:
+def differentiable_once(backward: Callable) -> Callable:
     """`backward` of a `torch.autograd.Function`, whose gradient is refused. What it depends on beside what was saved
     stands in `ctx.parameters`."""
 

@@ -1,6 +1,6 @@
 """Memory for time: a stage of a network that keeps its input alone, and runs a second time in the backward pass.
 
-Training keeps what every layer needs for its gradient, T times. With `recompute` a stage keeps what goes into it,
+Training keeps what every layer needs for its gradient, T times. With `recomputed` a stage keeps what goes into it,
 spikes as one byte each, and the rest is there for one stage at a time. The gradients are the same; a step computes
 every stage's forward pass twice.
 """
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 
-from .gradients import once
-from .normalisation import counted
+from .gradients import differentiable_once
+from .normalisation import updating_statistics
 
 MEMORY = ("speed", "recompute")
 
 
-def recompute(run: Callable[[Tensor], Tensor], stage: nn.Module, x: Tensor, binary: bool) -> Tensor:
+def recomputed(run: Callable[[Tensor], Tensor], stage: nn.Module, x: Tensor, binary: bool) -> Tensor:
     """run(x), which goes through the layers of `stage` and draws no random numbers; binary: x is 0 or 1."""
     if not torch.is_grad_enabled():
         return run(x)
@@ -35,11 +35,11 @@ class _Recompute(torch.autograd.Function):
         return run(x)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         (kept,), (run, stage, dtype, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
-        with torch.enable_grad(), torch.autocast(*precision), counted(stage, False):  # the first pass has counted
+        with torch.enable_grad(), torch.autocast(*precision), updating_statistics(stage, False):
             end = get_gradient_edge(run(x))  # the output itself is not needed again
         wanted = [*([x] if x.requires_grad else []), *ctx.parameters]
         grads = torch.autograd.grad(end, wanted, grad)

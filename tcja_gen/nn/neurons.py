@@ -27,8 +27,8 @@ from torch import Tensor
 from ..errors import UserError
 from ..ranges import check_ranges, setting
 from ..registry import NEURONS, register_neuron
-from .gradients import once
-from .kernels import on
+from .gradients import differentiable_once
+from .kernels import kernel_for
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
 
@@ -223,14 +223,14 @@ class _LIF(torch.autograd.Function):
     def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str) -> Tensor:
         ctx.save_for_backward(x, v)
         ctx.settings = neuron, steps, path
-        return on(path, spikes)(x, None, None, neuron, steps, v)
+        return kernel_for(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
         neuron, steps, path = ctx.settings
-        gx, _, _, gv = on(path, spikes_backward)(x, None, None, grad, None, None, neuron, steps, v)
+        gx, _, _, gv = kernel_for(path, spikes_backward)(x, None, None, grad, None, None, neuron, steps, v)
         return gx, gv, None, None, None
 
 

@@ -18,8 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .gradients import once
-from .kernels import PATHS, on
+from .gradients import differentiable_once
+from .kernels import PATHS, kernel_for
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
 
@@ -38,7 +38,7 @@ class TDBatchNorm(nn.Module):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
         self.path = "plain"  # set by `fuse`
-        self.counting = True  # whether the running statistics follow a pass: a bool, or a tensor of one
+        self.updates_statistics = True  # whether the running statistics follow a pass: a bool, or a tensor of one
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -66,14 +66,14 @@ class TDBatchNorm(nn.Module):
         """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
         n = x[..., 0].numel()
         mean = x.flatten(0, 1).mean(0, dtype=torch.float32)
-        var = on(self.path, squares)(x, mean).sum(0) / n
-        if world() > 1:
+        var = kernel_for(self.path, squared_deviations)(x, mean).sum(0) / n
+        if world_size() > 1:
             local = mean
-            mean = average(local)
-            var = average(var + (local - mean).square())
-            n *= world()
-        if self.counting is not False:
-            share = self.momentum * self.counting
+            mean = process_mean(local)
+            var = process_mean(var + (local - mean).square())
+            n *= world_size()
+        if self.updates_statistics is not False:
+            share = self.momentum * self.updates_statistics
             self.running_mean.lerp_(mean if offset is None else mean + offset, share)
             self.running_var.lerp_(var * (n / max(n - 1, 1)), share)
         return mean, var
@@ -108,7 +108,7 @@ class NormLIF(TDBatchNorm):
         if v.shape != x.shape:
             raise UserError(f"a time step: the membrane has shape {tuple(v.shape)}, the currents {tuple(x.shape)}")
         path = "plain" if torch.is_grad_enabled() else self.path
-        return on(path, advance)(x, v, *self.affine(self.running_mean, self.running_var), self.neuron)
+        return kernel_for(path, spike_step)(x, v, *self.affine(self.running_mean, self.running_var), self.neuron)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {self.neuron}"
@@ -161,16 +161,16 @@ class _Norm(torch.autograd.Function):
         return (a * x.float() + b).to(x.dtype)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight, mean, var = ctx.saved_tensors
         scale, eps, training, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         y, g = (x.float() - mean) * rstd, grad.float()
         sums, products = g.sum((0, 1)), (g * y).sum((0, 1))
-        mean_g, mean_gx = _shares(sums, products, x, training)
-        gx = finish(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx)
-        return gx, products * scale, sums, _nothing(offset), None
+        mean_g, mean_gx = _mean_gradients(sums, products, x, training)
+        gx = batch_norm_backward(grad, x, weight * scale * rstd, mean, rstd, mean_g, mean_gx)
+        return gx, products * scale, sums, _zero_gradient(offset), None
 
 
 class _NormLIF(torch.autograd.Function):
@@ -182,62 +182,64 @@ class _NormLIF(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, var)
         ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset
         a, b = layer.affine(mean, var)
-        return on(layer.path, spikes)(x, a, b, layer.neuron, steps)
+        return kernel_for(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
-    @once
+    @differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
         neuron, steps, scale, eps, training, path, offset = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        g, *parts, _ = on(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
+        g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
         sums, products = (part.sum(0) for part in parts)
-        mean_g, mean_gx = _shares(sums, products, x, training)
-        gx = on(path, finish)(g, x, a, mean, rstd, mean_g, mean_gx)
-        return gx, products * scale, sums, _nothing(offset), None, None
+        mean_g, mean_gx = _mean_gradients(sums, products, x, training)
+        gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx)
+        return gx, products * scale, sums, _zero_gradient(offset), None, None
 
 
-def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
     """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
     spike, v = lif_step(a * x.float() + b, v.float(), neuron)
     return spike.to(x.dtype), v
 
 
-def squares(x: Tensor, mean: Tensor) -> Tensor:
+def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
     """Sum over time of (x - mean)^2, x (T, M, C) -> (M, C): one pass, where a sum over rows would be slower."""
     return sum((frame.float() - mean).square() for frame in x.unbind(0))
 
 
-def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+def batch_norm_backward(
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+) -> Tensor:
     """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
     y = (x.float() - mean) * rstd
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
 
 
-def _nothing(offset: Tensor | None) -> Tensor | None:
+def _zero_gradient(offset: Tensor | None) -> Tensor | None:
     return None if offset is None else torch.zeros_like(offset)
 
 
-def _shares(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+def _mean_gradients(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
     """<g> and <g y> over all processes; nothing flows through statistics that were not the batch's."""
     n = x[..., 0].numel()
-    return (average(sums) / n, average(products) / n) if training else (sums * 0, products * 0)
+    return (process_mean(sums) / n, process_mean(products) / n) if training else (sums * 0, products * 0)
 
 
 @contextmanager
-def counted(module: nn.Module, whether: bool | Tensor):
+def updating_statistics(module: nn.Module, whether: bool | Tensor):
     """Inside, the running statistics of every layer in `module` follow a pass in training mode if `whether`, a bool or
     a tensor of one, says so."""
-    before = {layer: layer.counting for layer in module.modules() if isinstance(layer, TDBatchNorm)}
+    before = {layer: layer.updates_statistics for layer in module.modules() if isinstance(layer, TDBatchNorm)}
     for layer in before:
-        layer.counting = whether
+        layer.updates_statistics = whether
     try:
         yield
     finally:
-        for layer, counting in before.items():
-            layer.counting = counting
+        for layer, updates in before.items():
+            layer.updates_statistics = updates
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -251,17 +253,17 @@ def channels_third(x: Tensor, frame: torch.Size) -> Tensor:
     return x.view(len(x), n, *pixels, c).movedim(-1, 2)
 
 
-def world() -> int:
+def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def average(x: Tensor) -> Tensor:
+def process_mean(x: Tensor) -> Tensor:
     """Mean over all processes, without gradient."""
-    if world() == 1:
+    if world_size() == 1:
         return x
     x = x.clone()
     dist.all_reduce(x)
-    return x / world()
+    return x / world_size()
 
 
 def fuse(module: nn.Module, path: str = "native") -> nn.Module:

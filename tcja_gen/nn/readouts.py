@@ -66,6 +66,6 @@ class Readout(nn.Module):
 
     @staticmethod
     def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
-        total = gate.total(x, w) if gate else _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
+        total = gate.weighted_sum(x, w) if gate else _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
         y = layer(channels_third(total[None], x.shape[1:])[0])
         return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))

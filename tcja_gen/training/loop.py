@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..evaluation import pictures
 from ..models import FITS, store
 from ..models.settings import build
-from ..nn import StepDraws, evaluating, fuse, keep
+from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import Process, first_ahead, neuron_path, peak_memory
 from ..settings import differences
 from . import activity, checkpoints, runs
@@ -109,7 +109,7 @@ class Trainer:
         self.frozen = self._freeze()
         for part in (self.model, self.terms):
             fuse(part, neuron_path(self.device, config.compile)[0])
-            keep(part, config.memory)
+            set_memory(part, config.memory)
         self.batches = self.data.batches(config, self.process)
         self.stepper = Step(self.model, self.terms, config, self.process)
         self.guard = Guard("try a lower --lr or --precision fp32", self.process.world)

@@ -18,7 +18,7 @@ from ..data import ImageSet
 from ..errors import UserError
 from ..metrics.classifier import Classifier, cached_classifier
 from ..nn import Draws
-from ..nn.normalisation import average
+from ..nn.normalisation import process_mean
 from ..ranges import check_ranges, setting
 
 SEED = 1  # the scoring classifier's is 0
@@ -57,7 +57,7 @@ class PerceptualDistance(nn.Module):
         with torch.no_grad():
             wanted = self._features(x)
             sizes = torch.stack([f.square().mean() for f in wanted])
-            sizes = average(sizes) if self.training else sizes
+            sizes = process_mean(sizes) if self.training else sizes
         found = torch.stack([(a - b).square().mean() for a, b in zip(self._features(y), wanted, strict=True)])
         return self.weight * (found / sizes).sum()
 

@@ -99,7 +99,7 @@ def test_gradients_pass_a_gate_whose_weights_are_frozen(frozen):
     for learning in (True, False):
         for weight in [*block.parameters()][:frozen]:
             weight.requires_grad_(learning)
-        loss = block(x).square().sum() + block.total(x, w).square().sum()
+        loss = block(x).square().sum() + block.weighted_sum(x, w).square().sum()
         grads.append(torch.autograd.grad(loss, [x, *filter(lambda p: p.requires_grad, block.parameters())]))
     torch.testing.assert_close(grads[1], grads[0][:1] + grads[0][1 + frozen :])
 
@@ -161,7 +161,7 @@ def test_a_gated_stream_read_at_once_is_the_gated_stream_read(word):
     spikes = (torch.rand(4, 3, 6, 5, 5, generator=torch.Generator().manual_seed(0)) < 0.3).float()
     grad, results = torch.randn(3, 25, 6, generator=torch.Generator().manual_seed(1)), []
     for read in (
-        lambda x: block.total(x, w),
+        lambda x: block.weighted_sum(x, w),
         lambda x: (w.view(4, 1, 1, 1, 1) * x * block.gate(x)[..., None, None]).sum(0).flatten(2).transpose(1, 2),
     ):
         x = spikes.clone().requires_grad_()
@@ -170,6 +170,6 @@ def test_a_gated_stream_read_at_once_is_the_gated_stream_read(word):
     for ours, autograds in zip(*results, strict=True):
         torch.testing.assert_close(ours, autograds)
     with torch.autocast("cpu", torch.bfloat16):
-        half = block.total(spikes.bfloat16(), w)
+        half = block.weighted_sum(spikes.bfloat16(), w)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), results[0][0], rtol=1e-2, atol=1e-2)

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-
 from tcja_gen.config import Config, Model
+
 from tcja_gen.models import SpikingClassifier, SpikingVAE
 from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, StepDraws, TDBatchNorm, mirror
 from tcja_gen.nn.layers import TemporalDropout

@@ -9,7 +9,7 @@ from torch import nn
 from torch.autograd import Function, gradgradcheck
 
 import tcja_gen
-from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, keep
+from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
 from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.latents.poisson import _Exceeds
@@ -20,7 +20,7 @@ from tcja_gen.nn.readouts import _WeightedSum
 
 
 def lean() -> nn.Module:
-    return keep(SpikingEncoder("4C3", 4, 3, image_size=5), "recompute")
+    return set_memory(SpikingEncoder("4C3", 4, 3, image_size=5), "recompute")
 
 
 REFUSED = {
@@ -28,7 +28,7 @@ REFUSED = {
     _NormLIF: lambda x: NormLIF(4)(x),
     _LIF: lambda x: LIF()(x),
     _Gated: lambda x: TCJA(3, 4)(x),
-    _GatedSum: lambda x: TCJA(3, 4).total(x, torch.ones(3)),
+    _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
 }
 RIGHT = {

@@ -13,7 +13,7 @@ import torch
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
 from tcja_gen.nn.kernels import cpu
 from tcja_gen.nn.neurons import PRESETS, SURROGATES, spikes, spikes_backward
-from tcja_gen.nn.normalisation import advance, finish, squares
+from tcja_gen.nn.normalisation import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.process import neuron_path
 
 GPU = "cuda" if torch.cuda.is_available() else "cpu"  # where Triton runs
@@ -104,7 +104,7 @@ def test_a_program_with_several_blocks_sums_over_all_of_them(kernels, path, monk
     ours, plain = (summed(*module.spikes_backward(*arguments)) for module in (kernels, neurons))
     close(ours[:1], plain[:1])
     close(ours[1:], plain[1:], 1e-4)
-    torch.testing.assert_close(kernels.squares(x, mean).sum(0), squares(x, mean).sum(0))
+    torch.testing.assert_close(kernels.squared_deviations(x, mean).sum(0), squared_deviations(x, mean).sum(0))
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
@@ -112,10 +112,10 @@ def test_a_program_with_several_blocks_sums_over_all_of_them(kernels, path, monk
 def test_normalisation_goes_back_as_in_plain_pytorch(kernels, shape, half):
     g, x = (numbers(*shape, seed=seed).to(torch.bfloat16 if half else torch.float32) for seed in (0, 1))
     a, mean_g, mean, rstd = affine(shape[-1])
-    close([kernels.squares(x, mean).sum(0)], [squares(x, mean).sum(0)])
+    close([kernels.squared_deviations(x, mean).sum(0)], [squared_deviations(x, mean).sum(0)])
     given = (x, a, mean, rstd, mean_g, 0.1 * mean)
-    plain = finish(g, *given)
-    close([kernels.finish(g.clone(), *given)], [plain], 1e-2 if half else 2e-5)
+    plain = batch_norm_backward(g, *given)
+    close([kernels.batch_norm_backward(g.clone(), *given)], [plain], 1e-2 if half else 2e-5)
     assert plain.dtype == x.dtype
 
 
@@ -128,9 +128,12 @@ def test_inputs_may_lie_in_memory_in_any_way(kernels):
     assert torch.equal(kernels.spikes(x, *arguments), spikes(x, *arguments))
     arguments = (x, a, b, grad, mean, rstd, PRESETS["tcja"], 3)
     close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
-    close([kernels.squares(x, mean).sum(0)], [squares(x, mean).sum(0)])
+    close([kernels.squared_deviations(x, mean).sum(0)], [squared_deviations(x, mean).sum(0)])
     g = numbers(3, 40, 24)
-    close([kernels.finish(g.clone(), x, a, mean, rstd, b, mean)], [finish(g, x, a, mean, rstd, b, mean)])
+    close(
+        [kernels.batch_norm_backward(g.clone(), x, a, mean, rstd, b, mean)],
+        [batch_norm_backward(g, x, a, mean, rstd, b, mean)],
+    )
 
 
 @pytest.mark.parametrize("neuron", NEURONS.values(), ids=NEURONS)
@@ -138,7 +141,7 @@ def test_inputs_may_lie_in_memory_in_any_way(kernels):
 def test_a_time_step_fires_and_goes_on_as_the_plain_one(kernels, neuron, width):
     x, v = 1.5 * numbers(7, width), 0.3 * numbers(7, width, seed=5)
     a, b, *_ = affine(width)
-    (ours, membrane), (plain, expected) = kernels.advance(x, v, a, b, neuron), advance(x, v, a, b, neuron)
+    (ours, membrane), (plain, expected) = kernels.spike_step(x, v, a, b, neuron), spike_step(x, v, a, b, neuron)
     assert torch.equal(ours, plain) and torch.equal(membrane, expected)
     assert 0.02 < ours.mean() < 0.98
 
@@ -172,9 +175,9 @@ def test_numbers_that_are_too_few_are_refused_before_a_kernel_reads_past_them(ke
         lambda: kernels.spikes(x, a, b, neuron, 3, numbers(20, 24)),
         lambda: kernels.spikes(x, a, b, neuron, 5),
         lambda: kernels.spikes_backward(x, a, b, x[:2], mean, rstd, neuron, 3),
-        lambda: kernels.advance(x[0], numbers(10, 24), a, b, neuron),
-        lambda: kernels.squares(x, mean[:5]),
-        lambda: kernels.finish(x[:2].clone(), x, a, mean, rstd, b, mean),
+        lambda: kernels.spike_step(x[0], numbers(10, 24), a, b, neuron),
+        lambda: kernels.squared_deviations(x, mean[:5]),
+        lambda: kernels.batch_norm_backward(x[:2].clone(), x, a, mean, rstd, b, mean),
     ):
         with pytest.raises(ValueError, match="neurons: "):
             wrong()
@@ -191,7 +194,7 @@ def test_gradients_of_other_types_and_layouts_are_read_as_they_are(kernels):
     ours, plain = (summed(*module.spikes_backward(x, *arguments)) for module in (kernels, neurons))
     close(ours, plain, 2e-2)
     given = (x.float(), a, mean, rstd, b, mean)
-    close([kernels.finish(grad.clone(), *given)], [finish(grad, *given)])
+    close([kernels.batch_norm_backward(grad.clone(), *given)], [batch_norm_backward(grad, *given)])
 
 
 def test_half_precision_in_and_out_full_precision_between(kernels):
@@ -242,7 +245,7 @@ given |= dict.fromkeys(["a", "b", "mean", "rstd", "membranes", "sums", "products
 constants = dict(STATIC=False, AFFINE=True, AT_REST=True, DECAY_INPUT=True, STRICT=False, DETACH=False,
                  SURROGATE="atan", END=False, ROWS=16, COLUMNS=32, v0=None, gv=None, v_end=None)
 for kernel, ends in ((gpu._forward, {}), (gpu._forward, {"v0": "*fp32", "v_end": "*fp32"}), (gpu._backward, {}),
-                     (gpu._squares, {}), (gpu._finish, {})):
+                     (gpu._squared_deviations, {}), (gpu._batch_norm_backward, {})):
     typed = given | scalars | ends
     constants |= dict(AT_REST=not ends, END=bool(ends))
     known = {name: constants[name] for name in kernel.arg_names if name in constants and name not in typed}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tcja_gen.models import SpikingClassifier, SpikingVAE
-from tcja_gen.nn import SpikingEncoder, StepDraws, keep
+from tcja_gen.nn import SpikingEncoder, StepDraws, set_memory
 
 
 def step(model: torch.nn.Module, targets: torch.Tensor | None, precision: bool) -> dict[str, torch.Tensor]:
@@ -30,7 +30,7 @@ MODELS = {
 def test_a_step_that_keeps_less_is_the_same_step(name, half):
     torch.manual_seed(0)
     model = MODELS[name]()
-    lean = keep(copy.deepcopy(model), "recompute")
+    lean = set_memory(copy.deepcopy(model), "recompute")
     targets = torch.eye(10)[:6] if isinstance(model, SpikingClassifier) else None
     plain, ours = step(model, targets, half), step(lean, targets, half)
     assert plain.keys() == ours.keys()
@@ -41,7 +41,7 @@ def test_a_step_that_keeps_less_is_the_same_step(name, half):
 def test_what_is_kept_between_the_passes_is_a_fraction():
     sizes = {}
     for memory in ("speed", "recompute"):
-        encoder = keep(SpikingEncoder("16C3s2-TCJA-16C3s2-TCJA-16C3", 1, 8, image_size=16), memory)
+        encoder = set_memory(SpikingEncoder("16C3s2-TCJA-16C3s2-TCJA-16C3", 1, 8, image_size=16), memory)
         storages = {}
 
         def pack(tensor, storages=storages):
@@ -57,4 +57,4 @@ def test_what_is_kept_between_the_passes_is_a_fraction():
 
 def test_an_unknown_setting_is_named():
     with pytest.raises(ValueError, match="'little'; known: speed, recompute"):
-        keep(SpikingVAE(8, encoder="8C3s2", latent=4, k=2), "little")
+        set_memory(SpikingVAE(8, encoder="8C3s2", latent=4, k=2), "little")

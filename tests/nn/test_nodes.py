@@ -5,13 +5,13 @@ import json
 
 import pytest
 import torch
+from tcja_gen.config import Config, Model
 from torch import nn
 
 import tcja_gen
-from tcja_gen.config import Config, Model
 from tcja_gen.evaluation import energy
 from tcja_gen.models import SpikingClassifier, SpikingVAE
-from tcja_gen.nn import Build, ImageDraws, Neuron, SpikingEncoder, StepDraws, keep, neuron_named
+from tcja_gen.nn import Build, ImageDraws, Neuron, SpikingEncoder, StepDraws, neuron_named, set_memory
 from tcja_gen.registry import NEURONS, register_neuron
 
 LIKE_OURS = "spikingjelly:LIFNode(tau=2.0, detach_reset=True, surrogate_function=ATan(alpha=2.0))"
@@ -188,7 +188,7 @@ def test_a_run_with_nodes_is_trained_loaded_and_counted(tmp_path):
 
 def test_recomputing_is_refused_with_nodes():
     with pytest.raises(ValueError, match="only the package's own neurons"):
-        keep(encoder(neuron_named(LEARNING)), "recompute")
+        set_memory(encoder(neuron_named(LEARNING)), "recompute")
 
 
 def test_one_seed_gives_one_image_with_nodes_too():

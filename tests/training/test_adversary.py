@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
 from tcja_gen.config import Config, Model
+
 from tcja_gen.data import load
-from tcja_gen.nn import StepDraws, keep
+from tcja_gen.nn import StepDraws, set_memory
 from tcja_gen.training.adversary import Adversary
 
 
@@ -23,7 +23,7 @@ def digits(n: int, first: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("memory", ["speed", "recompute"])
 def test_each_side_learns_by_its_own_loss(memory):
     """The generator by the judgement of its images, the discriminator by the hinge loss; neither by the other's."""
-    a, x = keep(adversary(), memory), digits(16)
+    a, x = set_memory(adversary(), memory), digits(16)
     y = (0.5 * digits(16, 16)).requires_grad_()
     a(y, x, StepDraws(0, 0, 16)).backward()
     found = [p.grad.clone() for p in a.parameters()]

@@ -13,7 +13,7 @@ from importlib import import_module
 PATHS = {"plain": None, "native": ".cpu", "triton": ".gpu"}
 
 
-def on(path: str, function: Callable) -> Callable:
+def kernel_for(path: str, function: Callable) -> Callable:
     """`function` as it runs on one of `PATHS`: as it stands, or the kernel of the same name."""
     module = PATHS[path]
     return getattr(import_module(module, __name__), function.__name__) if module else function

@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 
-def floats(count: int, *tensors: Tensor | None) -> list[Tensor | None]:
+def float32_arrays(count: int, *tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors, of `count` numbers each, in float32 and row by row; None stays. ValueError for another number."""
     if wrong := [tuple(t.shape) for t in tensors if t is not None and t.numel() != count]:
         raise ValueError(f"neurons: a tensor has shape {wrong[0]} where {count} numbers are wanted")
     return [None if t is None else t.detach().to(torch.float32).contiguous() for t in tensors]
 
 
-def like(x: Tensor, shape: tuple[int, ...], given: Tensor) -> Tensor:
+def array_like(x: Tensor, shape: tuple[int, ...], given: Tensor) -> Tensor:
     """`given`, of this shape, in the dtype of x and row by row. ValueError for another shape."""
     if given.shape != shape:
         raise ValueError(f"neurons: a tensor has shape {tuple(given.shape)}, wanted {tuple(shape)}")

@@ -211,7 +211,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
 }
 
 template <typename X>
-void run_squares(const X* x, const float* mean, float* out, Size rows, Size width, Size threads) {
+void run_squared_deviations(const X* x, const float* mean, float* out, Size rows, Size width, Size threads) {
     const Tiles tiles(rows, width);
     tiles.each(1, threads, [&](Size p, Size column, Size columns, Size first, Size last) {
         const Columns MEAN(mean, 0, column, columns, tiles.high);
@@ -229,7 +229,7 @@ void run_squares(const X* x, const float* mean, float* out, Size rows, Size widt
 }
 
 template <typename X>
-void run_finish(X* g, const X* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
+void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
                 const float* mean_gx, Size rows, Size width, Size threads) {
     const Tiles tiles(rows, width);
     tiles.each(1, threads, [&](Size, Size column, Size columns, Size first, Size last) {
@@ -284,14 +284,14 @@ void backward(const void* x, const float* a, const float* b, const float* v0, co
     }
 }
 
-void squares(const void* x, const float* mean, float* out, Size rows, Size width, int half, Size threads) {
-    TYPED(run_squares((const float*)x, mean, out, rows, width, threads),
-          run_squares((const bf16*)x, mean, out, rows, width, threads))
+void squared_deviations(const void* x, const float* mean, float* out, Size rows, Size width, int half, Size threads) {
+    TYPED(run_squared_deviations((const float*)x, mean, out, rows, width, threads),
+          run_squared_deviations((const bf16*)x, mean, out, rows, width, threads))
 }
 
-void finish(void* g, const void* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
+void batch_norm_backward(void* g, const void* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
             const float* mean_gx, Size rows, Size width, int half, Size threads) {
-    TYPED(run_finish((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads),
-          run_finish((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads))
+    TYPED(run_batch_norm_backward((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads),
+          run_batch_norm_backward((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads))
 }
 }

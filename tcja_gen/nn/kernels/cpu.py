@@ -18,14 +18,19 @@ from torch import Tensor
 from ...cache import cache_file
 from ...files import write
 from ..neurons import SURROGATES, Neuron
-from .arguments import check_frames, floats, like
+from .arguments import array_like, check_frames, float32_arrays
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-BEST = [["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []]  # the first that the compiler can do
-ORDER = ["atan", "triangle", "box", "box-zero"]  # of the surrogates in cpu.cpp
-assert set(ORDER) == set(SURROGATES)
+OPTIONAL_FLAGS = [
+    ["-march=native", "-fopenmp"],
+    ["-fopenmp"],
+    ["-march=native"],
+    [],
+]  # the first that the compiler can do
+SURROGATE_ORDER = ["atan", "triangle", "box", "box-zero"]  # of the surrogates in cpu.cpp
+assert set(SURROGATE_ORDER) == set(SURROGATES)
 
 
 class Constants(ctypes.Structure):
@@ -40,13 +45,13 @@ def compiler() -> str | None:
     """Command line of the C++ compiler: that of $CXX, which may have words before it or behind (ccache g++), g++ or
     clang++."""
     for command in (os.environ.get("CXX") or "g++", "clang++"):
-        program, *words = _words(command) or [""]
+        program, *words = _split_command(command) or [""]
         if found := shutil.which(program):
             return shlex.join([found, *words])
     return None
 
 
-def _words(command: str) -> list[str]:
+def _split_command(command: str) -> list[str]:
     try:
         return shlex.split(command)
     except ValueError:  # a quotation that does not end
@@ -59,10 +64,10 @@ def library() -> ctypes.CDLL:
     cxx = compiler()
     if not cxx or os.name == "nt":  # what is there on Windows takes other flags
         raise RuntimeError("there is no C++ compiler" if not cxx else "the kernels are not built on Windows")
-    facts = {"source": SOURCE.read_text(encoding="utf-8"), "compiler": cxx, "flags": [FLAGS, BEST]}
-    place = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
-    kept = _kept(place)
-    kernels = ctypes.CDLL(str(kept)) if kept else _build(shlex.split(cxx), place)
+    facts = {"source": SOURCE.read_text(encoding="utf-8"), "compiler": cxx, "flags": [FLAGS, OPTIONAL_FLAGS]}
+    cached = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
+    kept = _intact_library(cached)
+    kernels = ctypes.CDLL(str(kept)) if kept else _build(shlex.split(cxx), cached)
     kernels.parts.restype = ctypes.c_int64
     return kernels
 
@@ -74,36 +79,36 @@ def _target(cxx: list[str]) -> str:
     return subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL).stdout
 
 
-def _kept(place: Path) -> Path | None:
-    """The whole library of this place: the name ends in a hash of the content. Loading half a file can end the
+def _intact_library(cached: Path) -> Path | None:
+    """The whole library of this cached: the name ends in a hash of the content. Loading half a file can end the
     process, so damaged ones are removed."""
-    for file in place.parent.glob(f"{place.stem}-*{place.suffix}"):
-        if file == _named(place, file.read_bytes()):
+    for file in cached.parent.glob(f"{cached.stem}-*{cached.suffix}"):
+        if file == _hashed_name(cached, file.read_bytes()):
             return file
         with suppress(OSError):
             file.unlink()
     return None
 
 
-def _named(place: Path, content: bytes) -> Path:
-    return place.with_stem(f"{place.stem}-{hashlib.sha256(content).hexdigest()[:16]}")
+def _hashed_name(cached: Path, content: bytes) -> Path:
+    return cached.with_stem(f"{cached.stem}-{hashlib.sha256(content).hexdigest()[:16]}")
 
 
-def _build(cxx: list[str], place: Path) -> ctypes.CDLL:
+def _build(cxx: list[str], cached: Path) -> ctypes.CDLL:
     """Compiles the kernels and keeps them; where the cache cannot be written, for this process alone."""
     with TemporaryDirectory() as folder:
         made = Path(folder) / "neurons.so"
         _compile(cxx, made)
         try:
             content = made.read_bytes()
-            write(_named(place, content), content)
-            return ctypes.CDLL(str(_named(place, content)))
+            write(_hashed_name(cached, content), content)
+            return ctypes.CDLL(str(_hashed_name(cached, content)))
         except OSError:
             return ctypes.CDLL(str(made))
 
 
 def _compile(cxx: list[str], made: Path) -> None:
-    for best in BEST:
+    for best in OPTIONAL_FLAGS:
         done = subprocess.run(
             [*cxx, *FLAGS, *best, str(SOURCE), "-o", str(made)], capture_output=True, encoding="utf-8"
         )
@@ -123,7 +128,7 @@ def _constants(neuron: Neuron) -> Constants:
         neuron.decay_input,
         neuron.strict,
         neuron.detach_reset,
-        ORDER.index(neuron.surrogate),
+        SURROGATE_ORDER.index(neuron.surrogate),
     )
 
 
@@ -151,7 +156,7 @@ def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: 
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,) = floats(width, a, b), floats(rows * width, v)
+    (a, b), (v,) = float32_arrays(width, a, b), float32_arrays(rows * width, v)
     out = x.new_empty(steps, rows, width)
     _call("forward", x, x, a, b, v, out, end, rows, width, steps, frames, _constants(neuron))
     return out
@@ -173,39 +178,42 @@ def spikes_backward(
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    grad = like(x, (steps, rows, width), grad)
-    (a, b, mean, rstd), (v,) = floats(width, a, b, mean, rstd), floats(rows * width, v)
+    grad = array_like(x, (steps, rows, width), grad)
+    (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if a is not None:
-        sums, products = x.new_empty(2, _parts(rows, width), width, dtype=torch.float32)
+        sums, products = x.new_empty(2, _partial_sums(rows, width), width, dtype=torch.float32)
     arguments = (x, a, b, v, grad, mean, rstd, gx, gv, sums, products, rows, width, steps, frames, _constants(neuron))
     _call("backward", x, *arguments)
     return gx, sums, products, gv
 
 
-def _parts(rows: int, width: int) -> int:
+def _partial_sums(rows: int, width: int) -> int:
     return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
 
 
-def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
     """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
     end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
-def squares(x: Tensor, mean: Tensor) -> Tensor:
+def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
     """Sums of (x - mean)^2, x (T, M, C) -> (parts, C)."""
     x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
-    out = x.new_empty(_parts(rows, width), width, dtype=torch.float32)
-    _call("squares", x, x, *floats(width, mean), out, rows, width)
+    out = x.new_empty(_partial_sums(rows, width), width, dtype=torch.float32)
+    _call("squared_deviations", x, x, *float32_arrays(width, mean), out, rows, width)
     return out
 
 
-def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+def batch_norm_backward(
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+) -> Tensor:
     """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
     x, width = x.detach().contiguous(), x.shape[-1]
-    g = like(x, x.shape, g)
-    _call("finish", x, g, x, *floats(width, a, mean, rstd, mean_g, mean_gx), x.numel() // width, width)
+    g = array_like(x, x.shape, g)
+    columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
+    _call("batch_norm_backward", x, g, x, *columns, x.numel() // width, width)
     return g

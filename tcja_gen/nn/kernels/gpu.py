@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..neurons import Neuron
-from .arguments import check_frames, floats, like
+from .arguments import array_like, check_frames, float32_arrays
 
 # as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
 EXACT = {"enable_fp_fusion": False}
@@ -152,7 +152,7 @@ def _backward(
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _squares(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _squared_deviations(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     first, programs = tl.program_id(0), tl.num_programs(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
@@ -167,7 +167,7 @@ def _squares(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexp
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _finish(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+def _batch_norm_backward(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
@@ -216,7 +216,7 @@ def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: 
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,) = floats(width, a, b), floats(rows * width, v)
+    (a, b), (v,) = float32_arrays(width, a, b), float32_arrays(rows * width, v)
     out, tile = x.new_empty(steps, rows, width), _tile(rows, width)
     known = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None, "END": end is not None}
     with torch.cuda.device_of(x):
@@ -242,8 +242,8 @@ def spikes_backward(
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    grad = like(x, (steps, rows, width), grad)
-    (a, b, mean, rstd), (v,) = floats(width, a, b, mean, rstd), floats(rows * width, v)
+    grad = array_like(x, (steps, rows, width), grad)
+    (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
     tile = _tile(rows, width)
     programs, across = _rounds(rows, width, tile)
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
@@ -259,27 +259,31 @@ def spikes_backward(
     return gx, sums, products, gv
 
 
-def advance(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
+def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
     """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
     end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
-def squares(x: Tensor, mean: Tensor) -> Tensor:
+def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
     """Sums of (x - mean)^2, x (T, M, C) -> (programs, C)."""
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     tile = _tile(rows, width)
     programs, across = _rounds(rows, width, tile)
     out = x.new_empty(programs, width, dtype=torch.float32)
+    (mean,) = float32_arrays(width, mean)
     with torch.cuda.device_of(x):
-        _squares[programs, across](x.contiguous(), *floats(width, mean), out, rows, width, **tile, **EXACT)
+        _squared_deviations[programs, across](x.contiguous(), mean, out, rows, width, **tile, **EXACT)
     return out
 
 
-def finish(g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor) -> Tensor:
+def batch_norm_backward(
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+) -> Tensor:
     """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
-    g, tile, columns = like(x, x.shape, g), _tile(rows, width), floats(width, a, mean, rstd, mean_g, mean_gx)
+    g, tile = array_like(x, x.shape, g), _tile(rows, width)
+    columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
     with torch.cuda.device_of(x):
-        _finish[_grid(rows, width, tile)](g, x.contiguous(), *columns, rows, width, **tile, **EXACT)
+        _batch_norm_backward[_grid(rows, width, tile)](g, x.contiguous(), *columns, rows, width, **tile, **EXACT)
     return g

@@ -25,7 +25,7 @@ from ..draws import Draws
 from ..layers import Build, linear_block
 from ..modes import evaluating
 from ..nodes import NodeNeuron
-from ..normalisation import counted
+from ..normalisation import updating_statistics
 from .protocol import Context, Latent, LatentSettings, check_class
 
 PSP_TAU = 2.0  # synaptic time constant of the divergence, in time steps
@@ -241,7 +241,8 @@ class BernoulliLatent(Latent):
                     bits, membranes = self.prior.step(self._with_class(mixed[t], y), membranes)
             elif t in plan:
                 swap, _ = plan[t]
-                with counted(self.prior, swap if swap.dim() == 0 else True):  # the pass of a vote that says no is none
+                whether = swap if swap.dim() == 0 else True  # the pass of a vote that says no is none
+                with updating_statistics(self.prior, whether):
                     bits = self.prior(self._with_class(torch.stack(mixed[: t + 1]), y))[-1]
             if t in plan:
                 swap, u = plan[t]

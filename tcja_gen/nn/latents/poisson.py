@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...registry import register_latent
 from ..draws import Draws
-from ..normalisation import world
+from ..normalisation import world_size
 from .protocol import Context, Latent, LatentSettings
 
 BANDWIDTHS = 5
@@ -95,7 +95,7 @@ def rbf_mmd(q: Tensor, p: Tensor) -> Tensor:
 
 def everyone(r: Tensor) -> Tensor:
     """The rates of all processes' shares of the batch, with gradient, so that the discrepancy is the batch's."""
-    if world() == 1:
+    if world_size() == 1:
         return r
     from torch.distributed.nn.functional import all_gather
 
