@@ -132,7 +132,8 @@ def _lines(values: Mapping[str, Any], path: str) -> list[str]:
         name = path + key
         if isinstance(value, Mapping):
             inner = _lines(value, name + ".")
-            lines += ["", f"[{name}]", *inner] if value else []
+            title = [] if all(map(_nested, value.values())) else ["", f"[{name}]"]  # which its own tables have, too
+            lines += [*title, *inner]
         elif _nested(value):
             for each in value:
                 lines += ["", f"[[{name}]]", *_lines(each, name + ".")]

@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +74,12 @@ class List:
 def _section(title: str, use: str, names) -> None:
     """Prints names, one a line with a text, or all on a line."""
     print(f"{title} ({use})")
-    if not isinstance(names, dict):
+    if isinstance(names, dict):
+        width = max(map(len, names), default=0) + 2
+        for name, text in names.items():
+            print(f"  {name:<{width}}{textwrap.shorten(text, 100, placeholder=' ...')}")
+    else:
         print("  " + " ".join(names))
-    for name, text in names.items() if isinstance(names, dict) else ():
-        print(f"  {name:<26}{text}")
     print()
 
 

@@ -58,8 +58,7 @@ def _describe(folder: str | Path) -> str:
 
 
 def figures(folder: str | Path, out: str | Path) -> list[Path]:
-    """Draws curves.png, and gates.png where the model has attention; of a run with stages, for each of them. Returns the
-    paths of what was written."""
+    """Draws curves.png, and gates.png where the model has attention, of each stage of a run; the paths of the files."""
     if stages := [stage for stage in store.stages(Path(folder)) if store.steps(stage)]:
         return [path for stage in stages for path in figures(stage, Path(out) / stage.name)]
     Path(out).mkdir(parents=True, exist_ok=True)

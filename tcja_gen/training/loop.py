@@ -99,9 +99,11 @@ class Trainer:
         if state:
             _check_settings(state, config, data, folder)
         self.log = runs.Log(quiet) if self.process.first else runs.Silence()
+        if place:
+            self.log.say(str(place))
 
         torch.manual_seed(config.seed)
-        self.model = _new_model(config).to(self.device)
+        self.model = new_model(config).to(self.device)
         self.terms = _terms(config, self.data, self.process, {*state["terms"]} if state else set(), self.log)
         self.stages = state["stages"] if state else self._start_from(config)
         if config.task == "generate":
@@ -227,7 +229,7 @@ class Trainer:
         parameters = sum(p.numel() for p in self.model.parameters())
         processes = f" in {self.process.world} processes" if self.process.world > 1 else ""
         self.log.say(
-            f"{f'{self.place}: ' if self.place else ''}{begun}: {facts['images']} images of {facts['name']}, "
+            f"{begun}: {facts['images']} images of {facts['name']}, "
             f"{parameters:,} parameters, T = {config.model.time_steps}, on {self.device}{processes}; "
             f"run folder {self.folder}"
         )
@@ -309,7 +311,7 @@ def _check_settings(state: dict, config: Config, data: Samples, folder: Path) ->
         raise UserError(f"{folder}: {found}; --data tells where those are")
 
 
-def _new_model(config: Config) -> nn.Module:
+def new_model(config: Config) -> nn.Module:
     """The model of a config whose sizes are known. UserError if its head does not name the classes of the data."""
     model = build(config.model, config.objective.classification)
     if (head := model.head) is not None and head.classes != config.model.classes:

@@ -24,7 +24,7 @@ from ..settings import differences
 from . import runs
 from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
 from .given import split
-from .loop import Place, Run, Trainer
+from .loop import Place, Run, Trainer, new_model
 from .samples import Samples, Splits, prepare
 
 
@@ -58,6 +58,7 @@ def train(
     config, process, samples = prepare(config, given)
     if not config.stages:
         return Trainer(config, process, samples, quiet=quiet).run()
+    new_model(config)  # a mistake in its settings shows before there is a folder
     folder = process.share(runs.new_folder(config) if process.first else None)
     return _in_stages(config, process, samples, folder, quiet, stage)
 
