@@ -21,9 +21,9 @@ from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
 
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
-TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent", "16"]
+TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent.channels", "16"]
 COMMANDS = ["demo", "train", "sample", "reconstruct", "interpolate"]
-COMMANDS += ["predict", "evaluate", "reference", "check", "show"]
+COMMANDS += ["predict", "evaluate", "reference", "check", "show", "list"]
 CLASSIFY = ["--task", "classify", "--steps", "40", "--batch", "24", "--lr", "0.01", "--warmup", "5"]
 CLASSIFY += ["--compile", "off", "--device", "cpu", "--log-every", "10", "--model.encoder", "8C3-TCJA-MP2-8C3-TCJA-MP2"]
 
@@ -74,7 +74,7 @@ def event_run(recordings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "conditional"
-    assert main(["train", *TINY, "--model.conditional", "--model.head", "10L", "--out", str(out)]) == 0
+    assert main(["train", *TINY, "--model.latent.conditional", "--model.head", "10L", "--out", str(out)]) == 0
     return out
 
 
@@ -110,7 +110,7 @@ def test_help_has_two_examples(command, capsys):
 
 
 def test_help_comes_without_importing_torch():
-    code = "import sys; sys.argv = ['x', 'train', '--help']; from tcja_gen.cli import main\n"
+    code = "import sys; sys.argv = ['x', 'sample', '--help']; from tcja_gen.cli import main\n"
     code += "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -134,7 +134,7 @@ def test_reconstruction_and_interpolation_draw_their_pictures(run, folder, tmp_p
 
 @pytest.mark.parametrize("kind", ["poisson", "gaussian"])
 def test_a_run_with_another_latent_does_all_that_a_run_does(kind, tmp_path, capsys):
-    out, model = tmp_path / "run", ["--model.latent-kind", kind]
+    out, model = tmp_path / "run", ["--model.latent.kind", kind]
     model += ["--model.neuron", "relu", "--model.time-steps", "1"] if kind == "gaussian" else []
     assert main(["train", *TINY, *model, "--out", str(out)]) == 0
     assert ("rate 0." in capsys.readouterr().err) == (kind == "poisson")
@@ -320,18 +320,19 @@ def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, t
     toml = tmp_path / "codes.toml"
     toml.write_text(
         'steps = 1\nbatch = 4\n[model]\nencoder = "8C3s2-8C3s2"\ndecoder = "8T4s2-8T4s2"\n'
-        'latent_kind = "codes"\nlatent = 1\nprior = "8C3-8R3"\nrounds = 1\n'
+        '[model.latent]\nkind = "codes"\nchannels = 1\nprior = "8C3-8R3"\nrounds = 1\n'
     )
-    assert main(["train", str(toml), "--model.rounds", "2", "--out", str(tmp_path / "run")]) == 0
+    assert main(["train", str(toml), "--model.latent.rounds", "2", "--out", str(tmp_path / "run")]) == 0
     assert "rounds = 2" in (tmp_path / "run" / "config.toml").read_text()
-    assert "no meaning with latent_kind = 'bernoulli'" in mistake("train", "--model.rounds", "2")
+    assert "--model.latent.rounds" in mistake("train", "--model.latent.rounds", "2")
+    assert "--model.rounds is called --model.latent.rounds now" in mistake("train", "--model.rounds", "2")
 
 
 @pytest.mark.slow
 def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(mistake, run, classifier, tmp_path):
     codes, pictures = tmp_path / "codes", tmp_path / "pictures"
-    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent-kind", "codes"]
-    words += ["--model.latent", "2", "--model.prior", "32C3-32R3", "--model.rounds", "4"]
+    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
+    words += ["--model.latent.channels", "2", "--model.latent.prior", "32C3-32R3", "--model.latent.rounds", "4"]
     assert main(["train", *TINY[:-4], *words, "--steps", "150", "--lr", "0.02", "--out", str(codes)]) == 0
     ways = {"own": [], "same": ["--rounds", "4"], "fewer": ["--rounds", "1"], "varied": ["--temperature", "9"]}
     for name, way in ways.items():
@@ -615,7 +616,7 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     assert main(["sample", "--pretrained", "digits", "--n", "4", "--grid", "--out", str(tmp_path)]) == 0
     assert Image.open(tmp_path / "samples.png").size[0] > 8
     assert main(["sample", "--pretrained", "nothing", "--n", "4", "--out", str(tmp_path)]) == 2
-    assert "there are: digits" in capsys.readouterr().err
+    assert "pretrained model (digits" in capsys.readouterr().err
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
         assert "a run or --pretrained NAME" in capsys.readouterr().err

@@ -4,12 +4,14 @@ Which flags there are depends on the kinds of the parts that are chosen, in the 
 `--model.latent.kind codes`. So a command line is looked through once for what it gives, and read once by its flags.
 """
 
+import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from ..errors import UserError
 from ..settings import kind_of, texts
 
 
@@ -72,6 +74,23 @@ def choices_given(given: Given, settings: Any, path: str = "") -> dict[str, Any]
         if inner:
             found[f.name] = inner
     return found
+
+
+def check_known(given: Iterable[str], settings: Any) -> None:
+    """UserError for the first flag that these settings do not have; it tells those of the table it is looked for in."""
+    for name in given:
+        table, path = settings, ""
+        for step in name.split("."):
+            known = [f.name for f in fields(table)] if is_dataclass(table) else []
+            if step not in [*known, "kind"]:
+                near = difflib.get_close_matches(step, known, 1)
+                hint = f"did you mean --{_flag(path + near[0])}? " if near else ""
+                raise UserError(f"no flag --{_flag(name)}; {hint}here are: {', '.join(map(_flag, known))}")
+            table, path = getattr(table, step, None), f"{path}{step}."
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")
 
 
 def flags_of(settings: Any, hidden: tuple[str, ...] = ()) -> type:

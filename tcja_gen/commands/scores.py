@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
 from ..files import probe
+from ..shipped import weights
 from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
 
 
@@ -37,8 +38,10 @@ class Evaluate:
       tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
     """
 
-    target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")]
-    """Run folder, checkpoint, or a folder or zip of images."""
+    target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")] = ""
+    """Run folder, checkpoint, name of a pretrained model (tcja-gen list), or a folder or zip of images."""
+    pretrained: str = ""
+    """The same as a RUN of this name: a model that comes with the package."""
     metrics: str = ""
     """Names with commas between them, or all; default: fad of what makes images, accuracy of what names classes."""
     reference: str = ""
@@ -90,8 +93,11 @@ class Evaluate:
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
-        if not Path(self.target).exists():
-            raise MissingFile(f"{self.target}: no such run, checkpoint, folder or zip")
+        if bool(self.target) == bool(self.pretrained):
+            raise UserError("evaluate wants a run, a folder or zip of images, or --pretrained NAME, one of them")
+        self.target = self.target or self.pretrained
+        if not Path(self.target).exists() and self.target not in weights():
+            raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)
         files_exist(*self.compare)
@@ -102,7 +108,7 @@ class Evaluate:
         place = start(self.device)
         target, folder = self._target(place.device)
         self._set_sampling(target)
-        request = self._request(target, bool(folder), place)
+        request = self._request(target, not isinstance(target, str), place)
         record = evaluation.score(target, request)
         if not place.first:
             return
@@ -176,15 +182,14 @@ class Evaluate:
         return refused
 
     def _target(self, device):
-        """The model and the folder for its scores, or the path of images and None."""
+        """The model and the folder for its scores (None for a pretrained one), or the path of images and None."""
         from ..models import load, store
 
-        path = Path(self.target)
-        if path.suffix == ".safetensors" or (path / "config.toml").is_file() or (path / "model.safetensors").is_file():
-            model = load(path, device, self.which)
-            run = path if (path / "config.toml").is_file() else store.find(path).parent
-            return model, run / "scores" / f"step-{model.provenance['step']:06d}"
-        return self.target, None
+        if not store.is_model(self.target):
+            return self.target, None
+        model, file = load(self.target, device, self.which), store.find(self.target, self.which)
+        run = file.parents[2] if file.parents[1].name == "checkpoints" else file.parent
+        return model, run / "scores" / f"step-{model.provenance['step']:06d}" if Path(self.target).exists() else None
 
 
 @dataclass
@@ -200,7 +205,7 @@ class Predict:
     """
 
     model: Run
-    """Run folder, checkpoint folder or .safetensors file."""
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES...")]
     """Files, folders or zips of images; .npz files, or folders of them, for a model of event recordings."""
     json: FlagCreatePairsOff[bool] = False

@@ -12,7 +12,7 @@ from ..nn.latents import BernoulliSettings
 from ..training import config as configs
 from ..training.config import Config
 from .common import data_exists, run_exists, start
-from .flags import Given, changes_of, choices_given, flags_of, look_through, switches_of
+from .flags import Given, changes_of, check_known, choices_given, flags_of, look_through, switches_of
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
 
@@ -92,8 +92,9 @@ def parse(arguments: list[str], read) -> Train:
     options = [(name, kind, field(default=default)) for name, (kind, default) in OPTIONS.items()]
     settings = flags_of(shown, hidden=("stages",))
     options.append(("settings", Annotated[settings, arg(name="")], field(default_factory=settings)))
-    parsed = read(make_dataclass("Train", options))
     own = {name: value for name, value in given.flags.items() if name not in OPTIONS and name != "help"}
+    check_known(own, shown)
+    parsed = read(make_dataclass("Train", options))
     changes = changes_of(parsed.settings, Given((), own))
     if parsed.resume and parsed.steps_scale != 1:
         raise UserError("--steps-scale: a run goes on with its own number of steps")
@@ -104,7 +105,7 @@ def parse(arguments: list[str], read) -> Train:
 def _check_renamed(given: Given) -> None:
     for name in given.flags:
         if name in configs.RENAMED:
-            raise UserError(f"--{name.replace('_', '-')} is called --{configs.RENAMED[name].replace('_', '-')} now")
+            raise UserError(f"--{name} is called --{configs.RENAMED[name]} now".replace("_", "-"))
 
 
 def _base(given: Given) -> tuple[Config, str]:

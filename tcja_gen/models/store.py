@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from .. import files
+from .. import files, shipped
 from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
@@ -118,6 +118,14 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     if (newest := steps(path)[-1]) != whole[-1].parent:
         print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
     return whole[-1]
+
+
+def is_model(name: str | Path) -> bool:
+    """Whether `find` takes it for a model, rather than for a folder of images, say."""
+    path = Path(name)
+    if not path.exists():
+        return str(name) in shipped.weights()
+    return path.suffix == ".safetensors" or any((path / file).is_file() for file in ("config.toml", WEIGHTS))
 
 
 def stages(run: Path) -> list[Path]:

@@ -5,6 +5,7 @@ settings in which they differ from the rest: each fits a part of the same model,
 """
 
 import codecs
+import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -325,7 +326,7 @@ SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that count
 
 
 def find_recipe(name: str | Path) -> Path:
-    """A TOML file, or that of a recipe that comes with the package. MissingFile that names those there are."""
+    """A TOML file, or that of a recipe that comes with the package. MissingFile if there is neither."""
     path = Path(name)
     if path.is_file():
         return path
@@ -333,7 +334,9 @@ def find_recipe(name: str | Path) -> Path:
         raise UserError(f"{path}: a folder, a recipe is wanted; --resume {path} goes on with a run")
     if str(name) in recipes():
         return recipes()[str(name)]
-    raise MissingFile(f"{name}: no such file, and no recipe of this name; there are: {', '.join(recipes())}")
+    near = difflib.get_close_matches(str(name), recipes(), 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise MissingFile(f"{name}: no such file, and no recipe of this name; {hint}tcja-gen list names them")
 
 
 def load(name: str | Path) -> Config:

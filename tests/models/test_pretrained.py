@@ -1,16 +1,16 @@
-import sysconfig
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import tcja_gen as tg
-from tcja_gen.models.pretrained import folders
+from tcja_gen.errors import MissingFile
+from tcja_gen.shipped import recipes, weights
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "assets").glob("*.safetensors")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", weights().values(), ids=lambda file: file.stem)
 def test_weights_that_come_with_the_package_make_images_and_have_a_card(file):
     model = tg.pretrained(file.stem)
     images = model.sample(range(2))
@@ -21,12 +21,19 @@ def test_weights_that_come_with_the_package_make_images_and_have_a_card(file):
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(ValueError, match="no trained generator 'nothing'.*there are: .*digits"):
+    with pytest.raises(MissingFile, match="nothing: no such run or checkpoint; .*digits, fashion-mnist, mnist"):
         tg.pretrained("nothing")
 
 
-def test_weights_are_looked_for_where_pip_puts_them_too():
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
-    assert data == {"share/tcja_gen": ["assets/*.safetensors"]}
-    assert Path(sysconfig.get_path("data")) / "share" / "tcja_gen" in folders()
-    assert folders()[0] == ROOT / "assets"
+def test_names_are_taken_wherever_a_run_is_unless_there_is_such_a_folder(tmp_path, monkeypatch):
+    assert tg.load("digits").provenance == tg.pretrained("digits").provenance
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(MissingFile, match="no checkpoint in this folder"):
+        tg.load("digits")
+
+
+def test_recipes_and_weights_are_part_of_the_package():
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["tcja_gen"]
+    assert {"recipes/**/*.toml", "weights/*"} <= {*data}
+    assert {"mnist", "mnist-tcja", "classify/digits"} <= {*recipes()}
