@@ -191,7 +191,7 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
     model = load(folder)
     if model.kind == "generator" and model.prior_is_trained:
         if root:
-            raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
+            raise UserError("a generator's energy is that of sampling, which needs no data: name no folder of data")
         return model, count(model, range(SAMPLES))
     settings = config.load(Path(folder) / "config.toml")
     root = root or settings.data_root
