@@ -1,4 +1,8 @@
-"""Scores with their protocol: what is measured on what, its records, and the comparison of like records."""
+"""Scores with their protocol, and the comparison of records.
+
+From `evaluate` to a number: `api` makes a `request`; `dispatch` chooses the metrics; `scores` makes images (`subjects`),
+reads what they are compared with (`references`), and measures (`measures`).
+"""
 
 from .api import evaluate, reference
 from .classification import own_data

@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: one object, which is checked when it is made and then handed on whole."""
+"""The request of an evaluation: all its arguments in one object, checked once."""
 
 import operator
 import os
