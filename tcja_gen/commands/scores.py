@@ -17,17 +17,17 @@ from .common import Data, Number, Run, data_exists, files_exist, run_exists, sta
 class Evaluate:
     """Score a run, or a folder or zip of images, against a data set.
 
-    Metrics of images: fad (autoencoder distance, evaluation mode: the one to believe), fad-official (as the FSVAE
-    papers compute it); fid, kid, is, precision, recall, density, coverage, memorisation by Inception, whose weights
-    (--inception, --download) are not part of this package; the same with -classifier behind, by a classifier of the
-    data's own classes; is-fsvae, IS by torchvision's Inception as FSVAE's code has it, which is not standard. Of
+    Metrics of images: fad (Fréchet autoencoder distance in evaluation mode, the main score), fad-official (as in the
+    FSVAE papers); fid, kid, is, precision, recall, density, coverage, memorisation on the features of Inception, whose
+    weights (--inception, --download) are not part of this package; the same names with -classifier, on the features of
+    a classifier of the data's own classes; is-fsvae, IS as FSVAE's code computes it, which is not the standard one. Of
     reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr, ssim.
     Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
-    other, not with published ones. --metrics all computes whatever can be, and says what cannot. The table tells the
-    spread (±) of scores that are means over parts, and the floor that tcja-gen reference has found. See the README.
+    other, not with published ones. --metrics all computes all that it can, and tells what it cannot. The table has the
+    standard deviation (±) of scores that are means, and the floor if tcja-gen reference has computed it.
 
-    Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (by the mean of the first 1 .. T
-    outputs of one pass). A table of the classes comes with them, and a picture of the confusion matrix.
+    Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (of the mean over the first 1 .. T
+    outputs of one pass). They come with a table of the classes and a picture of the confusion matrix.
 
     examples:
       tcja-gen evaluate runs/00000-digits
@@ -43,16 +43,16 @@ class Evaluate:
     pretrained: str = ""
     """The same as a RUN of this name: a model that comes with the package."""
     metrics: str = ""
-    """Names with commas between them, or all; default: fad of what makes images, accuracy of what names classes."""
+    """Names with commas between them, or all; default: fad for images, accuracy for a model that predicts classes."""
     reference: str = ""
     """Data set to score against, or an .npz of tcja-gen reference --out or of published mu and sigma; default: the
     data that the run was trained on."""
     data: str = ""
-    """Data set, where --reference is a file and its images are wanted."""
+    """Data set, if --reference is a file and the metrics need its images."""
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch what is wanted and not there: a named data set, the weights of Inception."""
+    """Fetch what is missing: a named data set, the weights of Inception."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     autoencoder: str = ""
@@ -64,23 +64,23 @@ class Evaluate:
     torchvision: str = ""
     """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
-    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
-    """Parts of the images whose mean is the Inception score; 0: 10."""
+    """Parts of the images over which the Inception score is averaged; 0: 10."""
     size: int = 0
-    """Pixels a side that a folder or zip of images is brought to; 0: its own."""
+    """Pixels a side to which a folder or zip of images is resized; 0: its own."""
     channels: int = 0
-    """1 or 3, that a folder or zip of images is brought to; 0: its own."""
+    """1 or 3, to which a folder or zip of images is converted; 0: its own."""
     n: Number = 0
-    """Images to score; 0: 5120, of accuracy the whole split."""
+    """Images to score; 0: 5120, for accuracy the whole split."""
     repeats: int = 0
-    """Sets of n seeds, one after another, to score a run by: the table has the mean and ± the standard deviation."""
+    """Score a run on so many sets of n seeds, one after another: mean and standard deviation (±)."""
     seed: int = 0
-    """First of the seeds; of accuracy with --n, draws the samples."""
+    """First seed; for accuracy with --n, the seed that draws the samples."""
     rounds: int | None = None
-    """Of a prior of spatial codes: its passes a sample, fewer are quicker and worse; default: the model's."""
+    """Passes of a prior of spatial codes for a sample: fewer are quicker and worse; default: the model's."""
     temperature: float | None = None
-    """Of the same: higher is more varied; default: the model's."""
+    """Temperature of the same prior: a higher one gives more varied images; default: the model's."""
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
@@ -160,7 +160,7 @@ class Evaluate:
             print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
 
     def _print(self, record: dict, others: dict[str, dict]) -> UserError | None:
-        """Prints the scores, beside the others unless these are not comparable; why they are not."""
+        """Print the scores, with the others beside them. Returns the error if these are not comparable."""
         from .. import evaluation
 
         refused = None
@@ -194,10 +194,10 @@ class Evaluate:
 
 @dataclass
 class Predict:
-    """Name the classes of images, or of event recordings, by a classifier or a generator with a head.
+    """Predict the classes of images, or of event recordings, with a classifier or a generator with a head.
 
-    A line a file: file, class, and the probability of the class: the softmax of the mean outputs. Where the outputs
-    are spikes or votes it says rate: their mean over time, which does not sum to 1 over the classes.
+    Prints a line for each file: the file, its class, and the probability of the class, the softmax of the mean outputs.
+    If the outputs are spikes or votes it is a rate: their mean over time, which does not sum to 1 over the classes.
 
     examples:
       tcja-gen predict runs/classifier digit.png more_digits/
@@ -235,11 +235,11 @@ class Predict:
 
 @dataclass
 class Reference:
-    """Prepare what scores need for a data set: autoencoder, classifier, features and statistics, and every floor.
+    """Compute what scores need for a data set: autoencoder, classifier, features, statistics, and every floor.
 
-    All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of as many real
-    training images: no generator can be expected to be better. Inception takes part if its weights are there, or
-    --download. --out writes all that scores of images compare with, but for Inception's weights, as one file: evaluate
+    All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of --n real
+    training images: no generator can be expected to be better. Inception is included if its weights are there, or with
+    --download. --out writes all that images are compared with to one file, except Inception's weights: evaluate
     --reference FILE.npz then needs no data.
 
     examples:
@@ -253,7 +253,7 @@ class Reference:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch what is not there: a named data set, the weights of Inception (200 MB for the two of them)."""
+    """Fetch what is missing: a named data set, the weights of Inception (200 MB for both networks)."""
     size: int = 0
     """Pixels a side; 0: the data's own."""
     channels: int = 0
@@ -261,9 +261,9 @@ class Reference:
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     n: Number = 5120
-    """Images of the floor."""
+    """Training images to compute the floor with."""
     autoencoder: str = ""
-    """Autoencoder in a file; default: trained on the training images."""
+    """Autoencoder for FAD; default: trained on the training images."""
     classifier: str = ""
     """Classifier for the scores called -classifier; default: trained on the training images."""
     inception: str = ""
@@ -271,9 +271,9 @@ class Reference:
     torchvision: str = ""
     """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
-    """How images are brought to Inception's size; default: clean (PIL's bicubic, as clean-fid)."""
+    """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     out: str = ""
-    """File (.npz) for all of it."""
+    """File (.npz) to write all of it to."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 

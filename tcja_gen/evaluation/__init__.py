@@ -1,11 +1,15 @@
-"""Scores with their protocol: what is measured on what, its records, and the comparison of like records."""
+"""Scores with their protocol, and the comparison of records.
+
+From `evaluate` to a number: `api` makes a `request`; `dispatch` chooses the metrics; `scores` takes the images of a
+subject (`subjects`), what they are compared with (`references`), and measures (`measures`).
+"""
 
 from .api import evaluate, reference
 from .classification import own_data
 from .dispatch import score
 from .metric_names import METRICS
 from .prediction import predict
-from .prepare import prepare
+from .preparation import prepare
 from .protocol import compare, file_name, read_record, table, text, write_record
 from .request import Request
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .dispatch import score
-from .prepare import prepare
+from .preparation import prepare
 from .request import Request
 
 

@@ -1,13 +1,13 @@
-"""Scoring what names classes: a classifier, or a generator with a head, on images or event frames.
+"""Accuracy of a classifier, or of a generator with a head, on images or event recordings.
 
-    accuracy          share of the samples whose class is the largest of the mean output over all T steps
-    accuracy-by-step  the same by the mean of the first 1 .. T outputs
+    accuracy          share of samples whose true class has the largest output, averaged over all T steps
+    accuracy-by-step  the same with the average over the first 1 .. T steps
 
-Attention sees all T steps at once, so the second is a readout of the first t outputs of one full pass: it tells how
-soon the outputs agree on a class, and not what a network run for t steps would answer.
+Attention sees all T steps at once. accuracy-by-step therefore reads out the first t outputs of one full pass: it tells
+how soon the outputs settle on a class, not what a network would answer that runs for t steps alone.
 
-A record of these has two things more than others: "classes", a row a class, and "confusion", counts K x K whose rows
-are the true classes.
+The record has two more parts: "classes", a row for each class, and "confusion", counts (K, K) with a row for each true
+class.
 """
 
 import hashlib
@@ -67,19 +67,21 @@ def _confusion(outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 def has_head(model) -> bool:
-    """Whether a model has a head to name classes by."""
+    """Whether a model has a head that predicts classes."""
     return getattr(model, "head", None) is not None
 
 
 def class_names(model) -> list[str]:
-    """K names: those of the classes of the model's training data, numbers where there are none."""
+    """K names of classes, from the model's training data; numbers where these have no names."""
     names = model.provenance.get("data", {}).get("classes", ())
     return [*names, *map(str, range(len(names), model.head.classes))]
 
 
 def own_data(model, root: str | Path = "data", download: bool = False) -> str:
-    """What the model was trained on: a named set, or the path of a folder or zip. ValueError, or FileNotFoundError, if
-    that is not there or holds other images by now."""
+    """The data that the model was trained on: the name of a set, or the path of a folder or zip.
+
+    MissingFile if they are not there, UserError if they are no longer the same samples.
+    """
     facts = model.provenance.get("data")
     if not facts:
         raise UserError("this model does not tell what it was trained on: name the data")
@@ -93,7 +95,7 @@ def own_data(model, root: str | Path = "data", download: bool = False) -> str:
 
 
 def load_for(model, data: str | Path, split: str, root: str | Path, download: bool = False) -> ImageSet | EventSet:
-    """A split in the model's size, channels and T."""
+    """A split, brought to the model's size, channels and T."""
     height, width = model.image_size, getattr(model, "image_width", model.image_size)
     events = is_events(data)
     if events != (model.image_channels == 2):
@@ -108,7 +110,7 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
 
 
 def _labels(real: ImageSet | EventSet, names: list[str], notes: list[str]) -> Tensor:
-    """Labels in the model's numbering: by the names of the classes, or by number where all names are others."""
+    """Labels in the model's numbering: matched by the names of the classes, or by number if no name is known."""
     if real.labels is None:
         raise UserError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
     theirs = list(real.classes or map(str, range(int(real.labels.max()) + 1)))
@@ -129,17 +131,18 @@ def _chosen(total: int, n: int | None, seed: int) -> Tensor:
 
 
 def _by_step(outputs: Tensor, labels: Tensor) -> list[float]:
-    """Accuracy by the mean of the first 1 .. T of outputs (N, T, K)."""
+    """Accuracy of the mean over the first 1 .. T steps, of outputs (N, T, K)."""
     means = [outputs[:, : t + 1].mean(1) for t in range(outputs.shape[1])]
     return [int((mean.argmax(1) == labels).sum()) / len(labels) for mean in means]
 
 
 def _table(confusion: Tensor, names: list[str]) -> list[dict]:
-    """A row a class: count, recall and precision; None where nothing is (called) of that class."""
+    """A row for each class: count, recall and precision. Recall is None if no sample has the class, precision if none
+    is predicted to have it."""
     rows = zip(names, confusion.sum(1).tolist(), confusion.sum(0).tolist(), confusion.diag().tolist(), strict=True)
     return [
-        {"class": name, "count": count, "recall": _share(right, count), "precision": _share(right, called)}
-        for name, count, called, right in rows
+        {"class": name, "count": count, "recall": _share(right, count), "precision": _share(right, predicted)}
+        for name, count, predicted, right in rows
     ]
 
 
@@ -148,7 +151,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _identity(real: ImageSet | EventSet) -> str:
-    """What a score is of: the fingerprint; of recordings that of the events of each pixel, which T leaves alone."""
+    """Fingerprint of the samples. That of recordings is of the events in each pixel, which do not depend on T."""
     if isinstance(real, ImageSet):
         return real.fingerprint
     digest = hashlib.sha256(repr(tuple(real.frames.shape[-2:])).encode())

@@ -1,23 +1,24 @@
-"""What a pass costs beside how good it is: operations counted layer by layer, and their energy.
+"""The cost of a pass: operations, counted layer by layer, and their energy.
 
     E = 4.6 pJ x MAC + 0.9 pJ x AC          32-bit float in 45 nm, arithmetic alone (Horowitz, ISSCC 2014)
 
-Forward hooks see a real pass of a model in use (sampling, reconstruction, classification), every call of every layer
-as it really runs: a static image meets the first convolution once, the decoder's last one runs once on the sum over
-time, the prior's layers are called once a step. All numbers are means a sample.
+Forward hooks watch a real pass (sampling, reconstruction, classification) and count every call of every layer: the
+first convolution runs once on a static image, the decoder's last one once on the sum over time, the prior's layers once
+in each step. All numbers are means per sample.
 
-weights     One operation for each pair of a non-zero input and a weight that it meets, counted exactly: a tap that
-            falls outside of the output is none. An addition (AC) if all inputs of the call are 0 or 1, else a
-            multiplication and addition (MAC): gated spikes, images, averages and sums over time are not spikes.
-            "dense" is the same count with every input non-zero, so padding is not in it either.
+weights     One operation for each pair of a non-zero input and a weight that it is multiplied with, counted exactly: a
+            tap outside of the output is not counted. An addition (AC) if all inputs of the call are 0 or 1, else a
+            multiplication with addition (MAC): gated spikes, images, averages and sums over time are not spikes.
+            "dense" is the same count with every input non-zero; it has no padding either.
 attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of its own layers (TCJA: T C (k_time C +
             k_channel T), zero padding included), T C for sigmoids and T C for the fusion of TCJA's two branches,
             all as MACs; T C H W additions of the squeeze as ACs.
-neurons     One MAC, the leak, a neuron and step. Batch norm is an affine map that folds into weights and bias.
-readout     The decoder's weighted sum over time: one operation a non-zero spike, AC of spikes, MAC of gated ones.
+neurons     One MAC for each neuron and step, the leak. Batch norm is an affine map that folds into weights and bias.
+readout     The decoder's weighted sum over time: one operation for each non-zero input, AC for spikes, MAC for gated
+            ones.
 
-A model with ReLU in place of neurons has no spikes: it is its own twin (`ann_twin`), dense MACs of one frame, zeros of
-its activations included.
+A model with ReLU in place of spiking neurons is its own ANN twin (`ann_twin`): dense MACs of one frame, zeros of its
+activations included.
 
 Not counted: biases, pooling, additions of residual paths, random draws, and memory traffic, which on real hardware
 costs more than arithmetic.
@@ -48,31 +49,31 @@ SAMPLES = CHUNK  # of a run that is counted
 
 @dataclass
 class Row:
-    """Operations of one layer, a sample. Of neurons, `inputs` are neurons times steps and `nonzero` their spikes."""
+    """Operations of one layer, per sample. For neurons, `inputs` is neurons times steps and `nonzero` their spikes."""
 
     layer: str
     kind: str  # convolution, transposed, linear, attention, neurons or readout
-    frames: float = 0  # frames a sample that it met: T, or 1 for a static image
+    frames: float = 0  # that it ran on, per sample: T, or 1 for a static image
     inputs: float = 0
     nonzero: float = 0
     binary: bool = True  # whether all inputs of all calls were 0 or 1
     dense: float = 0  # MACs if every input were non-zero
     mac: float = 0
     ac: float = 0
-    passes: float = 1  # of its ANN twin, which has no time steps
+    passes: float = 1  # that its ANN twin makes, which has no time steps
 
     @property
     def rate(self) -> float:
-        """Share of the inputs that are not zero; of neurons the firing rate."""
+        """Share of the inputs that are not zero; the firing rate of neurons."""
         return self.nonzero / max(self.inputs, 1)
 
     @property
     def energy(self) -> float:
-        """pJ."""
+        """In pJ."""
         return MAC_PJ * self.mac + AC_PJ * self.ac
 
-    def see(self, x: Tensor, frames: int) -> bool:
-        """Takes note of the inputs x of one call; whether they are binary."""
+    def add_inputs(self, x: Tensor, frames: int) -> bool:
+        """Count the inputs x of one call; returns whether they are binary."""
         binary = is_binary(x)
         self.frames += frames
         self.inputs += x.numel()
@@ -80,20 +81,24 @@ class Row:
         self.binary &= binary
         return binary
 
-    def book(self, operations: int, binary: bool) -> None:
+    def add_operations(self, operations: int, binary: bool) -> None:
+        """Count operations as ACs if the inputs are binary, else as MACs."""
         self.mac += 0 if binary else operations
         self.ac += operations if binary else 0
 
-    def per(self, n: int) -> "Row":
+    def per_sample(self, n: int) -> "Row":
+        """The row of a pass of n samples as a mean."""
         counts = ("frames", "inputs", "nonzero", "dense", "mac", "ac")
         return replace(self, **{name: getattr(self, name) / n for name in counts})
 
 
 def count(model: nn.Module, samples: Sequence[int] | Tensor, use: str = "") -> list[Row]:
-    """Rows of `model.sample(samples)`, `reconstruct` or `classify` (`use`), a mean over the samples.
+    """Rows of `model.sample(samples)`, `model.reconstruct(samples)` or `model.classify(samples)`, per sample.
 
-    samples: seeds to sample from, or images (N, C, H, W) in [0, 1], or frames (N, T, C, H, W). use: by default a
-    generator samples and a classifier classifies. A generator runs 64 images at a time: N must be a multiple of it.
+    samples: seeds to sample from, or images `(N, C, H, W)` in [0, 1], or frames `(N, T, C, H, W)`. A generator runs 64
+        at a time: N must be a multiple of 64
+    use: "sample", "reconstruct" or "classify"; by default a generator samples and a classifier classifies
+    UserError for another use, or samples that do not fit it.
     """
     use = use or ("sample" if hasattr(model, "sample") else "classify")
     if use not in USES or not hasattr(model, use):
@@ -107,26 +112,29 @@ def count(model: nn.Module, samples: Sequence[int] | Tensor, use: str = "") -> l
 
 @torch.no_grad()
 def operations(model: nn.Module, run: Callable[[], object], n: int) -> list[Row]:
-    """Rows, in the order of first use, of the layers of `model` that `run()` calls on n samples."""
+    """Rows of the layers that `run()` calls on n samples, in the order of their first call."""
     with _watched(model) as seen:
         run()
-    rows = _with_passes(model, [row.per(n) for row in seen.values()])
+    rows = _with_passes(model, [row.per_sample(n) for row in seen.values()])
     return ann_twin(rows) if any(isinstance(layer, (NormReLU, ReLU)) for layer in model.modules()) else rows
 
 
 def _with_passes(model: nn.Module, rows: list[Row]) -> list[Row]:
-    """Rows that know how often an ANN would run their layer: once, or in each round of a masked prior."""
+    """The rows with `passes` set: an ANN runs a layer once, or once in each round of a masked prior."""
     for name, layer in model.named_modules():
         if not isinstance(layer, CodeLatent):
             continue
         for i, row in enumerate(rows):
-            if row.layer.startswith(f"{name}.prior."):  # the logits run once a place, whatever the rounds are
+            if row.layer.startswith(f"{name}.prior."):  # the logits run once for each place, whatever the rounds
                 rows[i] = replace(row, passes=row.frames if row.kind == "linear" else layer.rounds)
     return rows
 
 
 def products(layer: nn.Module, mask: Tensor) -> int:
-    """Pairs of an input that is not zero and a weight that it meets; mask (N, C, H, W), or (N, F) of a linear layer."""
+    """Pairs of a non-zero input and a weight that it is multiplied with.
+
+    mask: the inputs `(N, C, H, W)`, or `(N, F)` of a linear layer
+    """
     if isinstance(layer, nn.Linear):
         return int(mask.count_nonzero()) * layer.out_features
     if layer.padding_mode != "zeros":
@@ -146,10 +154,10 @@ def is_binary(x: Tensor) -> bool:
 
 
 def ann_twin(rows: Sequence[Row]) -> list[Row]:
-    """The same layers run once (T = 1) on real-valued activations, none of them zero: counted, not trained.
+    """Rows of an ANN with the same layers, which run once (T = 1) on real-valued, non-zero activations.
 
-    Weights cost their dense MACs of one frame, attention a T-th of its cost; activations are free, and there is no
-    sum over time.
+    It is counted, not trained. Weights cost the dense MACs of one frame, attention a T-th of its cost; activations are
+    free, and there is no sum over time.
     """
     kept = [row for row in rows if row.kind not in ("neurons", "readout")]
     return [_once(row) for row in kept]
@@ -165,22 +173,24 @@ def _once(row: Row) -> Row:
 
 
 def totals(rows: Sequence[Row]) -> dict[str, float]:
-    """Sums a sample: "dense", "mac", "ac", "energy" in pJ; "rate", spikes a neuron and step over all neurons."""
+    """Sums per sample: "dense", "mac", "ac", "energy" in pJ; "rate", spikes per neuron and step over all neurons."""
     sums = {name: sum(getattr(row, name) for row in rows) for name in ("dense", "mac", "ac", "energy")}
     neurons = [row for row in rows if row.kind == "neurons"]
     return sums | {"rate": sum(row.nonzero for row in neurons) / max(sum(row.inputs for row in neurons), 1)}
 
 
 def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[Row]]:
-    """Model and rows of a run: a generator samples from seeds 0 to 63, or, before its prior is trained, reconstructs 64
-    validation images; a classifier sees 64 validation samples.
+    """The model of a run, and its rows.
 
-    root: where a classifier's data are, default the run's own setting.
+    A generator samples from seeds 0 to 63, or reconstructs 64 validation images if its prior is not trained. A
+    classifier classifies 64 validation samples.
+
+    root: folder of the data, by default the run's own setting
     """
     model = load(folder)
     if model.kind == "generator" and model.prior_is_trained:
         if root:
-            raise UserError("--data-root: a generator's energy is that of sampling, which needs no data; leave it out")
+            raise UserError("a generator's energy is that of sampling, which needs no data: name no folder of data")
         return model, count(model, range(SAMPLES))
     root = root or model.provenance.get("data", {}).get("root", "data")
     data = load_for(model, own_data(model, root), "validation", root)
@@ -225,7 +235,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 @contextmanager
 def _watched(model: nn.Module):
-    """Within, passes fill the yielded dict of rows, keyed by layer and kind."""
+    """Inside, passes fill the dict of rows that is yielded, by layer and kind."""
     foreign = tuple(ATTENTION[word] for word in ATTENTION.from_plugins())
     if unknown := [type(layer).__name__ for layer in model.modules() if isinstance(layer, foreign)]:
         raise UserError(f"energy: the operations of {unknown[0]}, the attention of a plugin, are not known")
@@ -248,27 +258,27 @@ def _watched(model: nn.Module):
 
 
 def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | None:
-    """Forward hook that books the calls of a layer, None for one that costs nothing or is part of a gate."""
+    """Forward hook that counts the calls of a layer; None for one that costs nothing or is part of a gate."""
     if isinstance(layer, Gate):
-        return _booking(rows, _attention, "attention", name)
+        return _counting(rows, _attention, "attention", name)
     if type(layer) in WEIGHTS and not gated:
-        return _booking(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
+        return _counting(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
     if isinstance(layer, SPIKING):
-        return _booking(rows, _neurons, "neurons", name.removesuffix(".neurons"))
-    return _booking(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
+        return _counting(rows, _neurons, "neurons", name.removesuffix(".neurons"))
+    return _counting(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
 
 
-def _booking(rows: dict, book: Callable, kind: str, name: str) -> Callable:
-    """Hook that calls `book(row, layer, input, output)` with the row of a layer, made on its first call."""
+def _counting(rows: dict, add: Callable, kind: str, name: str) -> Callable:
+    """Hook that calls `add(row, layer, input, output)` with the row of a layer, which is made on its first call."""
 
     def hook(layer: nn.Module | None, args: tuple, output: Tensor) -> None:
-        book(rows.setdefault((name, kind), Row(name, kind)), layer, args[0], output)
+        add(rows.setdefault((name, kind), Row(name, kind)), layer, args[0], output)
 
     return hook
 
 
 def _stepping(step: Callable, hook: Callable) -> Callable:
-    """`NormLIF.step` that shows its spikes to the hook, as a stream of one step."""
+    """`NormLIF.step` that also calls the hook with its spikes, as a stream of one step."""
 
     def stepping(x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         spikes, v = step(x, v)
@@ -281,14 +291,14 @@ def _stepping(step: Callable, hook: Callable) -> Callable:
 def _weights(row: Row, layer: nn.Module, x: Tensor, _: Tensor) -> None:
     """x (..., C, H, W), or (..., F) of a linear layer."""
     x = x.reshape(-1, *x.shape[-1 if isinstance(layer, nn.Linear) else -3 :])
-    row.book(products(layer, x), row.see(x, len(x)))
+    row.add_operations(products(layer, x), row.add_inputs(x, len(x)))
     row.dense += products(layer, torch.ones_like(x[:1])) * len(x)
 
 
 def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
     """x (T, N, C, H, W) or (T, N, C), which has no squeeze."""
     t, n, c = x.shape[:3]
-    row.see(x, t * n)
+    row.add_inputs(x, t * n)
     macs = x.numel() + n * (_scores(gate) + t * c * (2 if isinstance(gate, TCJA) else 1))
     row.mac += macs
     row.dense += macs
@@ -296,7 +306,7 @@ def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
 
 
 def _scores(gate: Gate) -> int:
-    """MACs a sample of a gate's own layers: every weight as often as it is used, at the borders, too."""
+    """MACs per sample of a gate's own layers: every weight as often as it is used, also on padding."""
     t, c = gate.time_steps, gate.channels
     often = {"tla": t, "cla": c, "conv": t * c, "fc": 1, "mlp": t if isinstance(gate, SE) else 1}
     return sum(p.numel() * often[name.split(".")[0]] for name, p in gate.named_parameters())
@@ -304,11 +314,11 @@ def _scores(gate: Gate) -> int:
 
 def _neurons(row: Row, _, __, spikes: Tensor) -> None:
     """spikes (T, N, ...)."""
-    row.see(spikes, spikes.shape[0] * spikes.shape[1])
+    row.add_inputs(spikes, spikes.shape[0] * spikes.shape[1])
     row.mac += spikes.numel()
 
 
 def _readout(row: Row, _, x: Tensor, __) -> None:
     """x (T, N, C, H, W)."""
-    row.book(int(x.count_nonzero()), row.see(x, x.shape[0] * x.shape[1]))
+    row.add_operations(int(x.count_nonzero()), row.add_inputs(x, x.shape[0] * x.shape[1]))
     row.dense += x.numel()

@@ -11,7 +11,7 @@ from .request import Request
 from .subjects import Subject
 
 
-def check(model, names: Sequence[str], request: Request) -> None:
+def check_metrics(model, names: Sequence[str], request: Request) -> None:
     """UserError for what can be told before any file is read. model: None where images are scored."""
     if request.repeats is not None and model is None:
         told = f"{request.spell('repeats')} {request.repeats}: images are one set"

@@ -1,11 +1,11 @@
-"""A trained generator that is stopped before its last time step: quality against T from one model, not trained anew.
+"""A trained generator that stops before its last time step: quality against T from one model, without new training.
 
-The prior and the decoder's neurons are causal, attention is not: its gates see all T steps at once. So there are two
-ways to stop after t steps, the same at t = T:
+The prior and the decoder's neurons are causal. Attention is not: its gates see all T steps at once. So there are two
+ways to stop after t steps, which are the same at t = T:
 
-run t       t steps are run, at t / T of the cost; a gate takes the steps that do not happen for steps without a spike
-            (its weights of these are cut off), and the image is what the readout has seen
-read at t   all T steps are run, at the whole cost, and the image is read out after t of them (`model.film`)
+run t       the model runs t steps, at t / T of the cost. Its gates lose their weights for the other steps, as if these
+            had no spikes. The image is the readout of the t steps
+read at t   the model runs all T steps, at the whole cost; the image is read out after t of them (`model.film`)
 
 Either way a seed draws the same first t latent steps as in the whole model.
 """
@@ -21,9 +21,9 @@ from ..nn import CLA, FC, TA, TCJA, CodeLatent, Gate, Readout
 
 
 def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
-    """A copy of a generator that runs the first t of its T steps alone.
+    """A copy of a generator that runs only the first t of its T steps.
 
-    ValueError for other t, and for a latent of codes, whose prior makes the bits of all steps at once.
+    UserError unless 1 <= t <= T, and for a latent of codes, whose prior makes the bits of all steps at once.
     """
     _check(model, t)
     if isinstance(model.latent, CodeLatent) and t < model.time_steps:
@@ -40,7 +40,7 @@ def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
 
 
 def _cut(gate: Gate, t: int) -> None:
-    """Weights of the first t steps."""
+    """Keep a gate's weights for the first t steps alone."""
     c = gate.channels
     if isinstance(gate, (TCJA, CLA)):
         _keep(gate.cla, gate.cla.weight[:t, :t])
@@ -56,7 +56,7 @@ def _keep(layer: nn.Module, weight: Tensor) -> None:
 
 
 class ReadSteps:
-    """A generator whose samples are read out after t of the T steps that it runs; ValueError for other t."""
+    """A generator whose samples are read out after t of the T steps that it runs; UserError unless 1 <= t <= T."""
 
     def __init__(self, model: SpikingVAE, t: int):
         _check(model, t)

@@ -1,6 +1,6 @@
-"""Putting a model to work on many images or recordings: in batches, dealt out to all processes, back in order.
+"""Runs a model on many images or recordings: in batches, on all processes, with the results in order.
 
-Under `torch.distributed` image i is made by process i mod world, and every process ends up with all images.
+Under `torch.distributed` process i mod world makes image i, and every process gets all images.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from ..metrics import Extractor
 from ..models.inputs import check_range
 from ..process import here
 
-IMAGES, RECORDINGS = 64, 16  # that are classified together, whatever the number of processes
+IMAGES, RECORDINGS = 64, 16  # in a batch that is classified, whatever the number of processes
 
 
 def quantise(images: Tensor) -> Tensor:
-    """Float images in [0, 1] to uint8 on the CPU by rounding; uint8 images as they are.
+    """Float images in [0, 1], rounded to uint8; uint8 images as they are. On the CPU.
 
-    ValueError for values that are not finite or not in [0, 1].
+    UserError for values that are not finite or not in [0, 1].
     """
     if images.dtype == torch.uint8:
         return images.cpu()
@@ -28,42 +28,43 @@ def quantise(images: Tensor) -> Tensor:
 
 
 def sample(model, seeds: Sequence[int], batch: int = 256, progress: bool = False, label: int | None = None) -> Tensor:
-    """One image per seed, uint8 `(n, C, H, W)`. label: class of them all, for a conditional model."""
+    """One image per seed, uint8 `(n, C, H, W)`. label: the class of all of them, for a conditional model."""
     seeds = torch.as_tensor(list(seeds))
-    asked = {} if label is None else {"classes": label}
+    condition = {} if label is None else {"classes": label}
 
     def make(i: Tensor) -> Tensor:
-        return quantise(model.sample(seeds[i], **asked))
+        return quantise(model.sample(seeds[i], **condition))
 
-    return _dealt(make, len(seeds), batch, "sampling" if progress else None)
+    return _on_all_processes(make, len(seeds), batch, "sampling" if progress else None)
 
 
 def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress: bool = False) -> Tensor:
-    """Reconstructions, float `(n, C, H, W)` in [0, 1], of uint8 images; image i has the seed seed + i."""
+    """Reconstructions of uint8 images, float `(n, C, H, W)` in [0, 1]; image i has the seed `seed + i`."""
 
     def make(i: Tensor) -> Tensor:
         return model.reconstruct(images[i].float() / 255, seeds=i + seed).float().cpu()
 
-    return _dealt(make, len(images), batch, "reconstructing" if progress else None)
+    return _on_all_processes(make, len(images), batch, "reconstructing" if progress else None)
 
 
 def classify(model, samples: Tensor, chosen: Tensor | None = None, progress: bool = False) -> Tensor:
-    """Outputs at every step, float `(n, T, K)` on the CPU, of samples (all, or the `chosen` indices).
+    """The outputs of every time step, float `(n, T, K)` on the CPU.
 
-    samples: images uint8 `(N, C, H, W)`, or event counts `(N, T, 2, H, W)`.
+    samples: images uint8 `(N, C, H, W)`, or event counts `(N, T, 2, H, W)`
+    chosen: indices of the samples to classify; None: all
     """
     size = RECORDINGS if samples.dim() == 5 else IMAGES
     chosen = torch.arange(len(samples)) if chosen is None else chosen
 
     def make(i: Tensor) -> Tensor:
-        found = samples[chosen[i]].float()
-        return model.classify(found / 255 if found.dim() == 4 else found).cpu()
+        x = samples[chosen[i]].float()
+        return model.classify(x / 255 if x.dim() == 4 else x).cpu()
 
-    return _by_chunks(make, len(chosen), size, "classifying" if progress else None)
+    return _in_batches(make, len(chosen), size, "classifying" if progress else None)
 
 
-class Dealt:
-    """An extractor whose batches are dealt out to all processes; each gets all features, the same as one alone."""
+class DistributedExtractor:
+    """An extractor whose batches all processes share; each gets all features, the same as one process alone."""
 
     def __init__(self, extractor: Extractor, progress: bool = False):
         self._extractor, self._progress = extractor, progress
@@ -73,27 +74,30 @@ class Dealt:
 
     def __call__(self, images: Tensor) -> Tensor:
         title = f"features by {self.name}" if self._progress else None
-        return _by_chunks(lambda i: self._extractor(images[i]), len(images), self.batch, title)
+        return _in_batches(lambda i: self._extractor(images[i]), len(images), self.batch, title)
 
 
-def _by_chunks(make: Callable[[Tensor], Tensor], n: int, size: int, title: str | None) -> Tensor:
-    """`make(indices)` of 0 .. n - 1, dealt out by whole chunks: so rounding, too, is the same for any processes."""
-    chunks = torch.arange(n).split(size)
+def _in_batches(make: Callable[[Tensor], Tensor], n: int, size: int, title: str | None) -> Tensor:
+    """`make(indices)` of 0 .. n - 1, with each batch made whole by one process.
 
-    def whole(numbers: Tensor) -> Tensor:
-        found = make(chunks[int(numbers[0])])  # (size, ...), of the last chunk fewer
-        return torch.nn.functional.pad(found, (0, 0) * (found.dim() - 1) + (0, size - len(found)))[None]
+    The batches are then the same for any number of processes, and so is the rounding.
+    """
+    batches = torch.arange(n).split(size)
 
-    return _dealt(whole, len(chunks), 1, title).flatten(0, 1)[:n]
+    def padded(number: Tensor) -> Tensor:
+        made = make(batches[int(number[0])])  # (size, ...), fewer in the last batch
+        return torch.nn.functional.pad(made, (0, 0) * (made.dim() - 1) + (0, size - len(made)))[None]
+
+    return _on_all_processes(padded, len(batches), 1, title).flatten(0, 1)[:n]
 
 
-def _dealt(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:
-    """`make(indices)` of 0 .. n - 1, dealt out as `[rank::world]`, brought back in order to every process."""
+def _on_all_processes(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:
+    """`make(indices)` of 0 .. n - 1: each process makes its share, `[rank::world]`, and gets all of it in order."""
     from tqdm import tqdm
 
     place = here(torch.device("cpu"))
     rank, world = place.rank, place.world
-    mine = torch.arange(rank, -(-n // world) * world, world) % n  # as many for each; the surplus is cut below
+    mine = torch.arange(rank, -(-n // world) * world, world) % n  # the same number for each; the surplus is cut below
     batches = tqdm(mine.split(batch), title, leave=False, disable=None if title else True)
     with torch.no_grad():
         local = torch.cat([make(indices) for indices in batches])

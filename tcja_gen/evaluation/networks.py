@@ -24,7 +24,7 @@ from ..metrics import (
     side,
 )
 from ..process import first_ahead, here
-from .generate import Dealt
+from .generate import DistributedExtractor
 from .real_images import RealImages
 from .request import Request
 
@@ -40,7 +40,7 @@ class FeatureNetworks:
 
     def extractor(self, network: str) -> Extractor:
         """A network of `metric_names.METRICS`; UserError or MissingFile, one line, if its weights cannot be had."""
-        return Dealt(self._extractor(network), self.request.shows_progress)
+        return DistributedExtractor(self._extractor(network), self.request.shows_progress)
 
     def _extractor(self, network: str) -> Extractor:
         device = self.request.device

@@ -1,6 +1,6 @@
-"""Pictures of what a model makes: grids, rows, and films of images that form over the time steps.
+"""Picture files of a model's images: grids, single images, and films over the time steps.
 
-Images are floats (N, C, H, W) in [0, 1]; files get 8 bits by rounding.
+Images are floats `(N, C, H, W)` in [0, 1]; files hold them rounded to 8 bits.
 """
 
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SCALED_TO = 32  # smaller images are enlarged by a whole factor to at least so many pixels a side
+SMALLEST_SHOWN = 32  # pixels a side; smaller images are enlarged by a whole factor
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -18,26 +18,29 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> Tensor:
-    """One picture uint8 (3, H, W) of many, `columns` a row (default: a square)."""
+    """One picture, uint8 `(3, H, W)`, of all images, with `columns` in a row (default: as many as rows)."""
     from torchvision.utils import make_grid
 
-    scale = scale or math.ceil(SCALED_TO / images.shape[-1])
+    scale = scale or math.ceil(SMALLEST_SHOWN / images.shape[-1])
     large = images.detach().float().cpu().repeat_interleave(scale, -1).repeat_interleave(scale, -2)
     return to_bytes(make_grid(large, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5))
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
-    """Writes `grid` as a PNG file; makes its folder."""
+    """Write `grid` as a PNG file; its folder is made."""
     return _save(grid(images, columns), path)
 
 
 def save_each(images: Tensor, folder: str | Path, names: list[str]) -> list[Path]:
-    """Writes every image as a PNG file of its own size."""
+    """Write every image as a PNG file, not enlarged."""
     return [_save(to_bytes(image), Path(folder) / f"{name}.png") for image, name in zip(images, names, strict=True)]
 
 
 def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
-    """Animated GIF of films (N, T, C, H, W) side by side, one time step a frame; the last frame stays four times."""
+    """Write films `(N, T, C, H, W)` side by side as an animated GIF, a frame for each time step.
+
+    milliseconds: that a frame is shown; the last one is shown four times as long
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = [_picture(grid(films[:, t])) for t in range(films.shape[1])]

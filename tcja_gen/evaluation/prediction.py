@@ -1,4 +1,4 @@
-"""The classes of files: images, or event recordings, as the model was trained to read them."""
+"""Predicting the classes of files: images, or event recordings, read as in the model's training."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,15 +15,15 @@ from .generate import IMAGES, RECORDINGS
 
 
 def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[dict]:
-    """A row `{"file", "class", "number", "probability"}` a file, in natural order of each path's files.
+    """A row `{"file", "class", "number", "probability"}` for each file, in natural order within each path.
 
-    paths: files, folders or zips of images; for a model of event frames .npz files and folders of recordings, or of
-        frames that SpikingJelly made
+    paths: files, folders or zips of images. For a model of event recordings: .npz files and folders of recordings, or
+        of frames that SpikingJelly made
 
-    The probability is the softmax of the mean logits. Where the head's outputs are spikes or votes there is "rate"
-    in its place, their mean over time, which is in [0, 1] but does not sum to 1 over the classes.
+    The probability is the softmax of the mean logits. If the head's outputs are spikes or votes, the row has "rate"
+    instead: their mean over time, which lies in [0, 1] but does not sum to 1 over the classes.
 
-    ValueError or FileNotFoundError, one line naming the file, if one cannot be read or does not fit the model.
+    UserError or MissingFile, one line that names the file, if it cannot be read or does not fit the model.
     """
     from tqdm import tqdm
 
@@ -43,19 +43,19 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
 
 
 def measure(model) -> str:
-    """What stands behind a class: "probability" of a head of logits, "rate" of one of spikes or votes."""
+    """How sure a prediction is told: "probability" of a head with logits, "rate" of one with spikes or votes."""
     return "probability" if isinstance(model.head.stages[-1], nn.Linear) else "rate"
 
 
 def _row(model, path: Path, mean: Tensor) -> dict:
-    """The answer for one file by its mean output (K,)."""
+    """The row of one file, from its mean output (K,)."""
     kind, number = measure(model), int(mean.argmax())
     values = mean.softmax(0) if kind == "probability" else mean
     return {"file": str(path), "class": class_names(model)[number], "number": number, kind: float(values[number])}
 
 
 def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]]]:
-    """Each file of a path, and what reads its bytes."""
+    """Each file of a path, with the function that reads its bytes."""
     if not path.exists():
         raise MissingFile(f"{path}: no such file or folder")
     if events and path.suffix.lower() == ".zip":
@@ -72,7 +72,7 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
 
 
 def _image(model, path: Path, read_bytes) -> Tensor:
-    """Image (C, S, S) in [0, 1], brought to the model's shape as training images are."""
+    """Image (C, S, S) in [0, 1], resized to the model's shape as training images are."""
     if model.image_size != getattr(model, "image_width", model.image_size):
         raise UserError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
     try:
@@ -82,7 +82,7 @@ def _image(model, path: Path, read_bytes) -> Tensor:
 
 
 def _recording(model, path: Path, _) -> Tensor:
-    """Counts (T, 2, H, W) of a recording, cut and merged as those that the model was trained on."""
+    """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
     facts = model.provenance.get("data", {})
     size = model.image_size, model.image_width
     known = [known for name, known in KNOWN.items() if facts.get("name") in (name, known.folder)]

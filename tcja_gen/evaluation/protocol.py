@@ -1,12 +1,17 @@
-"""Records: scores with everything that defines them, as JSON; and the comparison that refuses unlike ones.
+"""Records: scores with everything that defines them, as JSON; and their comparison, which refuses unlike protocols.
 
-A record is `{"scores": {metric: value}, "protocol": {metric: {field: ...}}, "source": {}, "notes": []}`; a value is a
-number, or a list of them, one a time step. "spread" has, by metric, the standard deviation over the parts that a score
-is a mean of (the subsets of KID, the splits of IS; or sets of seeds, whose scores are in "repeats"), "floor" what real
-images score, where `reference` has told it.
+A record is a dict of
 
-Two scores of a metric are compared if `must_agree` names no field of their protocols that differs. A field that is
-missing differs from any that is there, and from one that is missing elsewhere: nobody knows what it was.
+    scores    metric: a number, or a list of them, one for each time step
+    protocol  metric: {field: value}, how the score was measured, and of what
+    spread    metric: standard deviation, of a score that is a mean: over the subsets of KID, the splits of IS, or the
+              sets of seeds, whose scores are in "repeats"
+    floor     metric: the score of real images, if `reference` has computed it
+    source    what was scored
+    notes     lines for the user
+
+Two scores of a metric can be compared if their protocols agree in all fields of `must_agree`. A missing field agrees
+with nothing, not even with another missing one: nobody knows its value.
 """
 
 import hashlib
@@ -22,10 +27,10 @@ from pathlib import Path
 from ..errors import MissingFile, UserError
 from ..files import write
 
-# Fields that say how a score is measured. All others say what is measured: step, seeds, repeats, time_steps, rounds,
+# Fields that tell how a score is measured. The others tell what is measured: step, seeds, repeats, time_steps, rounds,
 # temperature; and the command.
 ALL = ("n", "reference", "data", "split", "size", "channels", "versions")
-MADE = ("quantised", "weights", "classes")  # how a model made the images; None of images that were there
+MADE = ("quantised", "weights", "classes")  # how a model made the images; None for images that no model made
 FEATURES = ("extractor", "extractor_hash", "mode", "resize", "n_reference")
 OUTPUTS = ("weights", "classes", "drawn", "readout")
 OWN = {
@@ -38,7 +43,7 @@ MISSING = "(missing)"
 
 
 def must_agree(metric: str) -> tuple[str, ...]:
-    """Fields of a protocol in which scores of a metric must agree to be compared."""
+    """The fields of a protocol that must agree before two scores of a metric are compared."""
     if metric.startswith("accuracy"):
         return OUTPUTS + ALL
     if metric in ("reconstruction", "psnr", "ssim"):
@@ -47,7 +52,7 @@ def must_agree(metric: str) -> tuple[str, ...]:
 
 
 def circumstances() -> dict:
-    """Versions and the command of this process: the part of a protocol that the program knows by itself."""
+    """The fields that are the same for every metric: versions, and the command of this process."""
     packages = ("torch", "torchvision", "tcja_gen")
     return {"versions": {name: _version(name) for name in packages}, "command": shlex.join(sys.argv)}
 
@@ -60,12 +65,12 @@ def _version(package: str) -> str:
 
 
 def write_record(path: str | Path, record: dict) -> None:
-    """Write a record as `text`; the file appears whole or not at all."""
+    """Write a record as JSON; the file appears whole or not at all."""
     write(Path(path), text(record) + "\n")
 
 
 def text(record) -> str:
-    """Indented JSON, which has no numbers that are not finite: null stands for them."""
+    """Indented JSON; null stands for numbers that are not finite, which JSON does not have."""
     return json.dumps(_finite(record), indent=2, allow_nan=False)
 
 
@@ -78,10 +83,10 @@ def _finite(value):
 
 
 def file_name(record: dict, asked: Sequence[str]) -> str:
-    """A name for the file of a record: of its first score, split and n, and a hash of all that was asked for.
+    """A name for the file of a record: its first metric, split and n, and a hash of the metrics and their protocols.
 
-    The same question again has the same name, any other question another one; by which versions and words it was asked
-    plays no part. asked: names of the metrics; none: those that are there
+    The same evaluation gets the same name, any other one another name; versions and the command play no part.
+    asked: names of the metrics; none: those in the record
     """
     asked = asked or [*record["scores"]] or ["nothing"]
     protocols = record["protocol"].values()
@@ -95,7 +100,7 @@ def file_name(record: dict, asked: Sequence[str]) -> str:
 
 
 def read_record(path: str | Path) -> dict:
-    """Read what `write_record` wrote; FileNotFoundError, or ValueError naming a file that is no record."""
+    """Read what `write_record` wrote; MissingFile, or UserError that names a file without a record."""
     if not Path(path).is_file():
         raise MissingFile(f"{path}: no such file; wanted a record written by evaluate")
     try:
@@ -109,10 +114,11 @@ def read_record(path: str | Path) -> dict:
 
 
 def compare(records: Mapping[str, dict]) -> list[dict]:
-    """Rows `{"metric": name, label: score, ...}` of records by label; None where a record lacks the metric.
+    """Rows `{"metric": name, label: score, ...}`; a score is None if the record does not have the metric.
 
+    records: by label, the title of their column
     A score that is a list gives a row for each of its numbers, called "name 1" and so on.
-    ValueError that names the fields, and their values, in which two protocols of one metric differ and must not.
+    UserError if the protocols of a metric differ; it names the fields and their values.
     """
     metrics = list(dict.fromkeys(metric for record in records.values() for metric in record["scores"]))
     for metric in metrics:
@@ -129,7 +135,7 @@ def compare(records: Mapping[str, dict]) -> list[dict]:
 
 
 def _numbers(scores: dict) -> dict[tuple, float]:
-    """Scores by (metric,), those of a list by (metric, "1"), (metric, "2") ..."""
+    """Scores by (metric,); those of a list by (metric, "1"), (metric, "2"), ..."""
     numbers = {}
     for metric, score in scores.items():
         if isinstance(score, list):
@@ -140,15 +146,15 @@ def _numbers(scores: dict) -> dict[tuple, float]:
 
 
 def _differences(metric: str, a: dict, b: dict) -> list[str]:
-    a, b = ({"classes": None} | protocol if protocol else {} for protocol in (a, b))  # before models had classes
+    a, b = ({"classes": None} | protocol if protocol else {} for protocol in (a, b))  # as in older records
     pairs = [(field, _value(a, field), _value(b, field)) for field in must_agree(metric)]
-    by_hand = () if metric.startswith("accuracy") else MADE  # no model made one side, or neither
-    unlike = [(f, x, y) for f, x, y in pairs if x != y and not (f in by_hand and None in (x, y)) or MISSING in (x, y)]
+    no_model = () if metric.startswith("accuracy") else MADE  # may be None on a side whose images no model made
+    unlike = [(f, x, y) for f, x, y in pairs if x != y and not (f in no_model and None in (x, y)) or MISSING in (x, y)]
     return [f"{field} {x} and {y}" for field, x, y in unlike]
 
 
 def _value(protocol: dict, field: str):
-    """A field's value; of versions the releases, since a patch of a package changes no score."""
+    """A field's value; versions without their patch number, since a patch changes no score."""
     value = protocol.get(field, MISSING)
     if field == "versions" and isinstance(value, dict):
         return {name: ".".join(str(found).split(".")[:2]) for name, found in value.items()}
@@ -156,7 +162,7 @@ def _value(protocol: dict, field: str):
 
 
 def table(rows: list[dict]) -> str:
-    """Rows of `compare`, or of a record's "classes", as text: one line a row under the names of the columns."""
+    """Rows of `compare`, or of a record's "classes", as text: a line of column names, and a line for each row."""
     header = list(rows[0]) if rows else ["metric"]
     cells = [header] + [[_cell(row[name]) for name in header] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(header))]

@@ -126,7 +126,7 @@ class References:
         for network in dict.fromkeys(METRICS[name].network for name in names if METRICS[name].network):
             wanted = by_measure(names, network)
             try:
-                reference = self._of(network, list(wanted), notes)
+                reference = self._reference(network, list(wanted), notes)
             except UserError as error:
                 if not self._optional(network):
                     raise
@@ -140,7 +140,7 @@ class References:
         own = weights_of(network)
         return self.request.everything and own != "autoencoder" and getattr(self.request, own) is None
 
-    def _of(self, network: str, measures: Sequence[str], notes: list[str]) -> Reference:
+    def _reference(self, network: str, measures: Sequence[str], notes: list[str]) -> Reference:
         if weights_of(network) == "autoencoder" and (self.request.size or 0) > LARGEST_SIDE:
             notes.append(f"FAD looks at {LARGEST_SIDE} pixels a side and is blind to detail beyond, take fid, too")
         splits = self.request.is_splits or IS_SPLITS

@@ -1,4 +1,4 @@
-"""What a run is and how it went: a text, curves of its losses and firing, and pictures of its attention gates."""
+"""A report of a run: a text, curves of its losses and firing rates, and pictures of its attention gates."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ from .protocol import read_record
 PARTS = ("encoder", "latent", "decoder", "head")
 CURVES = ("reconstruction", "divergence", "loss", "accuracy")
 NO_LOSSES = ("step", "gradient_norm", "lr", "images_per_second", "peak_memory_mb", "firing_rate", "dead", "layers")
-SHOWN = 64  # samples that gates are a mean of, at most
-LABELLED = 30  # classes, at most, whose names and counts are written into a picture
+SHOWN = 64  # samples, at most, over which gates are averaged
+LABELLED = 30  # classes, at most, for names and counts to be written into a picture
 
 
 def describe(run: str | Path) -> str:
@@ -71,7 +71,7 @@ def figures(folder: str | Path, out: str | Path) -> list[Path]:
 
 
 def confusion(record: dict, path: str | Path) -> Path:
-    """Draws the confusion matrix of a record of `classification`: colours are shares of the true class."""
+    """Draw the confusion matrix of a record with accuracy; colours are shares of the true class."""
     counts, names = torch.tensor(record["confusion"]), [row["class"] for row in record["classes"]]
     figure, (axis,) = _plot(1, side=max(4.0, min(0.45 * len(names), 12.0)))
     shown = axis.imshow(counts / counts.sum(1, keepdim=True).clamp(min=1), vmin=0, vmax=1, cmap="Blues")
@@ -103,7 +103,7 @@ def _samples(model) -> tuple[torch.Tensor, str]:
 
 @torch.no_grad()
 def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gates (T, C) of every attention block, mean over at most 64 samples sent through the model.
+    """Gates (T, C) of every attention block, averaged over the samples.
 
     images: (N, C, H, W) in [0, 1], or frames (N, T, 2, H, W) of counts
     """

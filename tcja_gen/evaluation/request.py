@@ -1,4 +1,4 @@
-"""What an evaluation is asked for: one object, which is checked when it is made and then handed on whole."""
+"""The request of an evaluation: all its arguments in one object, checked once."""
 
 import operator
 import os
@@ -52,7 +52,8 @@ class Request:
         for field in fields(self):
             value, name = getattr(self, field.name), self.spell(field.name)
             if "range" in field.metadata and value is not None:
-                field.metadata["range"].check(name, _whole(name, value))
+                object.__setattr__(self, field.name, _whole(name, value))
+                field.metadata["range"].check(name, getattr(self, field.name))
         if self.channels == 2:
             raise UserError(f"{self.spell('channels')} is 2, it must be 1 (grey) or 3 (RGB)")
         if self.resize not in (None, *RESIZES):
@@ -97,6 +98,7 @@ def _metric_names(metrics: str | Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _whole(name: str, value) -> int:
+    """A whole number of any library as an int, which JSON takes."""
     try:
         return operator.index(value)
     except TypeError:

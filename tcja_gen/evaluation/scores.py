@@ -12,7 +12,7 @@ same record, so that none waits while another one works.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .feasible import check, feasible
+from .feasible import check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
 from .measures import measure_features, measure_pixels
@@ -28,7 +28,7 @@ def score(model_or_images, names: Sequence[str], request: Request) -> dict:
     """The record of metrics of samples and of reconstructions."""
     request, notes = replace(request, n=request.n or IMAGES), []
     model = model_or_images if hasattr(model_or_images, "sample") else None
-    check(model, names, request)
+    check_metrics(model, names, request)
     subject = Subject.of(model_or_images, request, notes)
     shape = dict(size=request.size or subject.size, channels=request.channels or subject.channels)
     references = References(replace(request, **shape))

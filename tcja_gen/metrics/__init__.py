@@ -1,6 +1,6 @@
 """Scores from images: extractors, statistics, measures of features, and a cache keyed by content.
 
-Images are uint8 `(N, C, H, W)` tensors on the CPU; the room knows no model, no training and no data set.
+Images are uint8 `(N, C, H, W)` tensors on the CPU. Nothing here knows a generator, its training or a data set.
 """
 
 from .autoencoder import (

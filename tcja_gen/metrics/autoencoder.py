@@ -1,9 +1,8 @@
 """The autoencoder whose 64 latent numbers are the features of FAD (Fréchet Autoencoder Distance).
 
-Layout and parameter names are those of FSVAE (Kamata et al., AAAI 2022; kamata1729/FullySpikingVAE), so that
-its published weights for MNIST and Fashion-MNIST load as they are. The stages follow from the image size
-(halved down to 2 x 2): four for 32 x 32, five for 64 x 64. For data without published weights,
-`train_autoencoder` makes one.
+Layout and parameter names are those of FSVAE (Kamata et al., AAAI 2022; kamata1729/FullySpikingVAE), so that its
+published weights for MNIST and Fashion-MNIST load as they are. Each stage halves the image, down to 2 x 2: four stages
+for 32 x 32, five for 64 x 64. For data without published weights, `train_autoencoder` trains one.
 """
 
 from collections.abc import Mapping
@@ -18,11 +17,11 @@ from .fit import fit, kept, seeded
 from .pixels import resize, side, to_network
 from .weights import load_network, save_tensors, weights_hash
 
-LARGEST_SIDE = 128  # side; a stage more has four times the weights and the work
+LARGEST_SIDE = 128  # pixels; one more stage has four times the weights and the work
 
 
 class Autoencoder(nn.Module):
-    """Strided convolutions to a linear latent of `width`, and back; `(N, C, size, size)` in [-1, 1]."""
+    """Strided convolutions to a linear latent `(N, width)`, and back to `(N, C, size, size)` in [-1, 1]."""
 
     def __init__(self, channels: int = 1, width: int = 64, size: int = 32):
         super().__init__()
@@ -47,7 +46,7 @@ class Autoencoder(nn.Module):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the weights that features depend on; one for a .pth and a .safetensors that agree."""
+        """SHA-256 of the weights that features depend on; the same for a .pth and a .safetensors with equal weights."""
         state = self.state_dict().items()
         return weights_hash({name: value for name, value in state if name.startswith(("encoder.", "latent_layer."))})
 
@@ -67,8 +66,8 @@ def _up(a: int, b: int) -> nn.Sequential:
 def load_autoencoder(file: str | Path) -> Autoencoder:
     """An autoencoder in eval mode from FSVAE's published `.pth`, our `.safetensors` or a reference (`.npz`).
 
-    Image channels, width and size follow from the weights. FileNotFoundError, or ValueError naming the file if it is
-    anything else; runs no code in it.
+    Image channels, width and size follow from the weights. MissingFile, or UserError that names the file if it is
+    anything else. No code in the file is run.
     """
     return load_network(file, "autoencoder", _built, "FSVAE's .pth, or .safetensors of the same layout")
 
@@ -87,7 +86,7 @@ def default_steps(n: int) -> int:
 
 
 def autoencoder_side(images: Tensor) -> int:
-    """Side at which an autoencoder judges images: `pixels.side`, up to the next power of 2, and 128 at most."""
+    """Side to which images are resized for an autoencoder: `pixels.side`, rounded up to a power of 2; at most 128."""
     return min(LARGEST_SIDE, 1 << (side(images) - 1).bit_length())
 
 
@@ -103,7 +102,7 @@ def train_autoencoder(
 ) -> Autoencoder:
     """Train an autoencoder on uint8 `(N, C, H, W)`: squared error, AdamW at 2e-3 falling to 0, batches of 32.
 
-    `steps` None is `default_steps(N)`. Returned in eval mode on the CPU; the same for the same seed, see `fit`.
+    steps: None for `default_steps(N)`. Returned in evaluation mode on the CPU; reproducible by the seed, see `fit`.
     """
     steps = default_steps(len(images)) if steps is None else steps
     images = resize(images, images.shape[1], size)
@@ -130,7 +129,7 @@ def cached_autoencoder(
     device="cpu",
     progress=False,
 ) -> tuple[Autoencoder, Path]:
-    """`train_autoencoder` on a training set with this fingerprint, or the one trained before; and its file."""
+    """The autoencoder of a training set with this fingerprint, trained now or before; and its file."""
     settings = dict(size=size, width=64, steps=steps or default_steps(len(images)), seed=seed)
 
     def make() -> Autoencoder:

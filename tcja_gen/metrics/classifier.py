@@ -1,8 +1,8 @@
 """A small classifier of a data set, whose features and class probabilities score images of the same kind.
 
-Inception knows photographs; digits and clothes it has never seen. A network trained on the training split of the data
-gives FID, KID and precision/recall features that mean something there, and IS its classes. Scores by it are called
-"...-classifier": they compare only with scores by the same weights, and never with published FID or IS.
+Inception was trained on photographs and has never seen digits or clothes. A classifier trained on the data has features
+that mean something there, for FID, KID, precision and recall, and the classes that IS needs. Its scores are called
+"...-classifier". They compare only with scores by the same weights, never with published FID or IS.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
         self.channels, self.classes, self.width = channels, classes, width
         self.body = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.head = nn.Linear(width, classes)
-        self.register_buffer("side", torch.tensor(size))  # of its images; part of the file, for it defines the scores
+        self.register_buffer("side", torch.tensor(size))  # of its images; in the file, as scores depend on it
 
     @property
     def size(self) -> int:
@@ -58,7 +58,7 @@ def _block(a: int, b: int) -> tuple[nn.Module, ...]:
 
 
 class ClassifierFeatures:
-    """A classifier as an `Extractor`, with logits; works on a copy on the CPU, a feature depends on its image alone."""
+    """A classifier as an `Extractor` with logits. It is copied to the CPU; a feature depends on its image alone."""
 
     mode, batch = "eval", BATCH
 
@@ -84,7 +84,7 @@ class ClassifierFeatures:
 def load_classifier(file: str | Path) -> Classifier:
     """A classifier in eval mode from a file of `Classifier.save`, or a reference (`.npz`).
 
-    FileNotFoundError, or ValueError naming the file if it is anything else; runs no code in it.
+    MissingFile, or UserError that names the file if it is anything else. No code in the file is run.
     """
     return load_network(file, "classifier", _built, "the .safetensors that tcja-gen reference makes")
 
@@ -113,8 +113,8 @@ def train_classifier(
 ) -> Classifier:
     """Train on uint8 `(N, C, H, W)` and labels `(N,)` of 0 .. K-1: cross-entropy, AdamW, one cycle up to 5e-3.
 
-    `steps` None is `classifier_steps(N)`. Returned in eval mode on the CPU; the same for the same seed, see `fit`.
-    ValueError for labels of fewer than two classes.
+    steps: None for `classifier_steps(N)`. Returned in evaluation mode on the CPU; reproducible by the seed, see `fit`.
+    UserError for labels of fewer than two classes.
     """
     classes = int(labels.max()) + 1
     if len(labels.unique()) < 2:
@@ -144,7 +144,7 @@ def cached_classifier(
     device="cpu",
     progress=False,
 ) -> tuple[Classifier, Path]:
-    """`train_classifier` on a training set with this fingerprint, or the one trained before; and its file."""
+    """The classifier of a training set with this fingerprint, trained now or before; and its file."""
     settings = dict(size=size, steps=steps or classifier_steps(len(images)), seed=seed)
 
     def make() -> Classifier:

@@ -1,13 +1,12 @@
 """Extractors: images in, features out; and FAD, the Fréchet distance on an autoencoder's features.
 
-`Extractor` is all that a score asks for, so a further network is one more class like `AutoencoderFeatures`;
-`inception.InceptionFeatures` and `classifier.ClassifierFeatures` are two, which also have logits. FAD exists in
-two modes (Kamata et al., AAAI 2022, and their code):
+A new network is one more class like `AutoencoderFeatures` with the methods of `Extractor`; others are
+`inception.InceptionFeatures` and `classifier.ClassifierFeatures`, which also have logits. FAD has two modes (Kamata et
+al., AAAI 2022, and their code):
 
-eval      batch norm with the autoencoder's own statistics: a feature depends on its image alone. Our primary
-          figure.
-official  batch norm with the statistics of the batch, batches of exactly 256: what FSVAE, ESVAE and FSDDIM
-          publish. Blind to contrast and nearly blind to noise; for comparison with the literature.
+eval      batch norm uses the autoencoder's running statistics: a feature depends on its image alone. Our main score
+official  batch norm uses the statistics of the batch, in batches of exactly 256. FSVAE, ESVAE and FSDDIM publish this
+          one. It does not see contrast and hardly sees noise; for comparison with the literature
 """
 
 from copy import deepcopy
@@ -26,18 +25,17 @@ from .frechet import Statistics
 from .pixels import RESIZE, named, resize, to_network
 
 MODES = ("eval", "official")
-BATCH = 256  # official mode is defined by it
-VERSION = 1  # of the way from images to features; another number makes every kept feature and statistic anew
+BATCH = 256  # part of the definition of official mode
+VERSION = 1  # of the code from images to features; a new number discards all cached features and statistics
 
 
 class Extractor(Protocol):
-    """What a score asks for.
+    """A network that turns images into features.
 
-    The whole set goes in at once: how it is cut into batches is the extractor's affair and never the
-    caller's, so the features do not depend on how the images were made or loaded. `name`, `mode`, `resize`
-    and `hash` go into every record and into the key of cached statistics; the hash is that of the weights.
-    One that names classes also has `logits(features)`, `(N, width)` to `(N, K)`, which IS asks for. A set may be cut
-    after any number of whole batches, whose features are the same by themselves: so processes share the work.
+    It takes the whole set at once and cuts it into batches of `batch` itself, so that features do not depend on how the
+    images were made or loaded. A part of the set that consists of whole batches has the same features by itself: this
+    lets processes share the work. `name`, `mode`, `resize` and `hash` (of the weights) are in every record and in the
+    key of cached statistics. For IS an extractor also has `logits(features)`, `(N, width)` to `(N, K)`.
     """
 
     name: str
@@ -53,12 +51,11 @@ class Extractor(Protocol):
 
 
 class AutoencoderFeatures:
-    """An autoencoder as an `Extractor`, in a mode of this module's docstring. Keeps the images' order.
+    """An autoencoder as an `Extractor`, in one of the modes above. Keeps the order of the images.
 
-    It works on a copy on the CPU: the autoencoder handed in is never changed, and a score does not depend on
-    the device (an encoder pass costs 3.6 million multiplications an image). In official mode a last batch of
-    fewer than 256 images is a batch of its own, as in the published statistics (39 x 256 + 16);
-    `official_order` avoids it.
+    It is copied to the CPU: the given autoencoder is not changed, and scores do not depend on the device (the encoder
+    takes 3.6 million multiplications for an image). In official mode the last batch may have fewer than 256 images, as
+    in the published statistics (39 x 256 + 16); `official_order` avoids it.
     """
 
     batch = BATCH
@@ -83,9 +80,9 @@ class AutoencoderFeatures:
 
 
 def official_order(images: Tensor, seed: int = 0) -> Tensor:
-    """Shuffle by a fixed seed and drop what does not fill a batch of 256: official mode for generated images.
+    """Generated images as official mode takes them: shuffled by a fixed seed, in whole batches of 256.
 
-    Batches sorted by class would change the score by 6 (MNIST). ValueError for fewer than 256 images.
+    Without the shuffle, images sorted by class would change the score by 6 (MNIST). UserError for fewer than 256.
     """
     if len(images) < BATCH:
         raise UserError(f"official FAD needs at least {BATCH} images, one whole batch; found {len(images)}")
@@ -96,7 +93,7 @@ def official_order(images: Tensor, seed: int = 0) -> Tensor:
 def fad(images: Tensor, reference: Statistics, extractor: AutoencoderFeatures) -> float:
     """FAD of uint8 images `(N, C, H, W)` against reference statistics made in the same mode; lower is better.
 
-    In official mode the images go through `official_order`. ValueError if the reference has another width.
+    In official mode the images go through `official_order`. UserError if the reference has another width.
     """
     if reference.mu.size != extractor.width:
         raise UserError(f"the reference has {reference.mu.size} features, the extractor {extractor.width}")
@@ -108,11 +105,11 @@ def fad(images: Tensor, reference: Statistics, extractor: AutoencoderFeatures) -
 def cached_statistics(
     images: Tensor, extractor: Extractor, fingerprint: str, features: Tensor | None = None, **facts
 ) -> tuple[Statistics, Path]:
-    """Statistics of a whole reference set in its own order, or those computed before; and their file.
+    """Statistics of a whole reference set in its own order, computed now or before; and their file.
 
-    The key is the images' fingerprint, the extractor (name, hash, mode, resize) and the facts (split, size,
-    ...). Features of the same images, where they are known, save a pass. Under `torch.distributed` all processes ask
-    together, for an extractor may share the work out.
+    The cache's key is the fingerprint of the images, the extractor's name, hash, mode and resize, and the facts (split,
+    size, ...). features: of the same images, if they are known already. Under `torch.distributed` all processes must
+    call this together, because they share the extractor's work.
     """
     facts = _facts(extractor, fingerprint, facts)
     cached = entry("statistics", ".npz", VERSION, Statistics.load, **facts)
@@ -124,7 +121,7 @@ def cached_statistics(
 
 
 def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **facts) -> tuple[Tensor, Path]:
-    """Features `(N, width)` of a whole reference set, or those computed before; and their file, with the same key."""
+    """Features `(N, width)` of a whole reference set, and their file; see `cached_statistics`."""
     cached = entry("features", ".npy", VERSION, _read, **_facts(extractor, fingerprint, facts))
     found = cached.get()
     if not everywhere(found is not None):
@@ -147,5 +144,5 @@ def _facts(extractor: Extractor, fingerprint: str, facts: dict) -> dict:
 
 
 def identity(extractor: Extractor) -> dict:
-    """What tells the features of an extractor from those of another."""
+    """The fields that tell the features of one extractor from those of another."""
     return {name: getattr(extractor, name) for name in ("name", "hash", "mode", "resize")}

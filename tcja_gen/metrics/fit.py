@@ -1,7 +1,7 @@
-"""Training of the small networks that score, the autoencoder of FAD and the classifier: once for a data set, then kept.
+"""Training the small networks that score, the autoencoder of FAD and the classifier: once for a data set, then cached.
 
-Deterministic by a seed on one kind of machine (the last bits of a convolution, hence the hash, may differ on another);
-the global random state is left alone.
+Training is reproducible by its seed on one kind of machine; on another the last bits of a convolution, and so the hash,
+may differ. The global random state is not changed.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..cache import entry
 
-VERSION = 1  # of the way in which networks are made; another number makes every kept one anew
+VERSION = 1  # of the code that trains networks; a new number discards all cached ones
 
 
 def seeded(make: Callable[[], nn.Module], seed: int, device) -> nn.Module:
-    """A new network, its first weights drawn by the seed, in training mode."""
+    """A new network in training mode, with initial weights drawn by the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make().to(device).train()
@@ -35,9 +35,9 @@ def fit(
     seed: int,
     title: str | None,
 ) -> nn.Module:
-    """Minimise `loss(indices)`, of `batch` indices of 0 .. n - 1 drawn by the seed; in eval mode on the CPU.
+    """Minimise `loss(indices)`; each step draws `batch` indices of 0 .. n - 1 by the seed.
 
-    title: of a bar on stderr, None for none.
+    Returns the network in evaluation mode on the CPU. title: of a progress bar on stderr; None for no bar
     """
     from tqdm import trange
 
@@ -52,9 +52,10 @@ def fit(
 
 
 def kept(kind: str, make: Callable[[], nn.Module], load: Callable, **facts) -> tuple:
-    """The network of this kind that depends on exactly these facts, made or loaded; and its file in the cache.
+    """The network of a kind for these facts, made now or loaded from the cache; and its file there.
 
-    load: of a file. Processes that make it at the same time all end with the network of the first to finish.
+    The facts are all that the network depends on. Of several processes that make it at the same time, all return the
+    network of the first to finish.
     """
     cached = entry(kind, ".safetensors", VERSION, load, **facts)
     network = cached.get()

@@ -2,8 +2,8 @@
 
     d = |mu1 - mu2|^2 + tr(S1) + tr(S2) - 2 tr sqrt(S1 S2)      (Dowson & Landau 1982; Heusel et al. 2017)
 
-tr sqrt(S1 S2) is the sum of the singular values of F1^T F2, where F F^T = S by the eigenvectors of S: no general matrix
-square root, no complex numbers, nothing to add to a singular covariance, and quick where n is below the width.
+tr sqrt(S1 S2) is the sum of the singular values of F1^T F2, where F F^T = S comes from the eigenvectors of S. This way
+needs no general matrix square root and no complex numbers, works for a singular covariance, and is fast if n < D.
 """
 
 import json
@@ -17,13 +17,13 @@ from torch import Tensor
 from ..errors import MissingFile, UserError
 from ..files import replacing
 
-ROWS = 4096  # of features that are held in float64 at once
+ROWS = 4096  # of features that are in float64 at once
 
 
 def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> float:
     """Fréchet distance of two Gaussians: means `(D,)`, covariances `(D, D)`; float64 inside, never negative.
 
-    Singular covariances are fine. ValueError for unlike shapes and for values that are not finite.
+    Singular covariances are fine. UserError for shapes that do not fit and for values that are not finite.
 
     >>> frechet_distance([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], [3.0, 0.0], [[4.0, 0.0], [0.0, 1.0]])
     10.0
@@ -45,7 +45,7 @@ def _float64(x: ArrayLike | Tensor) -> np.ndarray:
 
 
 def _factor(sigma: np.ndarray) -> np.ndarray:
-    """F `(D, rank)` with F F^T the covariance; directions of no variance but rounding's are left out."""
+    """F `(D, rank)` with F F^T = sigma; directions whose variance is only rounding error are left out."""
     values, vectors = np.linalg.eigh((sigma + sigma.T) / 2)
     kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0)
     return vectors[:, kept] * np.sqrt(values[kept])
@@ -62,7 +62,7 @@ class Statistics:
 
     @classmethod
     def of(cls, features: Tensor | np.ndarray, **metadata) -> "Statistics":
-        """Statistics of features `(N, D)`, N >= 2, in float64; ValueError for fewer or values not finite."""
+        """Statistics of features `(N, D)` in float64; UserError for N < 2 and for values that are not finite."""
         x = np.asarray(features.detach().cpu() if isinstance(features, Tensor) else features)
         if x.ndim != 2 or len(x) < 2:
             raise UserError(f"statistics need features (N, D) of at least 2 images, found {x.shape}")
@@ -90,10 +90,10 @@ class Statistics:
 
     @classmethod
     def load(cls, file: str | Path, within: str = "") -> "Statistics":
-        """Read an `.npz` with at least `mu` and `sigma`, ours or FSVAE's; within: what stands before these names in a
-        file that holds more. Never unpickles.
+        """Read an `.npz` with at least `mu` and `sigma`, ours or FSVAE's. Never unpickles.
 
-        FileNotFoundError, or ValueError naming the file if it is something else.
+        within: what precedes these names in a file that holds more
+        MissingFile, or UserError that names the file if it is something else.
         """
         if not Path(file).is_file():
             raise MissingFile(f"{file}: no such file; wanted an .npz with mu and sigma")

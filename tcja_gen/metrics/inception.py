@@ -1,18 +1,18 @@
-"""The two networks called Inception that score: of 2015-12-05, and torchvision's.
+"""The two networks called Inception: the one of 2015-12-05, and torchvision's.
 
-**Inception-2015-12-05** is behind published FID, IS and KID: torch-fidelity's module, with the weights that
-torch-fidelity and pytorch-fid converted from TensorFlow's. The same weights give three different FIDs by the way in
-which images are brought to 299 x 299:
+**Inception-2015-12-05** is the network of published FID, IS and KID: torch-fidelity's module, with the weights that
+torch-fidelity and pytorch-fid converted from TensorFlow's. The same weights give three different FIDs, depending on how
+images are resized to 299 x 299:
 
 clean   PIL's bicubic in float, antialiased, not rounded to bytes (Parmar et al. 2022, clean-fid)
 tf1     TensorFlow 1's bilinear (torch-fidelity, TTUR, EDM)
 torch   torch's bilinear, align_corners=False (pytorch-fid)
 
-**torchvision's Inception v3**, trained on ImageNet anew, is behind the IS of FSVAE and ESVAE (`TorchvisionFeatures`).
+**torchvision's Inception v3** was trained separately; FSVAE and ESVAE compute their IS with it (`TorchvisionFeatures`).
 
-No weights are part of this package: `INCEPTION.find` and `TORCHVISION.find` look for them, fetch them if they may, and
-say what is missing. A file that carries a published name must have its SHA-256 before it is read; whatever is read is
-read without running code in it.
+The weights are not part of this package. `INCEPTION.find` and `TORCHVISION.find` look for them, fetch them if they are
+allowed to, and say what is missing. A file with a published name must have the published SHA-256. Code in a file is
+never run.
 """
 
 import io
@@ -42,7 +42,7 @@ SIDE = 299
 
 
 def to_inception(images: Tensor, resize: str = "clean") -> Tensor:
-    """uint8 `(N, 1 or 3, H, W)` to float32 `(N, 3, 299, 299)` in 0 .. 255 by a protocol of this module's docstring."""
+    """uint8 `(N, 1 or 3, H, W)` to float32 `(N, 3, 299, 299)` in 0 .. 255, resized in one of the ways above."""
     check(images)
     if resize not in RESIZES:
         raise UserError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
@@ -67,15 +67,16 @@ RESIZES = {"clean": _clean, "tf1": _tf1, "torch": _torch}
 
 
 class InceptionFeatures:
-    """Inception-2015 as an `Extractor`: 2048 features, and logits without the bias, as IS is always computed.
+    """Inception-2015 as an `Extractor`: 2048 features, and logits without the bias, as usual for IS.
 
-    `name` is "inception-2015" for the official weights and "inception-other" for any others, which never compare.
+    `name` is "inception-2015" for the official weights and "inception-other" for any others: their scores are not
+    comparable.
     """
 
     mode, width, batch = "eval", 2048, 32
 
     def __init__(self, file: str | Path, resize: str = "clean", device: str | torch.device = "cpu"):
-        """ValueError naming the file if it is something else or damaged."""
+        """UserError that names the file if it is damaged or something else."""
         if resize not in RESIZES:
             raise UserError(f"unknown resize {resize!r}; there are {', '.join(RESIZES)}")
         self.hash = INCEPTION.check(Path(file))
@@ -101,17 +102,17 @@ class InceptionFeatures:
 
 
 class TorchvisionFeatures:
-    """torchvision's Inception v3 as an `Extractor`, fed as FSVAE and ESVAE feed it for their IS, which is not standard.
+    """torchvision's Inception v3 as an `Extractor`, with the inputs that FSVAE and ESVAE give it for their IS.
 
-    The network meets floats of 0 to 255 where it was trained on normalised images of about -2 to 2; bilinear to 299 x
-    299, grey as three channels. Logits have their bias, and 1,000 classes. FSVAE's code hands over what the generator
-    puts out; here images are rounded to bytes first, as for every other score.
+    The inputs are floats in 0 .. 255, although the network was trained on normalised images of about -2 to 2. They are
+    resized to 299 x 299 (bilinear), grey images to three channels. Logits have their bias, and 1,000 classes. FSVAE's
+    code takes the generator's output as it is; here images are rounded to bytes first, as for every other score.
     """
 
     mode, width, batch, resize = "fsvae: floats of 0 to 255, not normalised", 2048, 32, f"torch to {SIDE}x{SIDE}"
 
     def __init__(self, file: str | Path, device: str | torch.device = "cpu"):
-        """ValueError naming the file if it is something else or damaged."""
+        """UserError that names the file if it is damaged or something else."""
         self.hash = TORCHVISION.check(Path(file))
         self.name = "torchvision-inception" + ("" if self.hash.startswith(TORCHVISION.prefix) else "-other")
         self._head, self._body = _torchvision(Path(file), device)
@@ -130,9 +131,9 @@ class TorchvisionFeatures:
 
 
 def _network(file: Path) -> torch.nn.Module:
-    """torch-fidelity's module with these weights, in eval mode.
+    """torch-fidelity's module with these weights, in evaluation mode.
 
-    The module itself would unpickle whatever the file holds; so the tensors are read safely here, and handed to it.
+    The module would unpickle the file and so run code in it. Here the tensors are read safely, and then handed to it.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -143,20 +144,20 @@ def _network(file: Path) -> torch.nn.Module:
         torch.save(read_tensors(file), safe)
         safe.seek(0)
         return FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=safe)
-    except Exception:  # a reader meets a strange file with any error it likes
+    except Exception:  # a strange file can raise any exception
         wanted = f"wanted a state dict such as {INCEPTION.url}"
         raise UserError(f"{file}: not the weights of Inception; {wanted}") from None
 
 
 def _torchvision(file: Path, device) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """The linear layer, on the CPU, and all before it; in eval mode."""
+    """The linear layer, on the CPU, and all layers before it; in evaluation mode."""
     from torchvision.models import inception_v3
 
     try:
         state = {name: x for name, x in read_tensors(file).items() if not name.startswith("AuxLogits.")}
         body = inception_v3(aux_logits=False, transform_input=False, init_weights=False).eval()
         body.load_state_dict(state)
-    except Exception:  # a reader meets a strange file with any error it likes
+    except Exception:  # a strange file can raise any exception
         wanted = f"wanted a state dict such as {TORCHVISION.url}"
         raise UserError(f"{file}: not the weights of torchvision's Inception v3; {wanted}") from None
     head, body.fc = body.fc, torch.nn.Identity()

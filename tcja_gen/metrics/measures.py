@@ -1,9 +1,9 @@
 """Scores from features: KID, IS, precision and recall, density and coverage, memorisation; PSNR and SSIM of images.
 
-Features are float `(N, D)` on the CPU. FID is `Statistics.distance`. PSNR, SSIM and the kernel of KID are
-torchmetrics', precision and recall torch-fidelity's; IS, the subsets of KID and the spread of both (divided by the
-number of parts, not by one less) follow torch-fidelity, too. Whatever is drawn is drawn by a seed, and the global
-random state is left alone.
+Features are float `(N, D)` on the CPU. FID is `Statistics.distance`. PSNR, SSIM and the kernel of KID come from
+torchmetrics, precision and recall from torch-fidelity. IS, the subsets of KID, and the standard deviation of both
+(divided by the number of parts, not by one less) are as in torch-fidelity. Random choices are drawn by a seed; the
+global random state is not changed.
 """
 
 import math
@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..errors import UserError
 
-ROWS = 256  # of a matrix of distances that is held at once; its sorting takes four times its size
+ROWS = 256  # of a matrix of distances that are in memory at once; sorting takes four times as much
 
 
 class Spread(NamedTuple):
-    """A score that is a mean over parts, and the standard deviation over them; None where there is one part."""
+    """A score that is a mean over parts, and its standard deviation over them; None if there is one part."""
 
     mean: float
     std: float | None
@@ -31,7 +31,7 @@ class Spread(NamedTuple):
 def kid(features: Tensor, reference: Tensor, subsets: int = 100, size: int = 1000, seed: int = 0) -> Spread:
     """Kernel Inception Distance (Binkowski et al. 2018): unbiased MMD^2 with the kernel (x . y / D + 1)^3.
 
-    The mean over `kid_subsets` draws from either side; in float64.
+    The mean over random subsets of both sides, see `kid_subsets`; in float64.
     """
     from torchmetrics.image.kid import poly_mmd
 
@@ -46,17 +46,19 @@ def kid(features: Tensor, reference: Tensor, subsets: int = 100, size: int = 100
 
 
 def kid_subsets(n: int, n_reference: int, subsets: int = 100, size: int = 1000) -> tuple[int, int]:
-    """Number and size of the subsets that KID really draws: fewer features where a side has fewer, and one subset where
-    it is all there is on both sides, for others would be the same again."""
+    """Number and size of the subsets that KID draws: smaller ones if a side has fewer features.
+
+    One subset if it has all features of both sides, since any other would be the same.
+    """
     size = min(size, n, n_reference)
     return (1 if size == n == n_reference else subsets), size
 
 
 def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> Spread:
-    """Inception Score (Salimans et al. 2016) of logits `(N, K)`: exp mean KL(p(y|x) to p(y)), mean over shuffled parts.
+    """Inception Score (Salimans et al. 2016) of logits `(N, K)`: exp of the mean of KL(p(y|x), p(y)).
 
-    Part i has the images from i N // splits on: sizes differ by one at most. It looks at generated images alone.
-    ValueError where a part would have fewer than two images.
+    It is averaged over parts of the shuffled images, whose sizes differ by one at most. It looks at generated images
+    alone. UserError if a part would have fewer than two images.
     """
     if not 1 <= splits <= len(logits) // 2:
         raise UserError(f"IS in {splits} splits of {len(logits)} images: wanted 1 to {len(logits) // 2} splits")
@@ -74,8 +76,8 @@ def _part_score(logits: Tensor) -> Tensor:
 def precision_recall(features: Tensor, reference: Tensor, k: int = 3) -> tuple[float, float]:
     """Improved precision and recall (Kynkäänniemi et al. 2019), in [0, 1].
 
-    Precision: the share of images within the reach of a real one (the distance to its k-th neighbour among the real
-    ones). Recall: the share of real images within the reach of an image.
+    Precision: the share of generated images within the radius of a real one, its distance to its k-th nearest real
+    neighbour. Recall: the share of real images within the radius of a generated one.
     """
     from torch_fidelity.metric_prc import calculate_precision_recall_part
 
@@ -86,14 +88,15 @@ def precision_recall(features: Tensor, reference: Tensor, k: int = 3) -> tuple[f
 def density_coverage(features: Tensor, reference: Tensor, k: int = 5) -> tuple[float, float]:
     """Density and coverage (Naeem et al. 2020, eq. 3 and 4); real images score 1 and about 1 - 2^-k.
 
-    Density: the mean number of real images within whose reach an image is, over k; it can exceed 1. Coverage: the share
-    of real images that have an image within their reach. Neither trusts a lone outlier as much as precision and recall.
+    The radius of a real image is its distance to its k-th nearest real neighbour. Density: the mean number of real
+    images in whose radius a generated image lies, divided by k; it can exceed 1. Coverage: the share of real images
+    with a generated one in their radius. A single outlier changes them less than precision and recall.
     """
     _alike(features, reference, k + 1)
     hits, covered = 0, 0
     for real in reference.split(ROWS):
-        reach = torch.cdist(real, reference).kthvalue(k + 1).values  # (rows,), the nearest is the image itself
-        within = torch.cdist(real, features) < reach[:, None]
+        radius = torch.cdist(real, reference).kthvalue(k + 1).values  # (rows,), the nearest is the image itself
+        within = torch.cdist(real, features) < radius[:, None]
         hits += int(within.sum())
         covered += int(within.any(1).sum())
     return hits / (k * len(features)), covered / len(reference)
@@ -103,13 +106,13 @@ def nearest(features: Tensor, others: Tensor) -> Tensor:
     """Distance `(N,)` of each feature to the nearest of the others."""
     _alike(features, others, 1)
     closest = torch.cat([torch.cdist(x, others).argmin(1) for x in features.split(ROWS)])
-    return (features - others[closest]).norm(dim=1)  # exact: torch.cdist leaves a copy some way off
+    return (features - others[closest]).norm(dim=1)  # torch.cdist is not exact: a copy would not be at 0
 
 
 def memorisation(features: Tensor, held_out: Tensor, train: Tensor) -> float:
-    """How far images are from their nearest training image, over how far held-out real images are; means of either.
+    """Mean distance of images to their nearest training image, divided by that of held-out real images.
 
-    1: as far as unseen real images; towards 0: copies of training images; above 1: away from the data.
+    1: as far away as unseen real images; near 0: copies of training images; above 1: away from the data.
     """
     return float(nearest(features, train).mean() / nearest(held_out, train).mean())
 
@@ -119,7 +122,7 @@ def psnr(images: Tensor, originals: Tensor) -> float:
     from torchmetrics.functional.image import peak_signal_noise_ratio
 
     ratio = peak_signal_noise_ratio(images, originals, (0.0, 1.0), reduction="none", dim=(1, 2, 3))
-    return float(ratio.clamp(max=100).mean())  # a perfect image would make the mean infinite
+    return float(ratio.clamp(max=100).mean())  # a perfect image has an infinite ratio
 
 
 def ssim(images: Tensor, originals: Tensor) -> float:
@@ -134,7 +137,7 @@ def ssim(images: Tensor, originals: Tensor) -> float:
 
 
 def ssim_window(images: Tensor) -> int:
-    """11, the Gaussian window of the paper, or the largest odd side that fits into smaller images, where it is flat."""
+    """Side of the window: 11 (Gaussian, as in the paper), or the largest odd side that fits a smaller image (flat)."""
     return min(11, (min(images.shape[-2:]) - 1) // 2 * 2 + 1)
 
 

@@ -1,8 +1,8 @@
-"""Pixels as an extractor wants them: uint8 images of any size, grey or RGB, made alike before measuring.
+"""Images as an extractor takes them: uint8 images of any size, grey or RGB, brought to one size and channels.
 
-The resize is PIL's bilinear on bytes, as torchvision's `Resize` on PIL images does it and hence the published
-statistics of FSVAE have it. PIL itself does the work: torch's byte kernel differs by up to 2 grey levels when
-it shrinks. Zero padding is no substitute for the resize: it alone costs a FAD of 86 on MNIST.
+They are resized by PIL's bilinear filter on bytes, as in torchvision's `Resize` of PIL images and so in the published
+statistics of FSVAE. PIL itself is used: torch's kernel for bytes differs by up to 2 grey levels when it shrinks. Zero
+padding instead of resizing would change FAD by 86 on MNIST.
 """
 
 import numpy as np
@@ -12,19 +12,19 @@ from torch import Tensor
 from ..errors import UserError
 
 RESIZE = "PIL bilinear on uint8"
-SMALL = 32  # side at which networks of our own judge small images, as FSVAE's autoencoders do
-OWN_SIDE = 48  # from which on they would be blind to detail at that one, and judge images at their own
+SMALL = 32  # side to which small images are resized for networks of our own, as for FSVAE's autoencoders
+OWN_SIDE = 48  # from this side on, networks of our own take images at their own size: 32 would lose detail
 
 
 def check(images: Tensor) -> None:
-    """ValueError for anything but uint8 `(N, 1 or 3, H, W)`."""
+    """UserError for anything but uint8 `(N, 1 or 3, H, W)`."""
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3):
         found = f"{images.dtype} {tuple(images.shape)}"
         raise UserError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
 
 
 def resize(images: Tensor, channels: int, size: int) -> Tensor:
-    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; grey from RGB is PIL's ITU-R 601."""
+    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; RGB becomes grey by ITU-R 601, as in PIL."""
     check(images)
     if images.shape[1:] == (channels, size, size):
         return images
@@ -41,19 +41,19 @@ def resize(images: Tensor, channels: int, size: int) -> Tensor:
 
 
 def side(images: Tensor) -> int:
-    """Side at which networks of our own judge images `(N, C, S, S)`."""
+    """Side to which images `(N, C, S, S)` are resized for networks of our own."""
     return images.shape[-1] if images.shape[-1] >= OWN_SIDE else SMALL
 
 
 def named(name: str, size: int) -> str:
-    """Name of an extractor that judges images at this side: another protocol above the small one."""
+    """Name of an extractor for images of this side; above 32 the side is part of it, as scores are not comparable."""
     return name if size <= SMALL else f"{name}-{size}"
 
 
 def to_network(images: Tensor) -> Tensor:
-    """uint8 `(N, C, H, W)` to float32 in [-1, 1], laid out channels first whatever the images' strides.
+    """uint8 `(N, C, H, W)` to float32 in [-1, 1], in memory with channels first.
 
-    With one channel the strides can pass for channels last, where torch's batch statistics are a thousand
+    With one channel the images' strides can look like channels last, and torch's batch statistics are then a thousand
     times less exact: 4e-4 in the covariance of MNIST's features.
     """
     return images.to(torch.float32, memory_format=torch.contiguous_format).div(255).mul(2).sub(1)

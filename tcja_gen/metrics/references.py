@@ -1,12 +1,12 @@
-"""A reference as one `.npz` file: what images are compared with, on a machine that lacks the data.
+"""A reference as one `.npz` file: what images are compared with, for machines without the data.
 
-    NETWORK/mu, NETWORK/sigma, NETWORK/n      of every network that scores: autoencoder, autoencoder-official, ...
-    NETWORK/features                          (n, D), where KID or precision is to be computed
-    NETWORK/weights/NAME                      of networks that were trained on the data, or named by a file
+    NETWORK/mu, NETWORK/sigma, NETWORK/n      of every network: autoencoder, autoencoder-official, classifier, ...
+    NETWORK/features                          (n, D), for KID, precision and the like
+    NETWORK/weights/NAME                      of networks of our own
     metadata                                  JSON: data, split, size, fingerprint, extractors, floors
 
-Published statistics, a file with `mu` and `sigma` alone, are read as well: they are of whichever network is asked for.
-Nothing in either is ever unpickled.
+Published statistics, a file with `mu` and `sigma` alone, are read, too, and taken for those of the network that is
+asked for. Nothing in a file is unpickled.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 class Part(NamedTuple):
-    """What a file holds of one network; extractor as `extractors.identity` tells it."""
+    """What a file holds of one network. extractor: see `extractors.identity`"""
 
     extractor: dict
     statistics: Statistics
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 def write_reference(file: str | Path, facts: dict, parts: Mapping[str, Part], weights: Mapping[str, Mapping]) -> None:
-    """Write a reference: JSON-ready facts, parts and state dicts of weights by network. Whole or not at all."""
+    """Write a reference: facts (JSON-ready); parts and state dicts by network. The file appears whole or not at all."""
     extractors = {network: part.extractor for network, part in parts.items()}
     metadata = json.dumps(facts | {"format": FORMAT, "extractors": extractors}, sort_keys=True)
     arrays = {"metadata": np.array(metadata)}
@@ -50,10 +50,10 @@ def write_reference(file: str | Path, facts: dict, parts: Mapping[str, Part], we
 
 
 class ReferenceFile:
-    """A reference that is read; arrays only when they are asked for."""
+    """A reference file; its arrays are read when they are asked for."""
 
     def __init__(self, file: str | Path):
-        """FileNotFoundError, or ValueError naming the file if it is something else."""
+        """MissingFile, or UserError that names the file if it is something else."""
         self.file = Path(file)
         if not self.file.is_file():
             raise MissingFile(f"{file}: no such file; wanted an .npz of tcja-gen reference, or with mu and sigma")
@@ -74,29 +74,29 @@ class ReferenceFile:
         return str(self.file)
 
     def holds(self, network: str, what: str = "mu") -> bool:
-        """Whether there is an array "features", or any of "weights", of a network."""
+        """Whether the file has mu, "features" or "weights" of a network."""
         if self.published:
             return what == "mu"
         return any(name.startswith(f"{network}/{what}") for name in self._names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of the images, or of the statistics where the file does not say."""
+        """The fingerprint of the images, or of the statistics if the file does not tell that."""
         return self.facts.get("fingerprint") or _digest(self.statistics(""))
 
     def extractor(self, network: str) -> dict | None:
-        """Identity of the extractor that made a network's part, None where the file does not say."""
+        """The identity of the extractor that made a network's part; None if the file does not tell."""
         return self.facts.get("extractor") if self.published else self.facts["extractors"][network]
 
     def statistics(self, network: str) -> Statistics:
-        """ValueError, one line, if the file has none of the network."""
+        """UserError if the file has none of the network."""
         if not self.holds(network):
             held = ", ".join(self.facts["extractors"])
             raise UserError(f"{self}: nothing of the {network} in it; it holds {held}")
         return Statistics.load(self.file, "" if self.published else f"{network}/")
 
     def features(self, network: str) -> Tensor:
-        """ValueError, one line, if the file has none of the network, or broken ones."""
+        """float32 `(N, D)`; UserError if the file has none of the network, or broken ones."""
         if not self.holds(network, "features"):
             raise UserError(f"{self}: no features of the {network} in it")
         with np.load(self.file, allow_pickle=False) as arrays:

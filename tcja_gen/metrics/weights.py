@@ -1,5 +1,5 @@
-"""Weights on disk: read without running code in them, written whole, named by a hash of their numbers; fetched, where
-others publish them.
+"""Files of weights: read without running code in them, written whole, identified by a hash of their values; and weights
+that others publish, which are fetched.
 """
 
 import hashlib
@@ -19,8 +19,10 @@ from ..files import write
 
 
 def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, of a state dict that `torch.save` wrote, or of a network in a reference (`.npz`,
-    see `references`); code in it is never run."""
+    """The tensors of a `.safetensors` file, a state dict of `torch.save`, or a network in a reference (`.npz`).
+
+    Code in the file is never run.
+    """
     if file.suffix == ".safetensors":
         from safetensors.torch import load_file
 
@@ -29,7 +31,7 @@ def read_tensors(file: Path, network: str = "") -> dict[str, Tensor]:
         start = f"{network}/weights/"
         with np.load(file, allow_pickle=False) as arrays:
             return {x.removeprefix(start): torch.from_numpy(arrays[x]) for x in arrays if x.startswith(start)}
-    with warnings.catch_warnings(action="ignore"):  # torch remarks on strange files before it refuses them
+    with warnings.catch_warnings(action="ignore"):  # torch warns about strange files before it refuses them
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -41,21 +43,21 @@ def save_tensors(state: Mapping[str, Tensor], file: str | Path) -> None:
 
 
 def load_network(file: str | Path, network: str, build: Callable[[Mapping], nn.Module], wanted: str) -> nn.Module:
-    """The network that `build` makes of the tensors in a file, in eval mode.
+    """The network that `build` makes from the tensors in a file, in evaluation mode.
 
-    FileNotFoundError, or ValueError naming the file if it is anything else.
+    MissingFile, or UserError that names the file if it is anything else.
     """
     if not Path(file).is_file():
         raise MissingFile(f"{file}: no such file; wanted the weights of a scoring {network}: {wanted}")
     try:
         return build(read_tensors(Path(file), network)).eval()
-    except Exception:  # a reader meets a strange file with any error it likes
+    except Exception:  # a strange file can raise any exception
         told = f"{file}: not the weights of a scoring {network}"
         raise UserError(f"{told}; wanted {wanted}; code is never run") from None
 
 
 def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, shapes and float32 values; the counters of batch norm play no part."""
+    """SHA-256 of names, shapes and float32 values, without the counters of batch norm."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         if not name.endswith("num_batches_tracked"):
@@ -66,13 +68,13 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A file of weights that others publish, under a name that ends with the first digits of its SHA-256."""
+    """A file of published weights, whose name ends with the first digits of its SHA-256."""
 
     what: str
     url: str
     megabytes: int
-    variable: str = ""  # of the environment, that names another place
-    also: str = ""  # another name that the same file goes by
+    variable: str = ""  # of the environment, with the path of the file
+    also: str = ""  # another name of the same file
 
     @property
     def name(self) -> str:
@@ -83,10 +85,10 @@ class Published:
         return Path(self.name).stem.rsplit("-", 1)[1]
 
     def find(self, file: str | Path | None = None, download: bool = False, advice: str = "") -> Path:
-        """The file: the one given, else that of the variable, else in torch hub's folder of checkpoints, else fetched.
+        """The file: the one given, the one of the variable, the one in torch hub's folder of checkpoints, or fetched.
 
-        advice: what a caller lets its users do where the weights are missing; part of the message
-        FileNotFoundError, one line that says which file, from where and to where.
+        advice: added to the message if the weights are missing: what the caller's users can do
+        MissingFile, one line that tells where to fetch the file from, and to where.
         """
         if given := file or os.environ.get(self.variable):
             if not Path(given).is_file():
@@ -103,7 +105,7 @@ class Published:
         raise MissingFile(told + elsewhere + (f"; {advice}" if advice else ""))
 
     def _fetched(self, to: Path) -> Path:
-        """Downloads through torch hub, which moves the file to its place when its hash is right, and not before."""
+        """Download through torch hub, which moves the file to its place once its hash is right."""
         try:
             to.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(self.url, str(to), self.prefix)
@@ -113,7 +115,7 @@ class Published:
         return to
 
     def check(self, file: Path) -> str:
-        """SHA-256 of a file; ValueError if its name says that it is this one and it is not."""
+        """SHA-256 of a file; UserError if its name is the published one and its content is not."""
         with open(file, "rb") as f:
             found = hashlib.file_digest(f, "sha256").hexdigest()
         if self.prefix in file.name and not found.startswith(self.prefix):

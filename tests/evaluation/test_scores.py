@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -208,6 +209,11 @@ def test_metrics_are_a_list_or_names_with_commas_between(weights):
     for names in ("fad", "fad, fad-official", "all"):
         as_list = evaluate(images, "digits", [name.strip() for name in names.split(",")], **how)
         assert evaluate(images, "digits", names, **how) == as_list and as_list["scores"]["fad"] > 0
+
+
+def test_whole_numbers_of_numpy_are_taken_and_the_record_is_json():
+    record = evaluate(Smudge(), "digits", "psnr", n=np.int64(8), seed=np.int64(3))
+    assert json.loads(json.dumps(record))["protocol"]["psnr"]["seeds"] == [3, 10]
 
 
 def test_messages_name_arguments_in_python_and_flags_in_the_shell(pictures):

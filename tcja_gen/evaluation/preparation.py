@@ -19,7 +19,7 @@ from .subjects import choose
 
 
 def prepare(request: Request, out: str | Path | None = None) -> dict:
-    """Compute and cache all of it; the record that `api.reference` explains, which `out` is explained by, too."""
+    """Compute and cache all of it. `api.reference` explains the record that is returned, and `out`."""
     if out is not None and Path(out).suffix != ".npz":
         raise UserError(f"{out}: a reference is an .npz; give it that ending")
     request, notes = replace(request, n=request.n or IMAGES), []
