@@ -160,9 +160,8 @@ class Residual(nn.Module):
         y = self.first(self.fire(x, steps))
         if self.attention is not None:
             y = self.attention(y)
-        return self.second(y) + (
-            self.shortcut(x, steps) if self.shortcut is not None else x
-        )  # a static frame is added at every step
+        identity = x if self.shortcut is None else self.shortcut(x, steps)  # a static frame is added at every step
+        return self.second(y) + identity
 
 
 class Flatten(nn.Module):
