@@ -95,11 +95,13 @@ SPIKING = (LIF, NormLIF, Node, NormNode)  # layers of neurons
 
 
 def from_rest(node: nn.Module, x: Tensor, steps: int | None = None) -> Tensor:
-    """Spikes (T, N, ...) of currents x (T, N, ...), or of a frame (N, ...) that is the input of all `steps`."""
+    """Spikes (T, N, ...) for currents x (T, N, ...), or for a frame (N, ...) that is the input of all `steps`."""
     x = x.expand(steps, *x.shape) if steps else x
     try:
         with torch.autocast(x.device.type, enabled=False):
             spikes = node(x.float())
+    except (TypeError, ValueError) as error:  # a node that is not made for layers of any shape
+        raise UserError(f"neurons {type(node).__name__} fail: {_line(error)}") from error
     finally:
         for part in node.modules():
             if callable(getattr(part, "reset", None)):
@@ -111,7 +113,7 @@ def from_rest(node: nn.Module, x: Tensor, steps: int | None = None) -> Tensor:
 
 
 def one_step(node: nn.Module, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
-    """Spikes (N, ...) of currents x (N, ...), and the state after the step; None: at rest."""
+    """Spikes (N, ...) for currents x (N, ...), and the state after the step. state: None at rest."""
     if hasattr(node, "step"):
         return node.step(x, state)
     from spikingjelly.activation_based import base
@@ -152,7 +154,7 @@ def _spikingjelly_node(name: str) -> nn.Module:
     except AssertionError:
         raise UserError(f"neuron {name!r}: an argument has the wrong type; write whole numbers as 2.0") from None
     except (SyntaxError, TypeError, ValueError) as error:
-        raise UserError(f"neuron {name!r}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"neuron {name!r}: {_line(error)}") from None
     return made
 
 
@@ -172,3 +174,7 @@ def _value(expression: ast.expr, surrogates: Any) -> Any:
     if isinstance(expression, (ast.Name, ast.Call)):
         return _made(expression, surrogates, surrogates.SurrogateFunctionBase, surrogates)
     return ast.literal_eval(expression)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
