@@ -16,6 +16,7 @@ can do so unless they need the whole sequence, as PSN does; a module of a plugin
 import ast
 import inspect
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -98,10 +99,8 @@ def from_rest(node: nn.Module, x: Tensor, steps: int | None = None) -> Tensor:
     """Spikes (T, N, ...) for currents x (T, N, ...), or for a frame (N, ...) that is the input of all `steps`."""
     x = x.expand(steps, *x.shape) if steps else x
     try:
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), _failing_by_name(node):
             spikes = node(x.float())
-    except (TypeError, ValueError) as error:  # a node that is not made for layers of any shape
-        raise UserError(f"neurons {type(node).__name__} fail: {_line(error)}") from error
     finally:
         for part in node.modules():
             if callable(getattr(part, "reset", None)):
@@ -120,11 +119,21 @@ def one_step(node: nn.Module, x: Tensor, state: Any | None) -> tuple[Tensor, Any
 
     node.step_mode = "s"
     try:
-        state = tuple(base.extract_memories(node)) if state is None else state
-        (spikes,), state = base.to_functional_forward(node)((x,), state)
+        with torch.autocast(x.device.type, enabled=False), _failing_by_name(node):
+            state = tuple(base.extract_memories(node)) if state is None else state
+            (spikes,), state = base.to_functional_forward(node)((x,), state)
     finally:
         node.step_mode = "m"
     return spikes, state
+
+
+@contextmanager
+def _failing_by_name(node: nn.Module):
+    """Makes a UserError of what a node raises that is not made for a layer of any shape."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"neurons {type(node).__name__} fail: {_line(error)}") from error
 
 
 def _keeps_memories(node: nn.Module) -> bool:
