@@ -177,13 +177,13 @@ def spikes_backward(
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if a is not None:
-        sums, products = x.new_empty(2, _partial_sums(rows, width), width, dtype=torch.float32)
+        sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
     arguments = (x, a, b, v, grad, mean, rstd, gx, gv, sums, products, rows, width, steps, frames, _constants(neuron))
     _call("backward", x, *arguments)
     return gx, sums, products, gv
 
 
-def _partial_sums(rows: int, width: int) -> int:
+def _part_count(rows: int, width: int) -> int:
     return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
 
 
@@ -197,7 +197,7 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
     """As `normalisation.squared_deviations`, x (T, M, C) -> (parts, C)."""
     x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
-    out = x.new_empty(_partial_sums(rows, width), width, dtype=torch.float32)
+    out = x.new_empty(_part_count(rows, width), width, dtype=torch.float32)
     _call("squared_deviations", x, x, *float32_arrays(width, mean), out, rows, width)
     return out
 
