@@ -83,8 +83,8 @@ def _decorator(registry: Registry, name: str) -> Callable:
 
 def register_attention(name: str) -> Callable:
     """A block of attention as a word of the notation: a class of (time_steps, channels), with `k_time` and `k_channel`
-    if it has kernels, that maps (T, N, C, H, W) to the same shape. Letters and digits, a letter first and last, so that
-    it is none of the other words (MP2, U2, 10L)."""
+    if it has kernels, that maps (T, N, C, H, W) to the same shape and draws no random numbers. The name has letters and
+    digits, a letter first and last, so that it is none of the other words (MP2, U2, 10L)."""
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):
         raise UserError(f"attention {name!r}: the name has letters and digits only, a letter first and last")
     return _decorator(ATTENTION, name)

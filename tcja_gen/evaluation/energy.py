@@ -13,7 +13,8 @@ weights     One operation for each pair of a non-zero input and a weight that it
 attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of its own layers (TCJA: T C (k_time C +
             k_channel T), zero padding included), T C for sigmoids and T C for the fusion of TCJA's two branches,
             all as MACs; T C H W additions of the squeeze as ACs.
-neurons     One MAC for each neuron and step, the leak. Batch norm is an affine map that folds into weights and bias.
+neurons     One MAC for each neuron and step, the leak, whatever the neuron is. Batch norm is an affine map
+            that folds into weights and bias.
 readout     The decoder's weighted sum over time: one operation for each non-zero input, AC for spikes, MAC for gated
             ones.
 

@@ -1,4 +1,4 @@
-"""Spiking layers as plain modules: arguments in, tensors out, time first, no state kept between calls."""
+"""Spiking layers as plain modules. Time is the first axis, and no state is kept between calls."""
 
 from ..registry import ATTENTION
 from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd

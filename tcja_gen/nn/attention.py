@@ -1,19 +1,19 @@
-"""Temporal-channel joint attention (TCJA) and what the paper compares it with.
+"""Temporal-channel joint attention (TCJA) and the attention that its paper compares it with.
 
-Zhu et al., TCJA-SNN, IEEE TNNLS 2024 (arXiv 2206.10177), section III. Of a spike stream X (T, N, C, H, W):
+Zhu et al., TCJA-SNN, IEEE TNNLS 2024 (arXiv 2206.10177), section III. For a spike stream X (T, N, C, H, W):
 
     squeeze  Z[t, c] = mean over (h, w) of X[t, c]
     TLA      A[t, c] = sum over c', m of W_A[c, c', m] Z[t + m, c']       window of k_time steps along time
     CLA      B[t, c] = sum over t', m of W_B[t, t', m] Z[t', c + m]       window of k_channel channels
     CCF      F = sigmoid(A * B),  Y[t, c] = X[t, c] F[t, c]
 
-No bias, no normalisation, no residual path; both convolutions are padded with zeros to the same length, the extra tap
-of an even kernel on the right. The kernels are named by the axis that they slide on (the authors' code names them the
-other way round). The block sees all T steps at once, and T and C are frozen in its weights. Its output is a spike
-times a number in (0, 1), not a spike.
+There is no bias, no normalisation and no residual path. Both convolutions keep the length by zero padding; an even
+kernel has its extra zero on the right. A kernel is named after the axis that it slides along (the authors' code names
+them the other way round). The block sees all T steps at once, and its weights fix T and C. Its output is a spike times
+a number in (0, 1), not a spike.
 
-Every block here is a `Gate`: `gate(x)` returns F (T, N, C) for pictures, `forward` multiplies it in. Because F is
-positive and constant over space, gating commutes with max and average pooling.
+Every block here is a `Gate`: `gate(x)` returns F (T, N, C), and `forward` multiplies x by it. F is positive and
+constant over space, so gating commutes with max and average pooling.
 """
 
 import inspect
@@ -29,9 +29,9 @@ from .normalisation import channels_last, channels_third
 
 
 class Gate(nn.Module):
-    """Scales each (t, n, c) plane of a spike stream by a number in (0, 1) computed from the planes' means.
+    """Scales each (t, n, c) plane of a spike stream by a number in (0, 1), computed from the means of the planes.
 
-    Subclasses define `scores(z)`: squeezed stream z (T, N, C) -> scores before the sigmoid, (T, N, C).
+    A subclass defines `scores(z)`, from the squeezed stream z (T, N, C) to the scores before the sigmoid, (T, N, C).
     """
 
     def __init__(self, time_steps: int, channels: int):
@@ -42,7 +42,7 @@ class Gate(nn.Module):
         raise NotImplementedError
 
     def gate(self, x: Tensor) -> Tensor:
-        """F (T, N, C) of spikes x (T, N, C, H, W) or (T, N, C). ValueError if T or C is not the block's."""
+        """F (T, N, C) for spikes x (T, N, C, H, W) or (T, N, C). UserError if T or C is not the block's."""
         self._check(x)
         z = x.mean(dim=(3, 4)) if x.dim() == 5 else x  # (T, N, C)
         return torch.sigmoid(self.scores(z))
@@ -54,8 +54,10 @@ class Gate(nn.Module):
         return channels_third(_Gated.apply(channels_last(x), self, *self.parameters()), x.shape[1:])
 
     def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
-        """sum over t of w_t F_t x_t of spikes x (T, N, C, H, W), channels last: (N, P, C) with P the number of pixels.
-        The gated stream itself, which a decoder's last block is not read for, never reaches memory."""
+        """sum over t of w_t F_t x_t for spikes x (T, N, C, H, W) and w (T,), as (N, P, C) with P the number of pixels.
+
+        A readout needs only this sum of a decoder's last block, so the gated stream is never written to memory.
+        """
         self._check(x)
         return _GatedSum.apply(channels_last(x), w, self, *self.parameters())
 
@@ -74,8 +76,8 @@ class Gate(nn.Module):
 
 
 class _Gated(torch.autograd.Function):
-    """Squeeze, scores and product of x (T, N, P, C) as one operation: two passes over the stream on either way, where
-    autograd takes twice as many, and only the stream is kept. The scores are small and differentiated by autograd."""
+    """Squeeze, scores and product for x (T, N, P, C) as one operation. Forward and backward each pass over the stream
+    twice, half as often as autograd would, and only the stream is kept. Autograd differentiates the small scores."""
 
     @staticmethod
     def forward(ctx, x: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
@@ -94,7 +96,7 @@ class _Gated(torch.autograd.Function):
 
 
 class _GatedSum(torch.autograd.Function):
-    """The same summed over time with weights w (T,): one pass over the stream for the sum, one a gradient."""
+    """The gated stream summed over time with weights w (T,): one pass over x for the sum, one for each gradient."""
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor, block: Gate, *parameters: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ class _GatedSum(torch.autograd.Function):
 
 
 def _squeezed_and_gate(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
-    """The squeezed stream (T, N, C) of x (T, N, P, C), a leaf, and the gate made of it."""
+    """The squeezed stream (T, N, C) of x (T, N, P, C), as a leaf of autograd's graph, and its gate."""
     with torch.enable_grad():
         z = (x.data.sum(2) / x.shape[2]).requires_grad_()
         return z, torch.sigmoid(block.scores(z))
@@ -129,14 +131,14 @@ def _squeezed_and_gate(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
 def _gate_gradients(
     f: Tensor, z: Tensor, parameters: tuple, needed: tuple[bool, ...], gf: Tensor
 ) -> list[Tensor | None]:
-    """Gradients of z and of the parameters, None for those that are frozen, by that of the gate f."""
+    """Gradients of z and of the parameters (None where frozen) from the gradient gf of the gate f."""
     wanted = [p for p, need in zip(parameters, needed, strict=True) if need]
     gz, *found = torch.autograd.grad(f, (z, *wanted), gf, retain_graph=True)
     return [gz, *(found.pop(0) if need else None for need in needed)]
 
 
 def _same_length(conv: nn.Conv1d, z: Tensor) -> Tensor:
-    """Convolution of z (N, channels, length) to the same length, the extra zero of an even kernel on the right."""
+    """Convolution of z (N, channels, length) that keeps the length; an even kernel has its extra zero on the right."""
     k = conv.kernel_size[0]
     return F.conv1d(F.pad(z, ((k - 1) // 2, k // 2)), conv.weight)
 
@@ -155,7 +157,7 @@ def _along_channels(time_steps: int, channels: int, k: int) -> nn.Conv1d:
 
 @register_attention("TLA")
 class TLA(Gate):
-    """Temporal-wise local attention alone: sigmoid(A). Parameter `tla.weight` (C, C, k_time)."""
+    """Temporal-wise local attention alone: sigmoid(A). Its parameter is `tla.weight` (C, C, k_time)."""
 
     def __init__(self, time_steps: int, channels: int, k_time: int = 2):
         super().__init__(time_steps, channels)
@@ -170,7 +172,7 @@ class TLA(Gate):
 
 @register_attention("CLA")
 class CLA(Gate):
-    """Channel-wise local attention alone: sigmoid(B). Parameter `cla.weight` (T, T, k_channel)."""
+    """Channel-wise local attention alone: sigmoid(B). Its parameter is `cla.weight` (T, T, k_channel)."""
 
     def __init__(self, time_steps: int, channels: int, k_channel: int = 2):
         super().__init__(time_steps, channels)
@@ -184,7 +186,7 @@ class CLA(Gate):
 class TCJA(Gate):
     """The joint attention of the paper: sigmoid(A * B).
 
-    Parameters `tla.weight` (C, C, k_time) and `cla.weight` (T, T, k_channel): k_time C^2 + k_channel T^2 in all.
+    Its parameters are `tla.weight` (C, C, k_time) and `cla.weight` (T, T, k_channel).
 
     >>> block = TCJA(time_steps=4, channels=8)
     >>> spikes = (torch.rand(4, 2, 8, 5, 5) < 0.1).float()
@@ -217,7 +219,7 @@ class TCJAAdd(TCJA):
 
 @register_attention("SE")
 class SE(Gate):
-    """Squeeze-and-excitation over the channels, the same at every step (Hu et al., CVPR 2018), reduction 16."""
+    """Squeeze-and-excitation over the channels, with the same weights at every step (Hu et al., CVPR 2018)."""
 
     def __init__(self, time_steps: int, channels: int, reduction: int = 16):
         super().__init__(time_steps, channels)
@@ -232,9 +234,9 @@ class SE(Gate):
 
 @register_attention("TA")
 class TA(Gate):
-    """Temporal-wise attention of TA-SNN (Yao et al., ICCV 2021): one score a step, from the mean over C, H, W.
+    """Temporal-wise attention of TA-SNN (Yao et al., ICCV 2021): one score per step, from the mean over C, H, W.
 
-    Its threshold at inference is left out: the scores stay soft. The hidden width is at least one.
+    TA-SNN's threshold at inference is left out, so the scores stay soft. The hidden width is at least 1.
     """
 
     def __init__(self, time_steps: int, channels: int, reduction: int = 4):
@@ -251,7 +253,7 @@ class TA(Gate):
 
 @register_attention("FC")
 class FC(Gate):
-    """One dense layer over all (t, c) at once: T^2 C^2 weights, the cost that the paper argues against."""
+    """One dense layer over all (t, c), with T^2 C^2 weights: the cost that the TCJA paper argues against."""
 
     def __init__(self, time_steps: int, channels: int):
         super().__init__(time_steps, channels)
@@ -264,7 +266,7 @@ class FC(Gate):
 
 @register_attention("Conv2d")
 class Conv2d(Gate):
-    """One k_time x k_channel convolution over the (T, C) map: local where TCJA's view is a whole cross."""
+    """One k_time x k_channel convolution over the (T, C) map. It sees a rectangle, where TCJA sees a whole cross."""
 
     def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
         super().__init__(time_steps, channels)

@@ -1,8 +1,7 @@
-"""Spiking encoder, decoder and classifier's head from a notation (`nn/notation.py`).
+"""Encoder, decoder and classifier's head, built from a notation (see `nn/notation.py`).
 
-The encoder is the trunk of every model: images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The head names
-classes. The decoder turns latent spikes into images: a linear block, the notation's transposed convolutions, and the
-linear readout.
+The encoder maps images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The head maps these to outputs for the
+classes. The decoder maps latent spikes to images, by a linear block, the notation's layers and a linear readout.
 """
 
 import math
@@ -36,7 +35,7 @@ from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers that give a static frame its time
+FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
 
 def run_stages(
@@ -48,11 +47,13 @@ def run_stages(
     binary: bool = False,
     draws: Draws | None = None,
 ) -> Tensor:
-    """A stream (T, N, ...), or one static frame (N, ...) with `steps` = T, through all stages; binary: x is spikes.
+    """Output of all stages for a stream (T, N, ...), or for one static frame (N, ...) with `steps` = T.
 
-    If `recompute`, what is kept is what goes into a group of layers, which ends with neurons and so begins behind some:
-    spikes, but for images and the currents of residual blocks. Dropout draws, and groups that have some are left out of
-    it; so is what ends a network (`ends_network`), for it is the first to go backward.
+    recompute: keep only the input of each group of layers for the backward pass. A group ends with neurons, so the next
+    one's input is spikes (or an image, or the currents of residual blocks). Groups with dropout are left out, because
+    they draw random numbers.
+    ends_network: the last group is left out, too, because the backward pass starts there.
+    binary: x is spikes, which `recompute` keeps as one byte each. draws: random numbers for dropout.
     """
     cut = group_stages(stages)
     for i, group in enumerate(cut):
@@ -69,12 +70,12 @@ def run_stages(
 
 
 def gives_spikes(layer: nn.Module) -> bool:
-    """Whether what comes out of it is 0 or 1."""
+    """Whether the layer's output is known to be 0 or 1."""
     return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
 
 
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
-    """The stages, cut behind every layer of neurons and every dropout; what follows the last cut stays before it."""
+    """The stages, cut after every layer of neurons and every dropout. Layers after the last cut join the last group."""
     made, rest = [], []
     for stage in stages:
         rest.append(stage)
@@ -110,14 +111,13 @@ def set_memory(module: nn.Module, memory: str) -> nn.Module:
 
 
 class Stages(nn.Module):
-    """The layers of a notation, one after the other, on streams whose frames have `shape` (C, H, W) or (F,).
+    """The layers of a notation, one after the other, for frames of `shape` (C, H, W) or (F,).
 
-    A static frame meets everything before the first neurons once and then T times the neurons' leak. After building,
-    `shape` is the output's.
+    A static frame passes the layers before the first neurons once. After building, `shape` is that of the output.
     """
 
-    takes_spikes = False  # whether what comes in are spikes, which attention may see
-    ends_network = False  # whether it is the end of a network
+    takes_spikes = False  # whether the input is spikes, so that attention may come first
+    ends_network = False  # whether the network's output comes from here
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
         super().__init__()
@@ -184,7 +184,7 @@ class Stages(nn.Module):
         raise UserError("upsampling belongs into a decoder")
 
     def _fire(self) -> None:
-        """Neurons behind the last residual block, whatever follows."""
+        """Adds the neurons that follow the last residual block."""
         if self.stages and isinstance(self.stages[-1], Residual):
             self.stages.append(self.build.fire())
 
@@ -203,16 +203,16 @@ class Stages(nn.Module):
         self.shape = (channels, *sides)
 
     def run(self, x: Tensor, static: bool, binary: bool = False, draws: Draws | None = None) -> Tensor:
-        """Output of a stream (T, N, ...), or of one static frame (N, ...); binary: x is spikes; draws: of dropout."""
+        """Output for a stream (T, N, ...), or for one frame (N, ...) if `static`; the rest as in `run_stages`."""
         steps = self.time_steps if static else None
         return run_stages(self.stages, x, self.memory == "recompute", self.ends_network, steps, binary, draws)
 
 
 class SpikingEncoder(Stages):
-    """Stages of a notation over images of `image_size` pixels a side, or of (height, width).
+    """Layers of a notation for images of `image_size` pixels a side, or of (height, width).
 
-    A static image (N, C, H, W) is the input of all T steps; frames (T, N, C, H, W) run through as they are. Output
-    (T, N, C', H', W'), or (T, N, F) after a linear layer; `shape` is the output's (C', H', W') or (F,).
+    The input is images (N, C, H, W), each the input of all T steps, or frames (T, N, C, H, W). The output is spikes
+    (T, N, C', H', W'), or (T, N, F) after a linear layer; `shape` is then (C', H', W') or (F,).
     """
 
     def __init__(
@@ -230,7 +230,7 @@ class SpikingEncoder(Stages):
         super().__init__(notation, self.input, time_steps, Build(neuron, normalisation, bias))
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """draws: what dropout draws from in training; None: torch's global generator."""
+        """draws: random numbers for dropout in training; None: torch's global generator."""
         static = x.dim() == 4
         if not static and (x.dim() != 5 or x.shape[0] != self.time_steps):
             raise UserError(
@@ -248,9 +248,9 @@ class SpikingEncoder(Stages):
 
 
 class SpikingHead(Stages):
-    """The layers behind a trunk that name the classes: spikes (T, N, *shape) -> outputs (T, N, classes).
+    """A classifier's layers behind its encoder: spikes (T, N, *shape) -> outputs (T, N, classes).
 
-    The last word is `10L` (logits), `Voting10` (votes of spikes), or a spiking linear layer (its spikes).
+    The last word of its notation is `10L` (logits), `Voting10` (averaged spikes), or a spiking linear layer.
     """
 
     def __init__(self, notation: str, shape: tuple[int, ...], time_steps: int, build: Build):
@@ -271,17 +271,17 @@ class SpikingHead(Stages):
         self.shape = (word.features,)
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """draws: as of the encoder."""
+        """draws: as for the encoder."""
         return self.run(x, static=False, draws=draws)
 
 
 class SpikingDecoder(Stages):
     """Latent spikes (T, N, L), or (T, N, L, h, w) of a spatial latent, -> images (N, C, H, W) in (-1, 1).
 
-    A linear block makes (T, N, *start) of the latent, or a 3 x 3 convolution block where it is `spatial`; the words of
-    the notation (convolutions, transposed or not, residual blocks, upsampling, attention) bring it to `image_size`. The
-    last transposed convolution (3 x 3, no neurons behind it) is linear, like the readout over time: it runs once, on
-    the readout's weighted sum of the spikes (exact, its bias times the sum of the weights).
+    A linear block maps the latent to (T, N, *start); a 3 x 3 convolution block does if the latent is `spatial`. The
+    notation's layers (convolutions, transposed or not, residual blocks, upsampling, attention) reach `image_size`. The
+    last 3 x 3 transposed convolution has no neurons behind it. It is linear, as the readout over time is, so it runs
+    once, on the readout's weighted sum of the spikes. This is exact: the bias is multiplied by the sum of the weights.
     """
 
     takes_spikes = ends_network = True
@@ -302,7 +302,7 @@ class SpikingDecoder(Stages):
         project = (
             conv_block(latent, start[0], 3, 1, build) if spatial else linear_block(latent, math.prod(start), build)
         )
-        self.targets = _sizes(words.parse(notation), image_size)  # of the transposed convolutions that are to come
+        self.targets = _sizes(words.parse(notation), image_size)  # pixels a side after each transposed convolution
         super().__init__(notation, start, time_steps, build)
         if self.shape[-1] != image_size:
             raise UserError(
@@ -334,7 +334,7 @@ class SpikingDecoder(Stages):
         self._resize(self.shape[0], [side * word.factor for side in self.shape[1:]])
 
     def spikes(self, z: Tensor) -> Tensor:
-        """Stream (T, N, C, H, W) that the readout sees."""
+        """The spikes (T, N, C, H, W) that the readout sums up."""
         return self.run(self._latent(z), static=False, binary=gives_spikes(self.project))
 
     def _latent(self, z: Tensor) -> Tensor:
@@ -350,19 +350,20 @@ class SpikingDecoder(Stages):
         return self.readout(x, self.last, gate)
 
     def film(self, z: Tensor) -> Tensor:
-        """The image as it forms: readouts of the first 1, 2, ... T steps, (T, N, C, H, W)."""
+        """Images read out after the first 1, 2, ... T steps, (T, N, C, H, W)."""
         return self.readout.prefixes(self.spikes(z), self.last)
 
 
 def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn.Module:
-    """The registered block of a word, with the kernels that it takes."""
+    """The registered block that a word names, with those kernel sizes that it takes."""
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
     kernels = {"k_time": k_time, "k_channel": k_channel}
     return ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
 
 
 def _sizes(parsed: tuple[words.Word, ...], image_size: int) -> list[int]:
-    """Sizes after each transposed convolution, from the last one back: an encoder's ceil(s / stride) undone."""
+    """Pixels a side after each transposed convolution. Found backwards from the image, as an encoder's strides would
+    shrink it: ceil(size / stride)."""
     sizes, size = [], image_size
     for word in reversed(parsed):
         if isinstance(word, words.Upsample):

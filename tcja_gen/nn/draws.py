@@ -1,13 +1,13 @@
-"""Random numbers for a batch of N images, each row its own.
+"""Random numbers for a batch of N images, one row for each image.
 
-A layer that needs chance asks for `uniform(*shape)` or `normal(*shape)` and gets (N, *shape). Where the numbers come
-from is decided outside: one generator per image when sampling, so that image i never depends on its neighbours; one
-generator per training step, drawn for the global batch and sliced, so that a run does not depend on the number of
-processes and a resumed run needs no random state. Numbers are drawn on the CPU, so every device sees the same ones.
+A layer that needs random numbers calls `uniform(*shape)` or `normal(*shape)` and gets (N, *shape). The caller chooses
+where they come from. Sampling has one generator per image, so that image i never depends on the others of its batch.
+Training has one generator per step, which draws for the batch of all processes and takes this process's rows; a run
+thus does not depend on the number of processes, and a resumed run needs no random state. Numbers are drawn on the CPU,
+so they are the same on every device.
 
-The draws as they are handed over are the latent's. Other uses of chance have streams of their own, by name:
-`draws.stream("dropout")` are draws whose generators are seeded by a hash of that name and the seed. One stream's calls
-change no number of another, and streams of the same seed are independent of each other.
+The latent draws from the `draws` that it gets. Other parts draw from named streams: `draws.stream("dropout")` has
+generators that are seeded by a hash of that name and the seed, so no stream changes the numbers of another.
 """
 
 import copy
@@ -20,12 +20,12 @@ from torch import Tensor
 
 
 def hashed(*parts: str | int) -> int:
-    """A seed of 63 bits made of all parts."""
+    """A seed of 63 bits, a hash of all parts."""
     return int.from_bytes(hashlib.sha256(" ".join(map(str, parts)).encode()).digest()[:8], "big") >> 1
 
 
 class ImageDraws:
-    """One generator per image, from its seed: row i depends on seeds[i] and the calls made, on nothing else."""
+    """One generator per image: row i depends only on seeds[i] and the calls made."""
 
     def __init__(self, seeds: Sequence[int] | Tensor, device: torch.device | str = "cpu", name: str = ""):
         self.seeds, self.device, self.name, self.streams = [int(seed) for seed in seeds], device, name, {}
@@ -36,7 +36,7 @@ class ImageDraws:
         return len(self.generators)
 
     def stream(self, name: str) -> "ImageDraws":
-        """The draws of this name; the next call goes on where the last one ended."""
+        """The draws of this name. Asked for again, they continue."""
         if name not in self.streams:
             self.streams[name] = ImageDraws(self.seeds, self.device, _stream_name(self.name, name))
         return self.streams[name]
@@ -51,7 +51,7 @@ class ImageDraws:
 
 
 class StepDraws:
-    """Draws of one training step: rows `rank::world` of what (seed, step) gives for the global batch."""
+    """Draws of one training step: rows `rank::world` of the numbers that (seed, step) gives for the global batch."""
 
     def __init__(self, seed: int, step: int, batch: int, rank: int = 0, world: int = 1, device="cpu", name: str = ""):
         self.arguments, self.name, self.streams = (seed, step, batch, rank, world, device), name, {}
@@ -63,7 +63,7 @@ class StepDraws:
         return len(range(self.batch)[self.rows])
 
     def stream(self, name: str) -> "StepDraws":
-        """The draws of this name; the next call goes on where the last one ended."""
+        """The draws of this name. Asked for again, they continue."""
         if name not in self.streams:
             self.streams[name] = StepDraws(*self.arguments, name=_stream_name(self.name, name))
         return self.streams[name]
@@ -82,7 +82,7 @@ class StepDraws:
 
 
 class _RoutedDraws:
-    """Draws that hand every call, with the name of its stream, to one place: `_draw`."""
+    """Draws whose calls all end in `_draw((stream, kind, shape))`."""
 
     name = ""
 
@@ -102,7 +102,7 @@ class _RoutedDraws:
 
 
 class NotedDraws(_RoutedDraws):
-    """The draws of a step as they are, and a note of which were asked for, of which stream, in `calls`."""
+    """The draws of a step, with a list `calls` of every call: (stream, kind, shape)."""
 
     def __init__(self, draws: StepDraws):
         self.draws, self.device, self.calls = draws, draws.device, []
@@ -116,15 +116,15 @@ class NotedDraws(_RoutedDraws):
 
 
 class PlacedDraws(_RoutedDraws):
-    """Draws that lie in the same places of the device at every step: `fill` puts those of a step there, and the same
-    calls in the same order as those noted get them. A coin is a tensor here, for nothing on the device may be asked
-    about while a graph is captured."""
+    """Draws for a CUDA graph, in tensors that stay at the same address. `fill` writes the numbers of a step into them;
+    a step must then make the calls that were noted, in the same order. A coin is a tensor here, since a captured graph
+    cannot read a number back from the device."""
 
     def __init__(self, noted: NotedDraws):
         self.device, self.count = noted.device, len(noted)
         shapes = [() if kind == "coin" else (self.count, *shape) for _, kind, shape in noted.calls]
         self.places = [(call, torch.empty(s, device=self.device)) for call, s in zip(noted.calls, shapes, strict=True)]
-        self.left = deque(self.places)  # that have not been asked for in this step
+        self.left = deque(self.places)  # not yet taken in this step
 
     def __len__(self) -> int:
         return self.count
@@ -139,12 +139,12 @@ class PlacedDraws(_RoutedDraws):
     def _draw(self, call: tuple) -> Tensor:
         wanted, place = self.left.popleft() if self.left else (None, None)
         if wanted != call:
-            raise RuntimeError(f"a step draws {call} where the one before drew {wanted}")
+            raise RuntimeError(f"a training step draws {call} where the noted step drew {wanted}")
         return place
 
 
 class RepeatedDraws:
-    """Draws of a batch that holds every image `times` times over, one copy of the batch behind the other."""
+    """Draws for `times` copies of a batch, one copy after the other; all copies of an image get the same numbers."""
 
     def __init__(self, draws: "Draws", times: int):
         self.draws, self.times, self.device = draws, times, draws.device

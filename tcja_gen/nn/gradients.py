@@ -1,8 +1,8 @@
-"""Gradients that are written by hand and have no gradient of their own: to ask for one is an error, never a number.
+"""Hand-written gradients cannot be differentiated again; an attempt must raise an error, never give a wrong number.
 
-torch's `once_differentiable` refuses a backward pass through all of a graph alone: `torch.autograd.grad` of a gradient
-with respect to some tensors leaves its error out, and the term with it. Here the refusal stands between a gradient and
-all that the gradient depends on.
+torch's `once_differentiable` is not enough: `torch.autograd.grad` of a gradient, with respect to only some tensors, can
+skip its error and leave the missing term out. Here the error stands between a gradient and every tensor that it depends
+on.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from torch import Tensor
 
 
 def differentiable_once(backward: Callable) -> Callable:
-    """`backward` of a `torch.autograd.Function`, whose gradient is refused. What it depends on beside what was saved
-    stands in `ctx.parameters`."""
+    """Decorator for `backward` of a `torch.autograd.Function`. To differentiate its result, which depends on the saved
+    tensors and on those in `ctx.parameters`, is a RuntimeError."""
 
     @wraps(backward)
     def refusing(ctx, *grads: Tensor):
         with torch.no_grad():
             found = backward(ctx, *grads)
-        if not torch.is_grad_enabled():  # nobody keeps a graph of this pass
+        if not torch.is_grad_enabled():  # no second derivative is possible
             return found
         depends = [*grads, *ctx.saved_tensors, *getattr(ctx, "parameters", ())]
         depends = [t for t in depends if isinstance(t, Tensor) and t.requires_grad]
@@ -31,7 +31,7 @@ def differentiable_once(backward: Callable) -> Callable:
 
 
 class _Refused(torch.autograd.Function):
-    """A gradient as it is."""
+    """The identity, whose backward pass is an error."""
 
     @staticmethod
     def forward(ctx, grad: Tensor, *depends: Tensor) -> Tensor:
@@ -39,4 +39,4 @@ class _Refused(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        raise RuntimeError("spiking layers can be differentiated once; a gradient of their gradient is not there")
+        raise RuntimeError("spiking layers can be differentiated once; there is no gradient of their gradient")

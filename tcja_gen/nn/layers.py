@@ -1,8 +1,8 @@
-"""Spiking layers: weights, threshold-dependent batch norm and LIF neurons, one block each.
+"""Spiking layers: blocks of weights, threshold-dependent batch norm (tdBN) and neurons.
 
-A block takes spikes (T, N, ...) and gives spikes (T, N, ...); the weights see time folded into the batch. A static
-image (N, ...) meets the weights once, and gets its T at the neurons. Layers keep their bias although a normalisation
-follows, as FSVAE does, so that parameter counts can be compared.
+A block maps spikes (T, N, ...) to spikes (T, N, ...); its weights see time folded into the batch. A static image
+(N, ...) passes the weights once and gets its time axis at the neurons. Weights have a bias although a normalisation
+follows, as in FSVAE, so that parameter counts can be compared.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 
 
 class SpikingBlock(nn.Module):
-    """`weights`, then `neurons`: tdBN and LIF, or LIF alone, or in an ANN ReLU in its place. Input (T, N, ...), or one
+    """`weights`, then `neurons`: tdBN and LIF, LIF alone, or ReLU in an ANN. The input is a stream (T, N, ...), or one
     static frame (N, ...) with `steps` = T."""
 
     def __init__(self, weights: nn.Module, neurons: nn.Module):
@@ -36,12 +36,12 @@ class SpikingBlock(nn.Module):
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step with an explicit membrane: x (N, ...) -> spikes (N, ...), membrane."""
+        """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
         return self.neurons.step(self.weights(x), v)
 
 
 def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
-    """weights(x) minus the bias, whose gradient is the slowest part where oneDNN transposes a convolution."""
+    """weights(x) minus the bias. oneDNN takes long for the gradient of the bias of a transposed convolution."""
     if isinstance(weights, nn.Linear):
         return F.linear(x, weights.weight)
     where = {name: getattr(weights, name) for name in ("stride", "padding", "dilation", "groups")}
@@ -52,7 +52,7 @@ def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Build:
-    """What the layers of one network have in common.
+    """Settings that all layers of one network share.
 
     neuron: LIF settings, modules of neurons (`nodes`), or None for an ANN with ReLU. normalisation: "tdbn" scales by
     the neuron's gain; "bn" is plain batch normalisation behind convolutions and none behind linear layers, as in the
@@ -89,7 +89,7 @@ class Build:
 def neuron_named(name: str, surrogate: str | None = None) -> Neuron | NodeNeuron | None:
     """The neuron of a setting: None for "relu", SpikingJelly's for "spikingjelly:Class(...)", else a registered one.
 
-    surrogate: in place of the neuron's own, with its own sharpness. UserError for modules, which keep theirs.
+    surrogate: replaces the neuron's own, with the sharpness of `SURROGATES`. UserError for modules, which keep theirs.
     """
     if name == "relu":
         neuron = None
@@ -110,14 +110,14 @@ def neuron_named(name: str, surrogate: str | None = None) -> Neuron | NodeNeuron
 
 
 def conv_block(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> SpikingBlock:
-    """Convolution padded by k // 2: size s becomes ceil(s / stride) for odd kernels."""
+    """Convolution padded by kernel // 2: an odd kernel makes ceil(size / stride) of a size."""
     return SpikingBlock(_conv(in_channels, channels, kernel, stride, build), build.neurons(channels))
 
 
 def transposed_block(
     in_channels: int, channels: int, kernel: int, stride: int, in_size: int, out_size: int, build: Build
 ) -> SpikingBlock:
-    """Transposed convolution from `in_size` to `out_size` pixels a side, which its stride must be able to reach."""
+    """Transposed convolution from `in_size` to `out_size` pixels a side. UserError if its stride cannot reach that."""
     padding = (kernel - 1) // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
@@ -141,8 +141,7 @@ class Residual(nn.Module):
         y = shortcut(x) + norm(conv(attention(neurons(norm(conv(neurons(x)))))))
 
     Currents (T, N, C, H, W), or one static frame (N, C, H, W) with `steps` = T, -> currents (T, N, C', H', W'). The
-    attention stands behind neurons, as everywhere; where size or channels change, the shortcut is a 1 x 1 convolution
-    and its normalisation.
+    attention sees spikes, as everywhere. Where size or channels change, the shortcut is a 1 x 1 convolution and tdBN.
     """
 
     def __init__(
@@ -161,18 +160,20 @@ class Residual(nn.Module):
         y = self.first(self.fire(x, steps))
         if self.attention is not None:
             y = self.attention(y)
-        return self.second(y) + (self.shortcut(x, steps) if self.shortcut is not None else x)  # a frame: for every t
+        identity = x if self.shortcut is None else self.shortcut(x, steps)  # a static frame is added at every step
+        return self.second(y) + identity
 
 
 class Flatten(nn.Module):
-    """(T, N, C, H, W) -> (T, N, C*H*W), in that order."""
+    """(T, N, C, H, W) -> (T, N, C*H*W)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(-3)
 
 
 class Pool(nn.Module):
-    """Pooling of (T, N, C, H, W) or (N, C, H, W): "max" or "average" over size x size, "adaptive" average to it."""
+    """Pooling of (T, N, C, H, W) or (N, C, H, W): "max" or "average" over size x size pixels, or an "adaptive" average
+    to size x size pixels."""
 
     def __init__(self, kind: str, size: int):
         super().__init__()
@@ -186,7 +187,7 @@ class Pool(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Every pixel of (T, N, C, H, W) `factor` times in each direction, nearest neighbour: spikes stay spikes."""
+    """Repeats every pixel of (T, N, C, H, W) `factor` times in each direction, so that spikes stay spikes."""
 
     def __init__(self, factor: int):
         super().__init__()
@@ -198,10 +199,10 @@ class Upsample(nn.Module):
 
 
 class TemporalDropout(nn.Module):
-    """Dropout whose mask (N, ...) is the same at every time step, so that a spike train is kept or lost whole.
+    """Dropout with the same mask (N, ...) at every time step: a neuron's spikes are kept or dropped for all steps.
 
     Input (T, N, ...), or one static frame (N, ...) with `steps` = T. The mask is drawn from the stream "dropout" of
-    `draws`; without any, as by torch's own dropout, from torch's global generator.
+    `draws`, or from torch's global generator if there are none.
     """
 
     def __init__(self, p: float):
@@ -220,7 +221,7 @@ class TemporalDropout(nn.Module):
 
 
 class Voting(nn.Module):
-    """Mean over groups of `size` neighbours: (T, N, size * K) -> (T, N, K), `size` voters a class."""
+    """Mean over groups of `size` features, (T, N, size * K) -> (T, N, K): `size` voters for each class."""
 
     def __init__(self, size: int):
         super().__init__()

@@ -1,8 +1,7 @@
-"""Memory for time: a stage of a network that keeps its input alone, and runs a second time in the backward pass.
+"""Less memory for more time: activation checkpointing of spiking layers.
 
-Training keeps what every layer needs for its gradient, T times. With `recomputed` a stage keeps what goes into it,
-spikes as one byte each, and the rest is there for one stage at a time. The gradients are the same; a step computes
-every stage's forward pass twice.
+Training normally keeps what every layer needs for its gradient, for all T steps. A `recomputed` stage keeps only its
+input, spikes as one byte each, and runs its forward pass again during the backward pass. The gradients are the same.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,8 @@ MEMORY = ("speed", "recompute")
 
 
 def recomputed(run: Callable[[Tensor], Tensor], stage: nn.Module, x: Tensor, binary: bool) -> Tensor:
-    """run(x), which goes through the layers of `stage` and draws no random numbers; binary: x is 0 or 1."""
+    """run(x), computed again in the backward pass. run: uses the layers of `stage`, and draws no random numbers.
+    binary: x is 0 or 1."""
     if not torch.is_grad_enabled():
         return run(x)
     parameters = [p for p in stage.parameters() if p.requires_grad]
@@ -40,7 +40,7 @@ class _Recompute(torch.autograd.Function):
         (kept,), (run, stage, dtype, precision) = ctx.saved_tensors, ctx.settings
         x = kept.detach().to(dtype).requires_grad_(ctx.needs_input_grad[3])
         with torch.enable_grad(), torch.autocast(*precision), updating_statistics(stage, False):
-            end = get_gradient_edge(run(x))  # the output itself is not needed again
+            end = get_gradient_edge(run(x))  # does not keep the output itself
         wanted = [*([x] if x.requires_grad else []), *ctx.parameters]
         grads = torch.autograd.grad(end, wanted, grad)
         return None, None, None, *([] if x.requires_grad else [None]), *grads

@@ -1,5 +1,5 @@
-"""Training and evaluation mode of a model whose parts need not be in the same one: frozen parts of a model that is
-trained normalise by their running statistics, and must go on to do so."""
+"""Switches to evaluation mode and back, for models whose parts differ in mode: frozen parts of a model in training
+stay in evaluation mode, so that they normalise by their running statistics."""
 
 from contextlib import contextmanager
 
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(*modules: nn.Module):
-    """Inside, all of the modules are in evaluation mode; afterwards every part is in the mode that it was in."""
+    """Puts the modules into evaluation mode; at the end every part returns to its own mode."""
     before = {part: part.training for module in modules for part in module.modules()}
     try:
         for module in modules:

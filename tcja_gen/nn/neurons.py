@@ -1,16 +1,16 @@
-"""Leaky integrate-and-fire neurons without state.
+"""Leaky integrate-and-fire (LIF) neurons that keep no state between calls.
 
-One neuron covers the papers that this package follows. Charge, fire and hard reset of time step t:
+One neuron covers the papers that this package follows. At time step t it charges, fires and resets:
 
     V_t = H_{t-1} + (I_t - (H_{t-1} - V_reset)) / tau      decay_input=True   (TCJA-SNN, eq. 1-3)
     V_t = H_{t-1} - (H_{t-1} - V_reset) / tau + I_t        decay_input=False  (TET; FSVAE with tau = 4/3)
     S_t = 1 if V_t >= V_threshold else 0                   (strict=True: >)
     H_t = V_t (1 - S_t) + V_reset S_t
 
-`lif` runs a whole sequence from rest and forgets its membrane afterwards; `lif_step` is the same neuron one
-step at a time, its membrane handed in and out. The two agree bit for bit. The membrane is always float32.
+`lif` runs a whole sequence from rest. `lif_step` is the same neuron for one step, with the membrane H as argument and
+result. The two agree bit for bit. The membrane is always float32.
 
-The gradient of a spike is a surrogate. With x = V - V_threshold and sharpness `alpha`:
+The backward pass replaces dS/dV by a surrogate gradient, with x = V - V_threshold and sharpness `alpha`:
 
     atan       alpha / 2 / (1 + (pi/2 alpha x)^2)
     triangle   max(0, alpha - alpha^2 |x|)                 gamma = 1 / alpha of the papers
@@ -30,15 +30,15 @@ from ..registry import NEURONS, register_neuron
 from .gradients import differentiable_once
 from .kernels import kernel_for
 
-SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # with the papers' sharpness
+SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # and the papers' sharpness
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """Settings of a LIF neuron; `Neuron.preset("tcja" | "tet" | "fsvae")` gives those of the papers."""
+    """Settings of a LIF neuron. `Neuron.preset("tcja")`, "tet" and "fsvae" are those of the papers."""
 
     tau: float = setting(2.0, above=1)  # membrane time constant, in time steps, > 1
-    decay_input: bool = True  # divide the input by tau, too
+    decay_input: bool = True  # whether the input is divided by tau, too
     v_threshold: float = setting(1.0)  # above v_reset
     v_reset: float = setting(0.0)
     detach_reset: bool = True  # no gradient through the reset
@@ -55,9 +55,9 @@ class Neuron:
 
     @classmethod
     def preset(cls, name: str, **changes) -> "Neuron":
-        """A registered neuron by name, with single settings changed by keyword.
+        """A registered neuron by name, with settings changed by keyword.
 
-        Another surrogate comes with its own sharpness (`SURROGATES`), unless `alpha` is given, too.
+        A changed surrogate brings its own sharpness (`SURROGATES`), unless `alpha` is given, too.
         """
         neuron = NEURONS[name]()
         if not isinstance(neuron, Neuron):
@@ -68,7 +68,7 @@ class Neuron:
 
     @property
     def gain(self) -> float:
-        """Scale of a normalised current whose deviation just reaches the threshold (see `TDBatchNorm`)."""
+        """The current that charges a resting neuron to its threshold in one step. `TDBatchNorm` scales by it."""
         return (self.v_threshold - self.v_reset) * (self.tau if self.decay_input else 1.0)
 
 
@@ -113,14 +113,14 @@ def surrogate_gradient(v: Tensor, neuron: Neuron) -> Tensor:
 
 
 def charge(h: Tensor, x: Tensor, neuron: Neuron) -> Tensor:
-    """V_t from the membrane H_{t-1} and the current I_t, both float32."""
+    """V_t from the membrane h = H_{t-1} and the current x = I_t, both float32."""
     if neuron.decay_input:
         return h + (x - (h - neuron.v_reset)) / neuron.tau
     return h * (1 - 1 / neuron.tau) + (x + neuron.v_reset / neuron.tau if neuron.v_reset else x)
 
 
 def fires(v: Tensor, neuron: Neuron) -> Tensor:
-    """Which membranes have reached the threshold, as booleans."""
+    """Whether each membrane has reached the threshold."""
     return v > neuron.v_threshold if neuron.strict else v >= neuron.v_threshold
 
 
@@ -142,8 +142,8 @@ class _Fire(torch.autograd.Function):
 def lif_step(x: Tensor, v: Tensor | None, neuron: Neuron = PRESETS["tcja"]) -> tuple[Tensor, Tensor]:
     """One time step of the neuron.
 
-    x: input current, any shape. v: membrane after the previous step (float32, same shape), None at rest.
-    Returns the spikes (dtype of x) and the membrane after the reset (float32).
+    x: input current, any shape. v: membrane after the previous step, float32, same shape; None: at rest.
+    Returns the spikes in the dtype of x, and the membrane after the reset, float32.
     """
     h = torch.full_like(x, neuron.v_reset, dtype=torch.float32) if v is None else v
     v = charge(h, x.float(), neuron)
@@ -155,9 +155,10 @@ def lif_step(x: Tensor, v: Tensor | None, neuron: Neuron = PRESETS["tcja"]) -> t
 def spikes(
     x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None
 ) -> Tensor:
-    """Spikes (T, M, C) of currents a x + b, or of currents x if there are no a and b, (C,) each.
+    """Spikes (T, M, C) for currents a x + b, or for currents x if a and b are None.
 
-    x: (T, M, C), or (1, M, C) for one frame that is the input of every step. v: membranes (M, C), None at rest.
+    x: (T, M, C), or (1, M, C) for one frame that is the input of all `steps`. a, b: (C,). v: membranes (M, C); None: at
+    rest.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
     out = []
@@ -180,10 +181,10 @@ def spikes_backward(
     steps: int,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """The gradient of `spikes` from `grad` (T, M, C). Computes the membranes again.
+    """Gradients of `spikes` from `grad` (T, M, C). Computes the membranes again.
 
-    Returns dL/dI like x; with a and b also two tensors (., C) whose sums over rows are those of dL/dI and of
-    dL/dI (x - mean) rstd; with v, dL/dv.
+    Returns four tensors: dL/dI in the shape of x; two tensors (., C), with a and b only, whose sums over rows are the
+    sums of dL/dI and of dL/dI (x - mean) rstd; and dL/dv, with v only.
     """
     h = torch.full_like(x[0], neuron.v_reset, dtype=torch.float32) if v is None else v
     membranes, fired = [], []
@@ -217,7 +218,7 @@ def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list
 
 
 class _LIF(torch.autograd.Function):
-    """The whole sequence as one operation that saves only its input, in the input's own dtype."""
+    """The whole sequence as one operation. It keeps only its input, in the input's dtype."""
 
     @staticmethod
     def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str) -> Tensor:
@@ -242,11 +243,10 @@ def lif(
     steps: int | None = None,
     path: str = "plain",
 ) -> Tensor:
-    """Spikes of a layer of LIF neurons over a sequence, from rest (or from membrane `v`).
+    """Spikes (T, ...) of LIF neurons over a sequence, 0 or 1 in the dtype of x.
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: initial membrane (...), float32. path: what runs it, one of `kernels.PATHS`.
-    Returns spikes (T, ...) of 0 and 1 in the dtype of x.
+    v: membrane (...) at the start, float32; None: at rest. path: one of `kernels.PATHS`.
     """
     frame = x.shape if steps else x.shape[1:]
     if v is not None and v.shape != frame:

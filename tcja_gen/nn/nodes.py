@@ -16,6 +16,7 @@ can do so unless they need the whole sequence, as PSN does; a module of a plugin
 import ast
 import inspect
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -95,10 +96,10 @@ SPIKING = (LIF, NormLIF, Node, NormNode)  # layers of neurons
 
 
 def from_rest(node: nn.Module, x: Tensor, steps: int | None = None) -> Tensor:
-    """Spikes (T, N, ...) of currents x (T, N, ...), or of a frame (N, ...) that is the input of all `steps`."""
+    """Spikes (T, N, ...) for currents x (T, N, ...), or for a frame (N, ...) that is the input of all `steps`."""
     x = x.expand(steps, *x.shape) if steps else x
     try:
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), _failing_by_name(node):
             spikes = node(x.float())
     finally:
         for part in node.modules():
@@ -111,18 +112,28 @@ def from_rest(node: nn.Module, x: Tensor, steps: int | None = None) -> Tensor:
 
 
 def one_step(node: nn.Module, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
-    """Spikes (N, ...) of currents x (N, ...), and the state after the step; None: at rest."""
+    """Spikes (N, ...) for currents x (N, ...), and the state after the step. state: None at rest."""
     if hasattr(node, "step"):
         return node.step(x, state)
     from spikingjelly.activation_based import base
 
     node.step_mode = "s"
     try:
-        state = tuple(base.extract_memories(node)) if state is None else state
-        (spikes,), state = base.to_functional_forward(node)((x,), state)
+        with torch.autocast(x.device.type, enabled=False), _failing_by_name(node):
+            state = tuple(base.extract_memories(node)) if state is None else state
+            (spikes,), state = base.to_functional_forward(node)((x,), state)
     finally:
         node.step_mode = "m"
     return spikes, state
+
+
+@contextmanager
+def _failing_by_name(node: nn.Module):
+    """Makes a UserError of what a node raises that is not made for a layer of any shape."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise UserError(f"neurons {type(node).__name__} fail: {_line(error)}") from error
 
 
 def _keeps_memories(node: nn.Module) -> bool:
@@ -152,7 +163,7 @@ def _spikingjelly_node(name: str) -> nn.Module:
     except AssertionError:
         raise UserError(f"neuron {name!r}: an argument has the wrong type; write whole numbers as 2.0") from None
     except (SyntaxError, TypeError, ValueError) as error:
-        raise UserError(f"neuron {name!r}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"neuron {name!r}: {_line(error)}") from None
     return made
 
 
@@ -172,3 +183,7 @@ def _value(expression: ast.expr, surrogates: Any) -> Any:
     if isinstance(expression, (ast.Name, ast.Call)):
         return _made(expression, surrogates, surrogates.SurrogateFunctionBase, surrogates)
     return ast.literal_eval(expression)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

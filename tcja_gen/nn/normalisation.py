@@ -2,13 +2,13 @@
 
     I = gamma * alpha * gain * (x - mean) / sqrt(var + eps) + beta        gamma = 1, beta = 0 at the start
 
-Mean and variance are taken per channel over time, batch and space together. The gain follows from the neuron that
-receives the current (`Neuron.gain`): V_threshold, times tau where the neuron divides its input by tau. Without that
-factor the paper's neuron hardly fires and a spiking VAE learns little more than the mean image.
+Mean and variance are those of a channel over time, batch and space together. The gain follows from the neuron behind
+(`Neuron.gain`): V_threshold, times tau where the neuron divides its input by tau. Without this factor tau the neuron of
+the TCJA paper hardly fires, and a spiking VAE learns little more than the mean image.
 
-Normalisation and neurons are one operation: the normalised current never reaches memory, only x is kept for the
-backward pass, and `fuse` chooses what runs it. A static frame has its own variance; for T equal frames it is
-the same number, only the running variance's n / (n - 1) counts N*H*W values rather than T times as many.
+Normalisation and neurons are one operation. The normalised current is never written to memory, and only x is kept for
+the backward pass. `fuse` chooses the kernels. T equal frames have the same mean and variance as one static frame; only
+the factor n / (n - 1) of the running variance differs, since a static frame has n = N*H*W values and not T times more.
 """
 
 from contextlib import contextmanager
@@ -24,21 +24,21 @@ from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
 
 
 class TDBatchNorm(nn.Module):
-    """tdBN over (T, N, C, ...), or over one static frame (N, C, ...) with `steps` = T, which gives the current of one.
+    """tdBN of a stream (T, N, C, ...), or of one static frame (N, C, ...) with `steps` = T. The currents have the shape
+    of the input.
 
-    `scale` is what multiplies the normalised input beside its weight: alpha times the neuron's gain, or 1 for plain
-    batch normalisation. In training under `torch.distributed` the statistics are those of the whole batch over all
-    processes (which must hold equal shares), so a run does not depend on how many processes share the batch.
+    scale: alpha times the neuron's gain, or 1 for plain batch normalisation. Under `torch.distributed`, training uses
+    the statistics of the batch of all processes, which must hold equal shares of it.
 
-    offset (C,): what was left out of x, the bias of the weights before, which the batch's mean takes away again: in
-    training it shows in the running mean alone, and its gradient is zero.
+    offset (C,): the bias of the layer before, where x was computed without it. The batch's mean would remove it again,
+    so it changes only the running mean, and its gradient is zero.
     """
 
     def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
         self.path = "plain"  # set by `fuse`
-        self.updates_statistics = True  # whether the running statistics follow a pass: a bool, or a tensor of one
+        self.updates_statistics = True  # by a pass in training mode: a bool, or a tensor of one
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -63,7 +63,7 @@ class TDBatchNorm(nn.Module):
         return a, self.bias - mean * a
 
     def statistics(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (C,) of x (T, M, C) over all processes; updates the running ones."""
+        """Mean and biased variance (C,) of x (T, M, C) over all processes. Updates the running statistics."""
         n = x[..., 0].numel()
         mean = x.flatten(0, 1).mean(0, dtype=torch.float32)
         var = kernel_for(self.path, squared_deviations)(x, mean).sum(0) / n
@@ -79,7 +79,7 @@ class TDBatchNorm(nn.Module):
         return mean, var
 
     def moments(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and variance to normalise by: the batch's in training, else the running ones."""
+        """Mean and variance for the normalisation: in training those of the batch, else the running ones."""
         return self.statistics(x, offset) if self.training else (self.running_mean.clone(), self.running_var.clone())
 
     def extra_repr(self) -> str:
@@ -99,8 +99,8 @@ class NormLIF(TDBatchNorm):
         return channels_third(spikes, frame)
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
-        """One time step by the running statistics: x (N, C) and the membrane (N, C), float32, None at rest -> spikes
-        and the membrane. The same spikes as those of the whole sequence in evaluation mode, bit for bit."""
+        """One time step, normalised by the running statistics: x (N, C) and membranes v (N, C), float32 (None: at rest)
+        -> spikes and membranes. Bit for bit the spikes of the whole sequence in evaluation mode."""
         if x.dim() != 2 or x.shape[1] != len(self.weight):
             raise UserError(f"a time step wants currents (N, {len(self.weight)}), got {tuple(x.shape)}")
         if v is None:
@@ -132,7 +132,7 @@ class LIF(nn.Module):
 
 
 class NormReLU(TDBatchNorm):
-    """Plain batch norm and ReLU, what an ANN has in the place of `NormLIF`; its output has a time axis of 1, too."""
+    """Plain batch norm and ReLU, in an ANN what `NormLIF` is in a spiking network. Its output has T = 1."""
 
     def __init__(self, channels: int, **options):
         super().__init__(channels, 1.0, **options)
@@ -143,14 +143,14 @@ class NormReLU(TDBatchNorm):
 
 
 class ReLU(nn.Module):
-    """What an ANN has in the place of `LIF`."""
+    """ReLU, in an ANN what `LIF` is in a spiking network."""
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
         return torch.relu(x[None] if steps else x)
 
 
 class _Norm(torch.autograd.Function):
-    """The normalised current alone."""
+    """Normalisation without neurons."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: TDBatchNorm) -> Tensor:
@@ -200,20 +200,20 @@ class _NormLIF(torch.autograd.Function):
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
+    """One time step of neurons: x (N, C) for currents a x + b, membranes v (N, C) -> spikes and float32 membranes."""
     spike, v = lif_step(a * x.float() + b, v.float(), neuron)
     return spike.to(x.dtype), v
 
 
 def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """Sum over time of (x - mean)^2, x (T, M, C) -> (M, C): one pass, where a sum over rows would be slower."""
+    """Sum over time of (x - mean)^2, x (T, M, C) -> (M, C). The caller sums over M."""
     return sum((frame.float() - mean).square() for frame in x.unbind(0))
 
 
 def batch_norm_backward(
     g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
 ) -> Tensor:
-    """dL/dx of batch normalisation: a (g - <g> - y <g y>) with y the normalised input."""
+    """dL/dx of batch normalisation, a (g - <g> - y <g y>), from g = dL/d(output) and the normalised input y."""
     y = (x.float() - mean) * rstd
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
 
@@ -223,15 +223,15 @@ def _zero_gradient(offset: Tensor | None) -> Tensor | None:
 
 
 def _mean_gradients(sums: Tensor, products: Tensor, x: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-    """<g> and <g y> over all processes; nothing flows through statistics that were not the batch's."""
+    """<g> and <g y> over all processes; 0 in evaluation mode, where the statistics do not depend on x."""
     n = x[..., 0].numel()
     return (process_mean(sums) / n, process_mean(products) / n) if training else (sums * 0, products * 0)
 
 
 @contextmanager
 def updating_statistics(module: nn.Module, whether: bool | Tensor):
-    """Inside, the running statistics of every layer in `module` follow a pass in training mode if `whether`, a bool or
-    a tensor of one, says so."""
+    """Sets whether passes in training mode update the running statistics of the layers in `module`. whether: a bool, or
+    a tensor of one that is not read on the host."""
     before = {layer: layer.updates_statistics for layer in module.modules() if isinstance(layer, TDBatchNorm)}
     for layer in before:
         layer.updates_statistics = whether
@@ -243,12 +243,12 @@ def updating_statistics(module: nn.Module, whether: bool | Tensor):
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """(T, N, C, ...) -> (T, N, P, C) with P the number of pixels: a view, if x lies in memory channels last."""
+    """(T, N, C, ...) -> (T, N, P, C) with P the number of pixels. A view if x is in channels-last memory format."""
     return x.movedim(2, -1).reshape(*x.shape[:2], -1, x.shape[2])
 
 
 def channels_third(x: Tensor, frame: torch.Size) -> Tensor:
-    """The view (T, *frame) with frame (N, C, ...) of x (T, N, P, C) or (T, N * P, C)."""
+    """x (T, N, P, C) or (T, N * P, C) as a view (T, *frame), where frame is (N, C, ...)."""
     n, c, *pixels = frame
     return x.view(len(x), n, *pixels, c).movedim(-1, 2)
 
@@ -267,8 +267,8 @@ def process_mean(x: Tensor) -> Tensor:
 
 
 def fuse(module: nn.Module, path: str = "native") -> nn.Module:
-    """Run the normalisation and neurons of every layer inside `module` on one of `kernels.PATHS`; `process.neuron_path`
-    knows the best one of a device."""
+    """Sets what runs normalisation and neurons inside `module`, one of `kernels.PATHS`; `process.neuron_path` finds the
+    best one for a device. Returns the module."""
     if path not in PATHS:
         raise UserError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():

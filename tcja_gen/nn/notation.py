@@ -1,21 +1,21 @@
-"""The papers' notation of an architecture, as a parser: "32C3s2-TCJA-64C3s2-TCJA" -> typed words.
+"""Parser of the papers' notation of an architecture: "32C3s2-TCJA-64C3s2-TCJA" -> typed words.
 
     32C3s2       convolution, 32 channels, 3 x 3, stride 2 (1 if left out), then tdBN and neurons
     32T3s2       the same with a transposed convolution that multiplies the size by its stride
     128FC        linear layer, then tdBN (none with plain batch normalisation) and neurons
-    10L          linear layer alone: logits
-    Voting10     mean over groups of ten: ten voters a class
-    64R3s2[TCJA] residual block of two convolutions (MS-ResNet), with attention between them if any is named
+    10L          linear layer without neurons: logits
+    Voting10     mean over groups of ten features: ten voters for each class
+    64R3s2[TCJA] residual block of two convolutions (MS-ResNet), with attention between them if it is named
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
-    U2           every pixel twice in each direction (nearest neighbour), in a decoder
+    U2           upsampling in a decoder: every pixel twice in each direction
     DP.5         dropout of half of the inputs, the same ones at every time step
     TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d, or what `registry.register_attention` has added;
-                 TCJA(4,2) sets k_time and k_channel, of which TLA takes the first alone, CLA the second, SE, TA and FC
-                 none
+                 TCJA(4,2) sets k_time and k_channel; TLA uses only the first and CLA only the second, and SE, TA and
+                 FC have no kernels
 
-Convolutions are padded by k // 2. Residual blocks hand currents to each other: the layer before the first of them
-leaves its neurons out, which are the block's own first ones, and behind the last of them stand neurons. Without
-numbers a kernel of the attention is 2, or 1 where T (or C) is 1.
+Convolutions are padded by k // 2. Residual blocks take and give currents, and begin with neurons of their own. The
+layer before the first one therefore has no neurons, and neurons follow the last one. The default size of an attention's
+kernel is 2, or 1 where T (or C) is 1.
 """
 
 import re
@@ -86,7 +86,8 @@ _N = r"([1-9]\d*)"
 
 
 def _patterns() -> dict[str, Callable[..., Word]]:
-    """What each word looks like and is read as, with the attention that is registered by now."""
+    """A regular expression for each kind of word and what makes the word of its groups. Looked up at each use, so that
+    attention may be registered at any time."""
     attention = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
     return {
         rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
@@ -110,7 +111,7 @@ def _attention(kind: str, k_time: str | None, k_channel: str | None) -> Attentio
 
 
 def parse(notation: str) -> tuple[Word, ...]:
-    """Words of a notation, in order. ValueError that points at the first word that is none."""
+    """Words of a notation, in order. UserError that points at the first one that cannot be read."""
     words = []
     position = 0
     for text in notation.split("-"):
@@ -134,8 +135,8 @@ def _parse_word(text: str) -> Word | None:
 
 
 def structure(notation: str) -> tuple[Word, ...]:
-    """Words of a notation without the attention's kernels, which show in the shapes of weights: two notations of the
-    same structure, and weights of the same shapes, make the same layers."""
+    """Words of a notation without the kernels of the attention. Those follow from the shapes of the weights, so two
+    notations of the same structure with weights of the same shapes make the same layers."""
     return tuple(_without_kernels(word) for word in parse(notation))
 
 
@@ -146,15 +147,15 @@ def _without_kernels(word: Word) -> Word:
 
 
 def mirror(notation: str) -> str:
-    """Notation of the decoder that mirrors a convolutional encoder, FSVAE's way.
+    """Notation of the decoder that mirrors a convolutional encoder, as in FSVAE.
 
-    Channels in reverse from the last stage but one, the first repeated for the last doubling; each stage keeps the
-    stride and the attention of the stage that it undoes.
+    A stage has the kernel, stride and attention of the encoder's stage that it undoes. Its channels are those of the
+    stage before that one; the last stage repeats the channels of the encoder's first.
 
     >>> mirror("32C3s2-TCJA-64C3s2-TCJA")
     '32T3s2-TCJA-32T3s2-TCJA'
     """
-    stages: list[tuple[Conv, str]] = []  # a convolution and the attention behind it
+    stages: list[tuple[Conv, str]] = []  # each convolution and the attention behind it
     for text in notation.split("-"):
         word = parse(text)[0]
         if isinstance(word, Conv):

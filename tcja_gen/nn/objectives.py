@@ -1,11 +1,11 @@
-"""Objectives of classification: outputs o (T, N, K) at every step and targets g (N, K) of probabilities -> a scalar.
+"""Objectives of classification, scalars of the outputs o (T, N, K) and the target probabilities g (N, K).
 
     ce        CE(mean over t of o_t, g)
     tet       (1 - lambda) mean over t of CE(o_t, g) + lambda mean (o - phi)^2      Deng et al., ICLR 2022; TCJA's code
     smse      mean over t and classes of (o_t - g)^2                                TCJA paper, spike mean-square-error
     rate-mse  mean over classes of (mean over t of o_t - g)^2                       what TCJA's code computes
 
-smse exceeds rate-mse by the variance of the outputs over time (mean over N and K), which the latter does not punish.
+smse is rate-mse plus the variance of the outputs over time (mean over N and K).
 An objective is its own settings: `TET(weight=1.0, tet_mean=0.5)(o, g)`.
 """
 
@@ -66,5 +66,5 @@ OBJECTIVES = {"ce": CrossEntropy, "tet": TET, "smse": SMSE, "rate-mse": RateMSE}
 
 
 def accuracy(o: Tensor, g: Tensor) -> Tensor:
-    """Share of the N samples whose largest mean output is their largest target."""
+    """Share of the N samples whose largest output, averaged over time, is that of their largest target."""
     return (o.mean(0).argmax(1) == g.argmax(1)).float().mean()

@@ -1,7 +1,7 @@
-"""From a decoder's spikes to an image: a weighted sum over time, linear, then tanh.
+"""From a decoder's spikes to an image: a weighted sum over time, a linear layer, then tanh.
 
-membrane   w_t = 0.8^(T-1-t), the membrane of a neuron that never fires (FSVAE); the weights are not normalised
-mean       w_t = 1 / T, the average over time, as the TCJA paper's generator is described
+membrane   w_t = 0.8^(T-1-t), the membrane of a neuron that never fires (FSVAE); the weights do not sum to 1
+mean       w_t = 1 / T, the mean over time, as the TCJA paper describes its generator
 """
 
 import torch
@@ -26,7 +26,7 @@ def mean(time_steps: int) -> Tensor:
 
 
 def readout_weights(kind: str, time_steps: int) -> Tensor:
-    """Weights w (T,) of the steps by the readout's name; `readout_weights(kind, t)` reads the first t steps alone."""
+    """Time weights w (T,) of a registered readout. With t in place of T: those that read out the first t steps."""
     w = READOUTS[kind](time_steps)
     if w.shape != (time_steps,):
         raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted ({time_steps},)")
@@ -34,7 +34,7 @@ def readout_weights(kind: str, time_steps: int) -> Tensor:
 
 
 class _WeightedSum(torch.autograd.Function):
-    """sum over t of w_t x_t. Its gradient is a broadcast product; as a matrix product, autograd's, it is slower."""
+    """sum over t of w_t x_t. Its gradient is a broadcast product, which is faster than autograd's matrix product."""
 
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class _WeightedSum(torch.autograd.Function):
 
 
 class Readout(nn.Module):
-    """tanh(sum over t of w_t layer(x_t)) for a linear `layer`, which runs once, on sum over t of w_t x_t."""
+    """tanh(sum over t of w_t layer(x_t)). The `layer` is linear, so it runs once, on the sum over t of w_t x_t."""
 
     def __init__(self, kind: str, time_steps: int):
         super().__init__()
@@ -56,11 +56,11 @@ class Readout(nn.Module):
         self.register_buffer("weights", readout_weights(kind, time_steps), persistent=False)
 
     def forward(self, x: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
-        """x (T, N, C, H, W), or gate(x) where one is given, -> (N, C', H, W) in (-1, 1), float32."""
+        """Spikes x (T, N, C, H, W) -> images (N, C', H, W) in (-1, 1), float32. With a gate, gate(x) is read out."""
         return self._read(x, self.weights, layer, gate)
 
     def prefixes(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-        """What would be read after 1, 2, ... T steps: (T, N, C', H, W). The last one is `forward`."""
+        """Images read out after the first 1, 2, ... T steps: (T, N, C', H, W). The last one is that of `forward`."""
         times = range(1, len(x) + 1)
         return torch.stack([self._read(x[:t], readout_weights(self.kind, t).to(x.device), layer) for t in times])
 

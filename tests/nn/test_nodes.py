@@ -186,6 +186,13 @@ def test_a_run_with_nodes_is_trained_loaded_and_counted(tmp_path):
     assert [row.kind for row in rows].count("neurons") == 3  # of the decoder
 
 
+def test_a_node_that_makes_no_spikes_of_the_currents_shape_is_named():
+    with pytest.raises(ValueError, match="NonSpikingIFNode give list for currents"):
+        encoder(neuron_named("spikingjelly:NonSpikingIFNode"))(images())
+    with pytest.raises(ValueError, match="OTTTLIFNode fail: "):
+        encoder(neuron_named("spikingjelly:OTTTLIFNode"))(images())
+
+
 def test_recomputing_is_refused_with_nodes():
     with pytest.raises(ValueError, match="only the package's own neurons"):
         set_memory(encoder(neuron_named(LEARNING)), "recompute")

@@ -1,10 +1,10 @@
-"""What runs the neurons: plain PyTorch, or kernels, which fuse a whole sequence of normalisation and neurons.
+"""Kernels that run normalisation and neurons of a whole sequence as one operation.
 
-Five functions of `neurons` and `normalisation` exist three times, under the same names and with the same arguments:
+Five functions of `neurons` and `normalisation` exist on three paths, with the same names and arguments:
 
-    plain    PyTorch, a loop over time, on any device; what the others are tested against
-    native   C++ for a CPU: `cpu.cpp`, which `cpu.py` compiles once a machine
-    triton   Triton for a GPU: `gpu.py`
+    plain    PyTorch with a loop over time, on any device; the others are tested against it
+    native   C++ for CPUs: `cpu.cpp`, which `cpu.py` compiles once on each machine
+    triton   Triton for GPUs: `gpu.py`
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from importlib import import_module
 PATHS = {"plain": None, "native": ".cpu", "triton": ".gpu"}
 
 
-def kernel_for(path: str, function: Callable) -> Callable:
-    """`function` as it runs on one of `PATHS`: as it stands, or the kernel of the same name."""
+def kernel_for(path: str, reference: Callable) -> Callable:
+    """What computes `reference` on one of `PATHS`: itself, or the kernel of the same name."""
     module = PATHS[path]
-    return getattr(import_module(module, __name__), function.__name__) if module else function
+    return getattr(import_module(module, __name__), reference.__name__) if module else reference

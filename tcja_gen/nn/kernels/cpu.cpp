@@ -1,12 +1,11 @@
-// The neurons on a CPU, compiled once a machine by `cpu.py`: the functions of the same names in `neurons` and
-// `normalisation`.
+// Kernels for CPUs, compiled by `cpu.py` once on each machine.
 //
-// A tile of neurons that lie side by side in memory goes through all of its steps while its membranes (float32) stay in
-// the nearest cache: every current is read once, every spike written once. The backward pass runs the steps again, puts
-// the membranes aside and comes back. Sums over rows are kept by part, a fixed share of the tiles, and added up
-// afterwards: whatever the number of threads, always in the same order. T is an argument like any other.
+// A tile of neurons, neighbours in memory, runs through all time steps while its float32 membranes stay in the nearest
+// cache: every current is read once, every spike written once. The backward pass runs the steps again, stores the
+// membranes, and goes back through time. Sums over rows are kept for each part, a fixed share of the tiles, and added up
+// afterwards, so their order does not depend on the number of threads.
 //
-// Arrays are (T, M, C) row by row, X is float or bfloat16. A null pointer stands for what is not given.
+// Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given.
 
 #include <algorithm>
 #include <cmath>
@@ -64,7 +63,7 @@ struct Tiles {
     }
 };
 
-// Numbers of the columns of a tile, one beside every neuron.
+// A value for each column, repeated for every neuron of a tile.
 struct Columns {
     float values[TILE];
 

@@ -1,5 +1,5 @@
-"""The neurons on a CPU: `cpu.cpp`, compiled on first use and kept in the cache (`tcja_gen.cache`), behind the functions
-of the same names in `neurons` and `normalisation`."""
+"""Kernels for CPUs. `cpu.cpp` is compiled on first use and kept in the cache (`tcja_gen.cache`). The functions here
+replace those of the same names in `neurons` and `normalisation`."""
 
 import ctypes
 import functools
@@ -21,20 +21,16 @@ from ..neurons import SURROGATES, Neuron
 from .arguments import array_like, check_frames, float32_arrays
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
-# as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
+# IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
-OPTIONAL_FLAGS = [
-    ["-march=native", "-fopenmp"],
-    ["-fopenmp"],
-    ["-march=native"],
-    [],
-]  # the first that the compiler can do
-SURROGATE_ORDER = ["atan", "triangle", "box", "box-zero"]  # of the surrogates in cpu.cpp
+# tried in this order, until the compiler accepts one
+OPTIONAL_FLAGS = [["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []]
+SURROGATE_ORDER = ["atan", "triangle", "box", "box-zero"]  # as in the enum of cpu.cpp
 assert set(SURROGATE_ORDER) == set(SURROGATES)
 
 
 class Constants(ctypes.Structure):
-    """`Neuron` of cpu.cpp."""
+    """The struct `Neuron` of cpu.cpp."""
 
     _fields_ = [(name, ctypes.c_float) for name in ("tau", "leak", "v_threshold", "v_reset", "alpha")] + [
         (name, ctypes.c_int) for name in ("decay_input", "strict", "detach_reset", "surrogate")
@@ -42,8 +38,7 @@ class Constants(ctypes.Structure):
 
 
 def compiler() -> str | None:
-    """Command line of the C++ compiler: that of $CXX, which may have words before it or behind (ccache g++), g++ or
-    clang++."""
+    """Command line of the C++ compiler: $CXX, which may be several words (ccache g++), else g++ or clang++."""
     for command in (os.environ.get("CXX") or "g++", "clang++"):
         program, *words = _split_command(command) or [""]
         if found := shutil.which(program):
@@ -54,15 +49,15 @@ def compiler() -> str | None:
 def _split_command(command: str) -> list[str]:
     try:
         return shlex.split(command)
-    except ValueError:  # a quotation that does not end
+    except ValueError:  # a quotation mark without its pair
         return [command]
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """The compiled kernels. RuntimeError with the compiler's words if they cannot be had."""
+    """The compiled kernels. RuntimeError with the compiler's message if there are none."""
     cxx = compiler()
-    if not cxx or os.name == "nt":  # what is there on Windows takes other flags
+    if not cxx or os.name == "nt":  # Windows compilers take other flags
         raise RuntimeError("there is no C++ compiler" if not cxx else "the kernels are not built on Windows")
     facts = {"source": SOURCE.read_text(encoding="utf-8"), "compiler": cxx, "flags": [FLAGS, OPTIONAL_FLAGS]}
     cached = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
@@ -73,15 +68,15 @@ def library() -> ctypes.CDLL:
 
 
 def _target(cxx: list[str]) -> str:
-    """What this compiler makes code for on this processor, and its version, as macros: homes and images of containers
-    are shared by unlike machines, and code for one may not run on the other."""
+    """The compiler's macros for this processor, its version included. Different machines may share a cache, and code
+    for one may not run on another."""
     command = [*cxx, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
     return subprocess.run(command, capture_output=True, encoding="utf-8", stdin=subprocess.DEVNULL).stdout
 
 
 def _intact_library(cached: Path) -> Path | None:
-    """The whole library of this cached: the name ends in a hash of the content. Loading half a file can end the
-    process, so damaged ones are removed."""
+    """The cached library, if the hash in its name is that of its content. Loading a damaged file can crash the process,
+    so damaged ones are removed."""
     for file in cached.parent.glob(f"{cached.stem}-*{cached.suffix}"):
         if file == _hashed_name(cached, file.read_bytes()):
             return file
@@ -95,7 +90,7 @@ def _hashed_name(cached: Path, content: bytes) -> Path:
 
 
 def _build(cxx: list[str], cached: Path) -> ctypes.CDLL:
-    """Compiles the kernels and keeps them; where the cache cannot be written, for this process alone."""
+    """Compiles the kernels into the cache, or for this process only where the cache cannot be written."""
     with TemporaryDirectory() as folder:
         made = Path(folder) / "neurons.so"
         _compile(cxx, made)
@@ -133,7 +128,7 @@ def _constants(neuron: Neuron) -> Constants:
 
 
 def _call(function: str, x: Tensor, *arguments: Tensor | int | ctypes.Structure | None) -> None:
-    """A kernel with the addresses of tensors; whether x is in half precision and the number of threads go last."""
+    """Calls a kernel. Tensors become addresses; the last arguments say whether x is bfloat16, and how many threads."""
     if x.dtype not in (torch.float32, torch.bfloat16):
         raise TypeError(f"neurons run in float32 or bfloat16, not {x.dtype}")
     given = [_argument(a) for a in arguments]
@@ -148,7 +143,7 @@ def _argument(a: Tensor | int | ctypes.Structure | None):
 
 
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
-    """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
+    """As `neurons.spikes`."""
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
@@ -173,8 +168,7 @@ def spikes_backward(
     steps: int,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (parts, C);
-    with v, dL/dv."""
+    """As `neurons.spikes_backward`; the sums have shape (parts, C)."""
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
@@ -183,27 +177,27 @@ def spikes_backward(
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if a is not None:
-        sums, products = x.new_empty(2, _partial_sums(rows, width), width, dtype=torch.float32)
+        sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
     arguments = (x, a, b, v, grad, mean, rstd, gx, gv, sums, products, rows, width, steps, frames, _constants(neuron))
     _call("backward", x, *arguments)
     return gx, sums, products, gv
 
 
-def _partial_sums(rows: int, width: int) -> int:
+def _part_count(rows: int, width: int) -> int:
     return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
-    end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
+    """As `normalisation.spike_step`."""
+    end = v.new_empty(v.shape, dtype=torch.float32)  # contiguous, whatever the strides of v are
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """Sums of (x - mean)^2, x (T, M, C) -> (parts, C)."""
+    """As `normalisation.squared_deviations`, x (T, M, C) -> (parts, C)."""
     x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
-    out = x.new_empty(_partial_sums(rows, width), width, dtype=torch.float32)
+    out = x.new_empty(_part_count(rows, width), width, dtype=torch.float32)
     _call("squared_deviations", x, x, *float32_arrays(width, mean), out, rows, width)
     return out
 
@@ -211,7 +205,7 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 def batch_norm_backward(
     g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
 ) -> Tensor:
-    """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
+    """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     x, width = x.detach().contiguous(), x.shape[-1]
     g = array_like(x, x.shape, g)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)

@@ -1,10 +1,10 @@
-"""The neurons on a GPU: Triton kernels behind the functions of the same names in `neurons` and `normalisation`.
+"""Triton kernels for GPUs. The functions here replace those of the same names in `neurons` and `normalisation`.
 
-A block of neurons goes through all of its steps in one program: every current is read once, every spike written once,
-and the membrane (float32) stays in registers. Normalisation's scale and shift are folded in. The backward kernel runs
-the steps again, puts the membranes aside, and comes back; what it puts aside belongs to a program rather than to a
-neuron, and is small enough to stay in the GPU's cache. Sums over neurons are kept per program and added up
-afterwards, always in the same order. T is no constant of a kernel: another T compiles nothing.
+One program runs all time steps of a block of neurons. It reads every current once, writes every spike once, and holds
+the float32 membranes in registers. The scale and shift of the normalisation are part of it. The backward kernel runs
+the steps again, stores the membranes, and goes back through time. A program has one store, which it reuses for each of
+its blocks, so that all stores fit into the GPU's cache. Sums over neurons are kept for each program and added up
+afterwards, always in the same order. T is a run-time argument, so another T compiles nothing.
 """
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from ..neurons import Neuron
 from .arguments import array_like, check_frames, float32_arrays
 
-# as in IEEE 754, so that spikes are those of the plain loop: no product and sum in one rounding
+# IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 EXACT = {"enable_fp_fusion": False}
-BLOCK = 512  # neurons a program
-PROGRAMS = 1024  # of a backward pass, at most: 16 steps of their membranes are 32 MB; and of a sum over rows
+BLOCK = 512  # neurons of a block
+PROGRAMS = 1024  # at most, of a backward pass or a sum over rows; their membranes for 16 steps take 32 MB
 
 
 @triton.jit
@@ -117,17 +117,17 @@ def _backward(
             v = _charge(h, current, tau, leak, v_reset, DECAY_INPUT)
             tl.store(cell + t * ROWS * COLUMNS, v)
             h = tl.where(_fires(v, v_threshold, STRICT), v_reset, v)
-        tl.debug_barrier()  # what one thread put aside another one may fetch
+        tl.debug_barrier()  # one thread may read what another one has stored
         carry = tl.zeros((ROWS, COLUMNS), tl.float32)  # dL/dH_t
         still = tl.zeros((ROWS, COLUMNS), tl.float32)  # of a static frame: dL/dI over all steps
         for back in range(steps):
             t = steps - 1 - back
             v = tl.load(cell + t * ROWS * COLUMNS)
             ds = _surrogate(v, v_threshold, alpha, SURROGATE)
-            through = tl.where(_fires(v, v_threshold, STRICT), 0.0, carry)
+            later = tl.where(_fires(v, v_threshold, STRICT), 0.0, carry)  # by way of the later steps
             if not DETACH:
-                through += carry * (v_reset - v) * ds
-            dv = tl.load(grad + at + t * frame, mask, 0.0).to(tl.float32) * ds + through
+                later += carry * (v_reset - v) * ds
+            dv = tl.load(grad + at + t * frame, mask, 0.0).to(tl.float32) * ds + later
             dv = tl.where(mask, dv, 0.0)
             carry = dv * leak
             g = tl.div_rn(dv, tau) if DECAY_INPUT else dv
@@ -182,7 +182,7 @@ def _batch_norm_backward(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS
 
 def _settings(neuron: Neuron) -> dict:
     return {
-        "tau": float(neuron.tau),  # an int might be taken for a constant
+        "tau": float(neuron.tau),  # Triton may compile an int into the kernel
         "leak": 1 - 1 / neuron.tau,
         "v_threshold": float(neuron.v_threshold),
         "v_reset": float(neuron.v_reset),
@@ -192,7 +192,7 @@ def _settings(neuron: Neuron) -> dict:
 
 
 def _tile(rows: int, width: int) -> dict:
-    """How the block of a program lies over neurons (rows, width)."""
+    """Shape of a block over neurons (rows, width)."""
     columns = min(triton.next_power_of_2(width), BLOCK if rows == 1 else 128)
     return {"ROWS": BLOCK // columns, "COLUMNS": columns}
 
@@ -202,13 +202,13 @@ def _grid(rows: int, width: int, tile: dict) -> tuple[int, int]:
 
 
 def _rounds(rows: int, width: int, tile: dict) -> tuple[int, int]:
-    """The same of a kernel whose programs take block after block: `PROGRAMS` at most."""
+    """The grid of a kernel whose programs loop over blocks: at most `PROGRAMS` of them."""
     blocks, across = _grid(rows, width, tile)
     return min(blocks, max(PROGRAMS // across, 1)), across
 
 
 def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, v: Tensor | None = None):
-    """Spikes (T, M, C) of currents a x + b, x (T or 1, M, C), from rest or from membranes v (M, C)."""
+    """As `neurons.spikes`."""
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
@@ -237,8 +237,7 @@ def spikes_backward(
     steps: int,
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """dL/dI like x; with an affine map also its sums and those of its product with the normalised input, (programs, C);
-    with v, dL/dv."""
+    """As `neurons.spikes_backward`; the sums have shape (programs, C)."""
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
@@ -260,13 +259,13 @@ def spikes_backward(
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """A time step of neurons: currents a x + b of x (N, C) and membranes v (N, C) -> spikes and membranes, float32."""
-    end = v.new_empty(v.shape, dtype=torch.float32)  # row by row, however v lies in memory
+    """As `normalisation.spike_step`."""
+    end = v.new_empty(v.shape, dtype=torch.float32)  # contiguous, whatever the strides of v are
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """Sums of (x - mean)^2, x (T, M, C) -> (programs, C)."""
+    """As `normalisation.squared_deviations`, x (T, M, C) -> (programs, C)."""
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     tile = _tile(rows, width)
     programs, across = _rounds(rows, width, tile)
@@ -280,7 +279,7 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 def batch_norm_backward(
     g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
 ) -> Tensor:
-    """dL/dx of batch normalisation, in the place of g if that is contiguous and of x's dtype."""
+    """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     g, tile = array_like(x, x.shape, g), _tile(rows, width)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
