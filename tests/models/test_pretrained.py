@@ -1,16 +1,15 @@
-import sysconfig
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import tcja_gen as tg
-from tcja_gen.models.pretrained import folders
+from tcja_gen.models import pretrained
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "assets").glob("*.safetensors")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(pretrained.WEIGHTS.glob("*.safetensors")), ids=lambda file: file.stem)
 def test_weights_that_come_with_the_package_make_images_and_have_a_card(file):
     model = tg.pretrained(file.stem)
     images = model.sample(range(2))
@@ -21,12 +20,13 @@ def test_weights_that_come_with_the_package_make_images_and_have_a_card(file):
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(ValueError, match="no trained generator 'nothing'.*there are: .*digits"):
+    with pytest.raises(ValueError, match="nothing: no such run or checkpoint, and no pretrained .*; there are: .*digits"):
         tg.pretrained("nothing")
 
 
-def test_weights_are_looked_for_where_pip_puts_them_too():
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
-    assert data == {"share/tcja_gen": ["assets/*.safetensors"]}
-    assert Path(sysconfig.get_path("data")) / "share" / "tcja_gen" in folders()
-    assert folders()[0] == ROOT / "assets"
+def test_weights_and_recipes_lie_in_the_package_and_are_installed_with_it():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["tcja_gen"]
+    package = ROOT / "tcja_gen"
+    installed = {file for pattern in patterns for file in package.glob(pattern)}
+    assert {*package.glob("weights/*"), *package.rglob("*.toml")} <= installed
+    assert pretrained.WEIGHTS == package / "weights"
