@@ -10,20 +10,20 @@ import pytest
 from PIL import Image
 
 import tcja_gen as tg
-from tcja_gen import config as configs
 from tcja_gen.cli import main
+from tcja_gen.training import config as configs
 
 ROOT = Path(__file__).parents[1]
 TINY = {"steps": 1, "batch": 8, "compile": "off", "device": "cpu", "quiet": True}
-MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 4, "k": 2, "time_steps": 2}
+MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 4, "k": 2}, "time_steps": 2}
 
 
 @pytest.mark.parametrize("line", ["\n", "\r\n"])
 def test_a_recipe_that_an_editor_of_windows_wrote_is_read(tmp_path, line):
-    text = line.join(["# Größe", "steps = 7", "[model]", "latent = 5"])
+    text = line.join(["# Größe", "steps = 7", "[model.latent]", "channels = 5"])
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
     found = configs.load(tmp_path / "a.toml")
-    assert (found.steps, found.model.latent) == (7, 5)
+    assert (found.steps, found.model.latent.channels) == (7, 5)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ NAMES = ["😀", "Größe", "quo\"te and 'quote'", "back\\slash", "tab\tand\nlin
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_with_any_name_are_read_as_they_were_written(tmp_path, name):
     config = configs.Config(out=name)
-    (tmp_path / "config.toml").write_text(configs.dump(config), encoding="utf-8")
+    (tmp_path / "config.toml").write_text(configs.text(config), encoding="utf-8")
     assert configs.load(tmp_path / "config.toml") == config
 
 
