@@ -200,6 +200,8 @@ def _check_generator(config: Config) -> None:
             raise UserError(f"config: objective.{name} has no meaning with fit = 'prior', which compares no images")
     if fit in ("decoder", "prior") and config.freeze:
         raise UserError(f"config: freeze has no meaning with fit = {fit!r}, which leaves the encoder as it is")
+    if fit in ("decoder", "prior") and objective.classification != CrossEntropy():
+        raise UserError(f"config: objective.classification has no meaning with fit = {fit!r}, which trains no head")
     if fit == "prior" and not config.model.latent.divergence_weight:
         raise UserError("config: model.latent.divergence_weight is 0, and with fit = 'prior' nothing would be trained")
 
