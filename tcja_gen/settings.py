@@ -131,8 +131,7 @@ def _lines(values: Mapping[str, Any], path: str) -> list[str]:
     for key, value in values.items():
         name = path + key
         if isinstance(value, Mapping):
-            inner = _lines(value, name + ".")
-            lines += ["", f"[{name}]", *inner] if value else []
+            lines += ["", f"[{name}]", *_lines(value, name + ".")]  # an empty one as well: a part with its defaults
         elif _nested(value):
             for each in value:
                 lines += ["", f"[[{name}]]", *_lines(each, name + ".")]
