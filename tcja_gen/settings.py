@@ -132,7 +132,8 @@ def _lines(values: Mapping[str, Any], path: str) -> list[str]:
         name = path + key
         if isinstance(value, Mapping):
             inner = _lines(value, name + ".")
-            title = [] if all(map(_nested, value.values())) else ["", f"[{name}]"]  # which its own tables have, too
+            only_tables = value and all(map(_nested, value.values()))  # whose titles have this name, too
+            title = [] if only_tables else ["", f"[{name}]"]
             lines += [*title, *inner]
         elif _nested(value):
             for each in value:

@@ -22,21 +22,20 @@ def cache_of_the_session(tmp_path_factory):
 
 @pytest.fixture
 def tiny() -> dict:
-    """Arguments of a generator of 8 x 8 images with attention, small enough for a step in milliseconds."""
+    """Settings of a generator of 8 x 8 images with attention, small enough for a step in milliseconds."""
     return {
         "image_size": 8,
         "image_channels": 1,
         "time_steps": 3,
         "encoder": "8C3s2-TCJA-8C3s2-TCJA",
-        "latent": 8,
-        "k": 4,
+        "latent": {"channels": 8, "k": 4},
     }
 
 
 LATENT_KINDS = {
-    "bernoulli": {"k": 4},
-    "poisson": {"latent_kind": "poisson"},
-    "gaussian": {"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1},
+    "bernoulli": {"latent": {"channels": 8, "k": 4}},
+    "poisson": {"latent": {"kind": "poisson", "channels": 8}},
+    "gaussian": {"latent": {"kind": "gaussian", "channels": 8}, "neuron": "relu", "time_steps": 1},
 }
 
 

@@ -104,7 +104,7 @@ TINY = {"steps": 1, "batch": 4, "log_every": 1, "sample_every": 0, "device": "cp
 
 def test_a_run_goes_on_where_the_system_does_not_tell_its_memory(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows: importing it fails
-    model = {"encoder": "4C3s2-4C3s2", "latent": 4, "time_steps": 2}
+    model = {"encoder": "4C3s2-4C3s2", "latent": {"channels": 4}, "time_steps": 2}
     assert tg.train(out=str(tmp_path / "run"), quiet=True, model=model, **TINY).finished
     first = json.loads((tmp_path / "run" / "stats.jsonl").read_text().splitlines()[0])
     assert "loss" in first and "peak_memory_mb" not in first

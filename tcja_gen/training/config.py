@@ -18,7 +18,7 @@ from ..models.first_format import MOVED
 from ..models.settings import MODELS, Generator, Network
 from ..nn.objectives import OBJECTIVES, CrossEntropy
 from ..ranges import check_ranges, setting
-from ..settings import dump, optional, part, table, update
+from ..settings import dump, optional, part, table, typed, update
 from ..shipped import recipes
 from .adversary import Adversarial
 from .perceptual import Perceptual
@@ -200,6 +200,8 @@ def _check_generator(config: Config) -> None:
             raise UserError(f"config: objective.{name} has no meaning with fit = 'prior', which compares no images")
     if fit in ("decoder", "prior") and config.freeze:
         raise UserError(f"config: freeze has no meaning with fit = {fit!r}, which leaves the encoder as it is")
+    if fit in ("decoder", "prior") and objective.classification != CrossEntropy():
+        raise UserError(f"config: objective.classification has no meaning with fit = {fit!r}, which trains no head")
     if fit == "prior" and not config.model.latent.divergence_weight:
         raise UserError("config: model.latent.divergence_weight is 0, and with fit = 'prior' nothing would be trained")
 
@@ -246,7 +248,8 @@ def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Confi
     changes = dict(changes)
     _check_moved(changes)
     if changes.get("task", config.task) != config.task:
-        config = replace(config, task=changes.pop("task"), model=None)
+        task = typed("task", changes.pop("task"), Config.__annotations__["task"])
+        config = replace(config, task=task, model=None)
     of_stages = changes.pop("stage", None)
     stages = config.stages if of_stages is None else _stages(config.stages, of_stages)
     if stage and stage not in [each.name for each in stages]:

@@ -1,14 +1,25 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tcja_gen.config import Config
-from tcja_gen.models import NETWORKS, SpikingClassifier, SpikingVAE, load, save
-from tcja_gen.nn import StepDraws
+from tcja_gen.models import Classifier, Generator, build, load, save
+from tcja_gen.nn import BernoulliSettings, StepDraws
+from tcja_gen.nn.objectives import CrossEntropy
+from tcja_gen.training import config as recipes
 from tcja_gen.training.adoption import adopt
+from tcja_gen.training.config import Config
 
-SMALL = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "head": "DP.5-12FC-4L"}
+SMALL = Classifier(image_size=8, time_steps=3, encoder="8C3s2-TCJA-8C3s2-TCJA", head="DP.5-12FC-4L")
+JOINT = Generator(image_size=8, time_steps=3, encoder=SMALL.encoder, latent=BernoulliSettings(channels=8, k=4))
+NETWORKS = [name for name in recipes.recipes() if recipes.load(name).task == "classify"]
+
+
+def network(name: str) -> torch.nn.Module:
+    """The network of a recipe, without memory."""
+    with torch.device("meta"):
+        return build(recipes.load(f"classify/{name}").model)
 
 
 def targets(n: int, classes: int) -> torch.Tensor:
@@ -26,26 +37,23 @@ def targets(n: int, classes: int) -> torch.Tensor:
     ],
 )
 def test_the_papers_networks_have_its_codes_parameters(name, parameters):
-    with torch.device("meta"):
-        model = SpikingClassifier(**NETWORKS[name])
-    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert sum(p.numel() for p in network(name).parameters()) == parameters
 
 
 def test_without_attention_the_tet_network_has_its_codes_parameters():
+    settings = recipes.load("classify/cifar10-dvs-tet").model
     with torch.device("meta"):
-        plain = SpikingClassifier(
-            **NETWORKS["cifar10-dvs-tet"]
-            | {"encoder": NETWORKS["cifar10-dvs-tet"]["encoder"].replace("-TCJA(2,2)", "")}
-        )
+        plain = build(replace(settings, encoder=settings.encoder.replace("-TCJA(2,2)", "")))
     assert sum(p.numel() for p in plain.parameters()) == 9_271_498
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_by_name_trains_a_step_and_is_kept(name, tmp_path):
+def test_the_network_of_every_recipe_trains_a_step_and_is_kept(name, tmp_path):
     torch.manual_seed(0)
-    settings = dict(NETWORKS[name])
-    if settings.get("image_size", 32) > 100:  # the same words on fewer pixels, so that the test takes seconds
-        settings["image_size"], settings["image_width"] = 64, 0
+    recipe = recipes.load(name)
+    settings, encoder, head = recipe.model, recipe.model.encoder, recipe.model.head
+    if settings.image_size > 100:  # the same words on fewer pixels, so that the test takes seconds
+        settings = replace(settings, image_size=64, image_width=0)
     for wide, narrow in (
         ("512", "24"),
         ("256", "16"),
@@ -54,11 +62,11 @@ def test_every_network_by_name_trains_a_step_and_is_kept(name, tmp_path):
         ("1024FC", "24FC"),
         ("2048FC", "24FC"),
     ):
-        settings["encoder"] = settings["encoder"].replace(f"{wide}C", f"{narrow}C").replace(f"{wide}R", f"{narrow}R")
-        settings["head"] = settings["head"].replace(f"{wide}FC", f"{narrow}FC")
-    settings["head"] = settings["head"].replace("1024FC", "24FC").replace("2048FC", "24FC")
-    model = SpikingClassifier(**settings)
-    c, size, steps = settings.get("image_channels", 1), settings.get("image_size", 32), model.time_steps
+        encoder = encoder.replace(f"{wide}C", f"{narrow}C").replace(f"{wide}R", f"{narrow}R")
+        head = head.replace(f"{wide}FC", f"{narrow}FC")
+    settings = replace(settings, encoder=encoder, head=head.replace("1024FC", "24FC").replace("2048FC", "24FC"))
+    model = build(settings, recipe.objective.classification)
+    c, size, steps = model.image_channels, model.image_size, model.time_steps
     x = torch.poisson(torch.full((steps, 4, c, size, size), 0.5)) if c == 2 else torch.rand(4, c, size, size) * 2 - 1
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     losses = model(x, StepDraws(0, 0, 4), targets=targets(4, model.classes))
@@ -67,13 +75,14 @@ def test_every_network_by_name_trains_a_step_and_is_kept(name, tmp_path):
     optimizer.step()
     save(tmp_path / "model.safetensors", model, settings, {})
     again = load(tmp_path / "model.safetensors")
+    assert again.objective == recipe.objective.classification
     samples = x.transpose(0, 1) if c == 2 else (x + 1) / 2
     assert torch.equal(again.classify(samples), model.classify(samples))
 
 
 def test_a_prediction_does_not_depend_on_the_mode_or_on_other_samples():
     torch.manual_seed(0)
-    model, images = SpikingClassifier(**SMALL), torch.rand(9, 1, 8, 8)
+    model, images = build(SMALL), torch.rand(9, 1, 8, 8)
     for _ in range(5):
         model(images * 2 - 1, targets=targets(9, 4))
     outputs = model.classify(images)
@@ -84,27 +93,25 @@ def test_a_prediction_does_not_depend_on_the_mode_or_on_other_samples():
 
 def test_wrong_images_are_named():
     with pytest.raises(ValueError, match=r"wants images \(1, 8, 8\) \(C, H, W\), got \(3, 8, 8\)"):
-        SpikingClassifier(**SMALL).classify(torch.rand(2, 3, 8, 8))
+        build(SMALL).classify(torch.rand(2, 3, 8, 8))
 
 
 def test_a_joint_generator_learns_both_tasks_at_once():
     torch.manual_seed(0)
-    settings = {"image_size": 8, "time_steps": 3, "encoder": SMALL["encoder"], "latent": 8, "k": 4}
-    model = SpikingVAE(**settings, head="4L", classes=4)
+    model = build(replace(JOINT, head="4L", classes=4))
     losses = model(torch.rand(4, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 4), targets=targets(4, 4))
     assert {*losses} == {"loss", "reconstruction", "divergence", "accuracy"}
     losses["loss"].backward()
     assert all(p.grad is not None for p in model.head.parameters())
     plain = copy.deepcopy(model)
-    plain.head_weight = 0.0
+    plain.objective = CrossEntropy(weight=0.0)
     other = plain(torch.rand(4, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 4), targets=targets(4, 4))
     assert torch.allclose(other["loss"], other["reconstruction"] + other["divergence"])
 
 
 def test_a_conditional_generators_images_depend_on_seed_and_class_alone():
     torch.manual_seed(0)
-    settings = {"image_size": 8, "time_steps": 3, "encoder": SMALL["encoder"], "latent": 8, "k": 4}
-    model = SpikingVAE(**settings, conditional=True, classes=3)
+    model = build(replace(JOINT, classes=3, latent=replace(JOINT.latent, conditional=True)))
     optimizer, y = torch.optim.AdamW(model.parameters(), 1e-2), targets(30, 3)
     shades = y.argmax(1).float().view(-1, 1, 1, 1).expand(-1, 1, 8, 8) - 1  # class 0 is black, class 2 white
     for step in range(80):
@@ -119,30 +126,27 @@ def test_a_conditional_generators_images_depend_on_seed_and_class_alone():
     with pytest.raises(ValueError, match="class 3 asked for; the model knows 0 to 2"):
         model.sample([0], classes=3)
     with pytest.raises(ValueError, match="trained without classes"):
-        SpikingVAE(**settings).sample([0], classes=0)
+        build(JOINT).sample([0], classes=0)
 
 
 def test_an_encoder_is_handed_on_in_both_directions(tmp_path):
     torch.manual_seed(0)
-    generator = SpikingVAE(image_size=8, time_steps=3, encoder=SMALL["encoder"], latent=8, k=4)
-    classifier = SpikingClassifier(**SMALL)
-    for model, other, settings in (
-        (generator, classifier, {"image_size": 8, "time_steps": 3, "encoder": SMALL["encoder"], "latent": 8, "k": 4}),
-        (classifier, generator, SMALL),
-    ):
+    generator, classifier = build(JOINT), build(SMALL)
+    for model, other, settings in ((generator, classifier, JOINT), (classifier, generator, SMALL)):
         save(tmp_path / "model.safetensors", model, settings, {})
         fresh = copy.deepcopy(other)
         adopt(fresh, Config(init_from=str(tmp_path / "model.safetensors")))
         for name, value in model.encoder.state_dict().items():
             assert torch.equal(fresh.encoder.state_dict()[name], value)
-    wider = SpikingClassifier(**SMALL | {"encoder": "8C3s2-TCJA-9C3s2-TCJA"})
+    wider = build(replace(SMALL, encoder="8C3s2-TCJA-9C3s2-TCJA"))
     with pytest.raises(ValueError, match="it does not fit this model: encoder.stages.2"):
         adopt(wider, Config(init_from=str(tmp_path / "model.safetensors")))
 
 
 def test_large_recordings_pass_a_classifier_a_few_at_a_time():
     """64 of N-Caltech101's would take 10 GB a layer of 64 channels."""
-    model = SpikingClassifier(180, image_width=240, image_channels=2, time_steps=14, encoder="2C3s4", head="2L")
+    sizes = {"image_size": 180, "image_width": 240, "image_channels": 2, "time_steps": 14}
+    model = build(Classifier(**sizes, encoder="2C3s4", head="2L"))
     seen = []
     model.encoder.register_forward_pre_hook(lambda module, x: seen.append(x[0].shape[1]))
     model.classify(torch.zeros(9, 14, 2, 180, 240))

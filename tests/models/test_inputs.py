@@ -6,17 +6,17 @@ import torch
 
 import tcja_gen as tg
 from tcja_gen.errors import UserError
-from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.models import Classifier, build
 
 X = torch.linspace(0, 1, 2 * 64).view(2, 1, 8, 8)
-TINY = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 8, "k": 4}
+TINY = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 8, "k": 4}}
 
 
 @pytest.fixture(scope="module")
 def models():
     torch.manual_seed(0)
-    classifier = SpikingClassifier(image_size=8, time_steps=2, encoder="8C3-TCJA-MP2", head="10L")
-    return SpikingVAE(**TINY, head="10L", classes=3, conditional=True), classifier
+    conditional = TINY | {"head": "10L", "classes": 3, "latent": TINY["latent"] | {"conditional": True}}
+    return build(conditional), build(Classifier(image_size=8, time_steps=2, encoder="8C3-TCJA-MP2", head="10L"))
 
 
 def line_of(call) -> str:
@@ -95,7 +95,7 @@ def test_a_call_that_cannot_be_meant_is_told(models, name):
 
 @pytest.mark.parametrize("kind", ["half", "double", "bfloat16"])
 def test_a_model_of_another_precision_says_so(kind):
-    model = getattr(SpikingVAE(**TINY), kind)()
+    model = getattr(build(TINY), kind)()
     for call in (lambda: model.sample(range(2)), lambda: model.reconstruct(X)):
         assert "it computes in torch.float32: call model.float()" in line_of(call)
     assert len(model.float().sample(range(2))) == 2
@@ -105,7 +105,7 @@ def test_another_default_precision_says_so(models, tmp_path):
     torch.set_default_dtype(torch.float64)
     try:
         assert "torch's default dtype is torch.float64" in line_of(lambda: models[0].sample(range(2)))
-        assert "call model.float()" in line_of(lambda: SpikingVAE(**TINY).sample(range(2)))
+        assert "call model.float()" in line_of(lambda: build(TINY).sample(range(2)))
         assert "float64" in line_of(lambda: tg.train(out=str(tmp_path / "run"), steps=1, quiet=True, device="cpu"))
     finally:
         torch.set_default_dtype(torch.float32)

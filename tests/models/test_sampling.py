@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import SpikingVAE, build
 from tcja_gen.models.vae import CHUNK
 from tcja_gen.nn import StepDraws
 
@@ -12,7 +12,7 @@ from tcja_gen.nn import StepDraws
 def model(latent_kind) -> SpikingVAE:
     """Weights that have seen a few steps, so that layers fire and samples differ; of every kind of latent."""
     torch.manual_seed(0)
-    made = SpikingVAE(8, 1, **{"time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 8, **latent_kind})
+    made = build({"image_size": 8, "time_steps": 3, "encoder": "8C3s2-TCJA-8C3s2-TCJA", **latent_kind})
     optimizer = torch.optim.AdamW(made.parameters(), 1e-2)
     for step in range(30):
         optimizer.zero_grad()

@@ -1,23 +1,33 @@
+import json
 import os
 import pickle
 import stat
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from conftest import LATENT_KINDS
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from tcja_gen.metrics.weights import save_tensors
-from tcja_gen.models import SpikingVAE, load, save
-from tcja_gen.models.store import find
+from tcja_gen.models import Classifier, Generator, build, load, pretrained, save
+from tcja_gen.models.store import find, metadata
+from tcja_gen.nn.objectives import TET
+from tcja_gen.settings import update
 
 
 @pytest.fixture
-def kept(tmp_path, tiny):
+def settings(tiny) -> Generator:
+    return update(Generator(), tiny)
+
+
+@pytest.fixture
+def kept(tmp_path, settings):
     """A model and its file."""
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
+    model = build(settings)
     path = tmp_path / "model.safetensors"
-    save(path, model, tiny, {"step": 7, "data": {"name": "digits"}})
+    save(path, model, settings, {"step": 7, "data": {"name": "digits"}})
     return model, path
 
 
@@ -43,8 +53,8 @@ def test_a_kept_model_gives_the_same_images_and_knows_where_it_comes_from(kept):
 
 def test_a_model_with_any_kind_of_latent_is_kept(tmp_path, tiny, latent_kind):
     torch.manual_seed(0)
-    settings = {**tiny, **latent_kind}
-    model, path = SpikingVAE(**settings), tmp_path / "model.safetensors"
+    settings = update(Generator(), {**tiny, **latent_kind})
+    model, path = build(settings), tmp_path / "model.safetensors"
     save(path, model, settings, {})
     other, x = load(path), torch.rand(3, 1, 8, 8)
     assert type(other.latent) is type(model.latent)
@@ -52,21 +62,21 @@ def test_a_model_with_any_kind_of_latent_is_kept(tmp_path, tiny, latent_kind):
     assert torch.equal(other.reconstruct(x), model.reconstruct(x))
 
 
-def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, tiny):
+def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, settings):
     model, _ = kept
     run = tmp_path / "run"
     for step, loss in ((999_998, 0.3), (999_999, 0.1), (1_000_000, 0.2)):
         facts = {"step": step, "validation": {"loss": loss}}
-        save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, tiny, facts)
+        save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, settings, facts)
     assert load(run).provenance["step"] == 1_000_000
     assert load(run, which="best").provenance["step"] == 999_999
     assert find(run).parent.name == "step-1000000"
 
 
-def test_a_damaged_checkpoint_does_not_count(kept, tmp_path, tiny, capsys):
+def test_a_damaged_checkpoint_does_not_count(kept, tmp_path, settings, capsys):
     run = tmp_path / "run"
     for step in (1, 2, 3):
-        save(run / f"checkpoints/step-{step:06d}/model.safetensors", kept[0], tiny, {"step": step})
+        save(run / f"checkpoints/step-{step:06d}/model.safetensors", kept[0], settings, {"step": step})
     whole = (run / "checkpoints/step-000003/model.safetensors").read_bytes()
     (run / "checkpoints/step-000003/model.safetensors").write_bytes(whole[: len(whole) // 2])
     (run / "checkpoints/step-000002/model.safetensors").write_bytes(b"")
@@ -74,10 +84,10 @@ def test_a_damaged_checkpoint_does_not_count(kept, tmp_path, tiny, capsys):
     assert "step-000003 is damaged; step-000001 is the last whole checkpoint" in capsys.readouterr().err
 
 
-def test_others_may_read_weights_where_the_umask_lets_them(kept, tmp_path, tiny):
+def test_others_may_read_weights_where_the_umask_lets_them(kept, tmp_path, settings):
     before = os.umask(0o027)
     try:
-        save(tmp_path / "made" / "model.safetensors", kept[0], tiny, {})
+        save(tmp_path / "made" / "model.safetensors", kept[0], settings, {})
         save_tensors({"w": torch.ones(2)}, tmp_path / "made" / "network.safetensors")
     finally:
         os.umask(before)
@@ -89,7 +99,7 @@ def test_another_format_is_refused(kept, tmp_path):
     path = tmp_path / "future.safetensors"
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(weights, path, {"format": "99", "model": "{}", "provenance": "{}"})
-    assert "format 99, this version reads format 1" in refused(path)
+    assert "format 99, this version reads format 2" in refused(path)
     save_file({"weight": torch.zeros(2)}, path)  # another program's
     assert "format unknown" in refused(path)
 
@@ -122,14 +132,84 @@ def test_what_is_not_there_is_named(tmp_path):
     refused(tmp_path / "run", FileNotFoundError)
 
 
-def test_weights_that_do_not_fit_their_settings_are_refused(kept, tmp_path, tiny):
+def test_weights_that_do_not_fit_their_settings_are_refused(kept, tmp_path, settings):
     path = tmp_path / "other.safetensors"
-    save(path, kept[0], {**tiny, "latent": 16}, {})
+    save(path, kept[0], update(settings, {"latent": {"channels": 16}}), {})
     assert "do not fit its own settings" in refused(path)
 
 
-@pytest.mark.parametrize("changes", [{"colour": 3}, {"neuron": "plif"}, {"latent": "many"}])
-def test_settings_that_this_version_does_not_know_are_refused(kept, tmp_path, tiny, changes):
-    path = tmp_path / "other.safetensors"
-    save(path, kept[0], {**tiny, **changes}, {})
-    assert "cannot build a model of its settings" in refused(path)
+def rewrite(path, tensors=None, **changes) -> None:
+    """Changes what a file says of itself, and its weights."""
+    with safe_open(path, "pt") as file:
+        facts = file.metadata()
+    save_file(tensors or load_file(path), path, {**facts, **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"colour": 3}, {"neuron": "plif"}, {"latent": "many"}, {"latent": {"kind": "spline"}}, {"latent": {"colour": 3}}],
+)
+def test_settings_that_this_version_does_not_know_are_refused(kept, tiny, changes):
+    rewrite(kept[1], model=json.dumps({**tiny, **changes}))
+    assert "cannot build a model of its settings" in refused(kept[1])
+
+
+FLAT = {  # settings of generators as format 1 had them, those of every latent side by side
+    "k": 4,
+    "divergence": "mmd",
+    "passes": "steps",
+    "scheduled_start": 0.1,
+    "scheduled_end": 0.3,
+    "scheduled_first": 5,
+    "scheduled_replace": "draw",
+    "conditional": False,
+    "prior": "8C3",
+    "rounds": 16,
+    "temperature": 1.0,
+    "flips": 0.0,
+    "divergence_weight": 1.0,
+    "objective": "ce",
+    "head_weight": 1.0,
+    "tet_weight": 1e-3,
+    "tet_mean": 1.0,
+}
+CODES = {"encoder": "8C3s2-TCJA", "latent": {"kind": "codes", "channels": 2, "prior": "8C3-8R3[TCJA]", "rounds": 4}}
+CODES["decoder"] = "8T4s2"
+
+
+def as_format_1(path, flat: dict) -> None:
+    """The same file as it was written before settings were tables, and the latent's first layer a part of it."""
+    tensors = {name.replace("latent.entry.", "to_latent."): t for name, t in load_file(path).items()}
+    rewrite(path, tensors, format="1", model=json.dumps(flat))
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "poisson", "gaussian", "codes"])
+def test_a_file_of_format_1_gives_the_images_that_it_gave(tmp_path, tiny, kind):
+    torch.manual_seed(0)
+    table = {**tiny, **LATENT_KINDS.get(kind, CODES)}
+    model, path, x = build(table), tmp_path / "model.safetensors", torch.rand(3, 1, 8, 8)
+    save(path, model, update(Generator(), table), {"step": 3})
+    latent = dict(table["latent"])
+    own = {"latent_kind": latent.pop("kind", "bernoulli"), "latent": latent.pop("channels"), **latent}
+    as_format_1(path, {**FLAT, **table, **own})
+    found = load(path)
+    assert found.provenance == {"step": 3} and type(found.latent) is type(model.latent)
+    assert torch.equal(found.sample([0, 1]), model.sample([0, 1]))
+    assert torch.equal(found.reconstruct(x), model.reconstruct(x))
+
+
+def test_a_classifier_of_format_1_is_judged_and_trained_by_its_own_objective(tmp_path):
+    torch.manual_seed(0)
+    settings = Classifier(image_size=8, time_steps=2, encoder="8C3s2", head="4L")
+    model, path, x = build(settings, TET(tet_mean=2.0)), tmp_path / "model.safetensors", torch.rand(3, 1, 8, 8)
+    save(path, model, settings, {})
+    own = {"objective": "tet", "tet_weight": 1e-3, "tet_mean": 2.0, "head_weight": 1.0}
+    as_format_1(path, {"image_size": 8, "time_steps": 2, "encoder": "8C3s2", "head": "4L", "bias": True} | own)
+    found = load(path)
+    assert found.objective == TET(tet_mean=2.0) and torch.equal(found.classify(x), model.classify(x))
+
+
+def test_the_digits_that_come_with_the_package_are_of_format_1():
+    path = pretrained.find("digits")
+    assert metadata(path)["format"] == "1" and any(name.startswith("to_latent.") for name in load_file(path))
+    assert load(path).sample([0]).std() > 0.1

@@ -4,9 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_gen.models import SpikingVAE, load, save
+from tcja_gen.models import Generator, build, load, save
 from tcja_gen.nn import ImageDraws, StepDraws, fuse
 from tcja_gen.nn.kernels.cpu import compiler
+from tcja_gen.settings import update
 
 FSVAE = "32C3s2-64C3s2-128C3s2-256C3s2"
 
@@ -27,21 +28,22 @@ def images(*shape: int) -> torch.Tensor:
     ],
 )
 def test_published_models_have_the_parameters_of_their_code(settings, parameters):
+    narrow = {} if settings else {"channels": 32}  # ESVAE's for grey images
     kinds = {
         "FSVAE": {"neuron": "fsvae", "time_steps": 16},
-        "ESVAE": {"neuron": "fsvae", "time_steps": 16, "latent_kind": "poisson", "latent": 128 if settings else 32},
-        "ANN": {"neuron": "relu", "time_steps": 1, "latent_kind": "gaussian"},
+        "ESVAE": {"neuron": "fsvae", "time_steps": 16, "latent": {"kind": "poisson"} | narrow},
+        "ANN": {"neuron": "relu", "time_steps": 1, "latent": {"kind": "gaussian"}},
     }
     for name, kind in kinds.items():
         with torch.device("meta"):
-            model = SpikingVAE(**{"encoder": FSVAE, **kind, **settings})
+            model = build({"encoder": FSVAE, **kind, **settings})
         assert sum(p.numel() for p in model.parameters()) == parameters[name], name
 
 
 def test_the_ann_is_the_network_that_one_would_write_in_plain_pytorch():
     torch.manual_seed(0)
-    settings = {"latent": 6, "neuron": "relu", "latent_kind": "gaussian", "divergence_weight": 0.1}
-    model = SpikingVAE(8, 1, 1, "8C3s2-16C3s2", **settings)
+    latent = {"kind": "gaussian", "channels": 6, "divergence_weight": 0.1}
+    model = build({"image_size": 8, "time_steps": 1, "encoder": "8C3s2-16C3s2", "neuron": "relu", "latent": latent})
     x, eps = images(5, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 5).normal(6)
 
     def relu(y, layer):
@@ -50,7 +52,7 @@ def test_the_ann_is_the_network_that_one_would_write_in_plain_pytorch():
     h, decoder = x, model.decoder
     for block in model.encoder.stages:
         h = relu(block.weights(h), block.neurons)
-    mu, s = model.to_latent(h.flatten(1)).chunk(2, -1)
+    mu, s = model.latent.entry(h.flatten(1)).chunk(2, -1)
     y = F.relu(decoder.project.weights(mu + (s / 2).exp() * eps)).view(-1, 16, 2, 2)
     for block in decoder.stages:
         y = relu(block.weights(y), block.neurons)
@@ -65,7 +67,7 @@ def test_the_ann_is_the_network_that_one_would_write_in_plain_pytorch():
 
 def test_attention_adds_the_parameters_of_its_formula():
     with torch.device("meta"):
-        plain, joint = SpikingVAE(encoder=FSVAE), SpikingVAE(encoder=FSVAE.replace("s2", "s2-TCJA"))
+        plain, joint = (build({"encoder": notation}) for notation in (FSVAE, FSVAE.replace("s2", "s2-TCJA")))
     counts = [sum(p.numel() for p in model.parameters()) for model in (plain, joint)]
     channels = [32, 64, 128, 256, 128, 64, 32, 32]  # encoder, decoder
     assert counts[1] - counts[0] == sum(2 * c * c + 2 * 4 * 4 for c in channels)
@@ -81,17 +83,16 @@ def test_every_shape_of_image_trains_samples_and_is_kept(tmp_path, size, channel
         "image_channels": channels,
         "time_steps": time_steps,
         "encoder": "4C3s2-TCJA-6C3s2-TCJA" + ("-8C3s2-TCJA" if size > 8 else ""),
-        "latent": 6,
-        "k": 3,
+        "latent": {"channels": 6, "k": 3},
     }
-    model = SpikingVAE(**settings)
+    model = build(settings)
     losses = model(images(4, channels, size, size) * 2 - 1, StepDraws(0, 0, 4))
     assert {*losses} == {"loss", "reconstruction", "divergence"}
     losses["loss"].backward()
     # every parameter takes part; with T = 1 the prior sees only z_0 = 0, so its weights get zeros
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
 
-    save(tmp_path / "model.safetensors", model, settings, {})
+    save(tmp_path / "model.safetensors", model, update(Generator(), settings), {})
     samples = model.sample([0, 1])
     assert samples.shape == (2, channels, size, size)
     assert samples.min() >= 0 and samples.max() <= 1 and samples.dtype == torch.float32
@@ -101,7 +102,7 @@ def test_every_shape_of_image_trains_samples_and_is_kept(tmp_path, size, channel
 @pytest.mark.skipif(not compiler(), reason="there is no C++ compiler")
 def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(tiny, latent_kind):
     torch.manual_seed(0)
-    plain = SpikingVAE(**{**tiny, **latent_kind})
+    plain = build({**tiny, **latent_kind})
     fused, x = fuse(copy.deepcopy(plain)), images(8, 1, 8, 8) * 2 - 1
     losses = []
     for model in (plain, fused):
@@ -114,7 +115,8 @@ def test_compiled_layers_give_the_losses_and_gradients_of_plain_ones(tiny, laten
 
 def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**{**tiny, **latent_kind}, divergence_weight=3.0).eval()
+    settings = {**tiny, **latent_kind}
+    model = build(settings | {"latent": settings["latent"] | {"divergence_weight": 3.0}}).eval()
     x = images(4, 1, 8, 8)
     losses = model(x * 2 - 1, ImageDraws(range(4)))
     error = ((model.reconstruct(x) - x) * 2).square().mean()  # [0, 1] -> [-1, 1]
@@ -124,7 +126,7 @@ def test_loss_is_the_squared_error_plus_the_weighted_divergence(tiny, latent_kin
 
 def test_images_of_a_step_depend_on_its_number_only(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**{**tiny, **latent_kind})
+    model = build({**tiny, **latent_kind})
     x = images(4, 1, 8, 8) * 2 - 1
     first = copy.deepcopy(model)(x, StepDraws(7, 3, 4))["loss"]
     torch.rand(5)
@@ -134,7 +136,7 @@ def test_images_of_a_step_depend_on_its_number_only(tiny, latent_kind):
 
 def test_a_model_can_be_copied_after_it_has_run(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**{**tiny, **latent_kind})
+    model = build({**tiny, **latent_kind})
     model(images(4, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 4))["loss"].backward()
     other = copy.deepcopy(model)
     assert torch.equal(other.sample(range(3)), model.sample(range(3)))
@@ -142,7 +144,7 @@ def test_a_model_can_be_copied_after_it_has_run(tiny, latent_kind):
 
 def test_half_precision_trains(tiny, latent_kind):
     torch.manual_seed(0)
-    model = SpikingVAE(**{**tiny, **latent_kind})
+    model = build({**tiny, **latent_kind})
     with torch.autocast("cpu", torch.bfloat16):
         loss = model(images(8, 1, 8, 8) * 2 - 1, StepDraws(0, 0, 8))["loss"]
     loss.backward()
@@ -156,27 +158,24 @@ def test_half_precision_trains(tiny, latent_kind):
         ({"time_steps": 0}, "time_steps is 0"),
         ({"neuron": "plif"}, "'plif'; known: tcja, tet, fsvae"),
         ({"surrogate": "sigmoid"}, "'sigmoid'; known: atan"),
-        ({"divergence": "jsd"}, "'jsd'; known"),
+        ({"latent": {"divergence": "jsd"}}, "'jsd'; known"),
         ({"readout": "max"}, "'max'; known"),
         ({"encoder": "8C3s2-TCJ"}, "cannot read 'TCJ' at character 7"),
         ({"encoder": "8C3s2-TCJA(4,2)"}, "k_time = 4 does not fit T = 3"),
         ({"encoder": "8C3s2-MP2"}, "'MP2' has no mirror image"),
         ({"decoder": "8T3s2"}, "cannot make 8 pixels a side of 2"),
-        ({"latent": 0}, "0 channels; at least 1"),
-        ({"latent_kind": "spline"}, "unknown kind of latent 'spline'; known: bernoulli, poisson"),
-        ({"k": 0}, "8 channels of 0 bits"),
-        ({"neuron": "relu", "time_steps": 1}, "latent_kind = 'bernoulli' goes with spiking neurons"),
-        (
-            {"neuron": "relu", "time_steps": 1, "latent_kind": "poisson"},
-            "latent_kind = 'poisson' goes with spiking neurons",
-        ),
-        ({"latent_kind": "gaussian", "time_steps": 1}, "latent_kind = 'gaussian' goes with neuron = 'relu'"),
-        ({"latent_kind": "gaussian", "neuron": "relu"}, "time_steps is 3: neuron 'relu' makes an ANN"),
-        ({"latent_kind": "gaussian", "neuron": "relu", "surrogate": "box"}, "'relu' has no surrogate"),
-        ({"latent_kind": "poisson", "classes": 3, "conditional": True}, "prior of a poisson latent knows no classes"),
+        ({"latent": {"channels": 0}}, "channels is 0"),
+        ({"latent": {"kind": "spline"}}, "model.latent.kind' is 'spline'; known: bernoulli, codes, gaussian, poisson"),
+        ({"latent": {"k": 0}}, "k is 0"),
+        ({"neuron": "relu", "time_steps": 1}, "BernoulliLatent goes with spiking neurons"),
+        ({"neuron": "relu", "time_steps": 1, "latent": {"kind": "poisson"}}, "PoissonLatent goes with spiking neurons"),
+        ({"latent": {"kind": "gaussian"}, "time_steps": 1}, "GaussianLatent goes with neuron = 'relu'"),
+        ({"latent": {"kind": "gaussian"}, "neuron": "relu"}, "time_steps is 3: neuron 'relu' makes an ANN"),
+        ({"latent": {"kind": "gaussian"}, "neuron": "relu", "surrogate": "box"}, "'relu' has no surrogate"),
+        ({"latent": {"kind": "poisson", "conditional": True}}, "unknown key 'model.latent.conditional'"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(tiny, settings, named):
     with pytest.raises(ValueError, match=named) as error:
-        SpikingVAE(**{**tiny, **settings})
+        build({**tiny, **settings})
     assert "\n" not in str(error.value)

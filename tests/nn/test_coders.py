@@ -2,14 +2,13 @@ import math
 
 import pytest
 import torch
-from tcja_gen.config import Config, Model
 
-from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.models import Classifier, Generator, build
 from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, StepDraws, TDBatchNorm, mirror
 from tcja_gen.nn.layers import TemporalDropout
 from tcja_gen.nn.readouts import readout_weights
 from tcja_gen.registry import READOUTS, register_readout
-from tcja_gen.training.adversary import Adversary
+from tcja_gen.training.adversary import Adversarial, Adversary
 
 NARROW = "4C3s2-TCJA-6C3s2-TCJA"
 
@@ -270,13 +269,13 @@ def test_dropout_is_of_the_seed_the_step_and_the_image_whatever_the_processes(en
 
 def test_dropout_everywhere_takes_its_numbers_from_the_draws():
     """In encoder, head, prior and discriminator: whatever else the program draws, a step is the same."""
-    model = Model(image_size=8, image_channels=1, time_steps=2)
-    codes = dict(latent_kind="codes", latent=2, prior="8C3-DP.5-8C3", rounds=4, decoder="8T4s2")
+    sizes = {"image_size": 8, "image_channels": 1, "time_steps": 2}
+    codes = {"decoder": "8T4s2", "latent": {"kind": "codes", "channels": 2, "prior": "8C3-DP.5-8C3", "rounds": 4}}
     x, y = torch.rand(6, 1, 8, 8) * 2 - 1, torch.eye(10)[:6]
     made = [
-        SpikingVAE(8, time_steps=2, encoder="8C3s2-DP.5-TCJA", head="DP.5-10L", **codes),
-        SpikingClassifier(8, time_steps=2, encoder="DP.5-8C3s2", head="DP.5-10L"),
-        Adversary(Config(adversarial=1.0, discriminator="DP.5-8C3s2", noise=0.0, model=model)),
+        build({**sizes, "encoder": "8C3s2-DP.5-TCJA", "head": "DP.5-10L", **codes}),
+        build(Classifier(**sizes, encoder="DP.5-8C3s2", head="DP.5-10L")),
+        Adversary(Adversarial(1.0, "DP.5-8C3s2", noise=0.0), Generator(**sizes)),
     ]
     for part in made:
         losses = []

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.models import Classifier, SpikingClassifier, build
 from tcja_gen.nn import SpikingEncoder, StepDraws, set_memory
 
 
@@ -17,11 +17,12 @@ def step(model: torch.nn.Module, targets: torch.Tensor | None, precision: bool) 
     return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
 
 
+LATENT = {"channels": 8, "k": 4}
 MODELS = {
-    "generator": lambda: SpikingVAE(16, encoder="8C3s2-TCJA-8C3s2-TCJA", latent=8, k=4),
-    "compat": lambda: SpikingVAE(16, encoder="8C3s2-8C3s2", neuron="fsvae", latent=8, k=4),
-    "classifier": lambda: SpikingClassifier(16, encoder="8C3-8R3s2[TCJA]-8R3-MP2-8C3-TCJA", head="DP.5-8FC-10L"),
-    "dropout last": lambda: SpikingClassifier(16, encoder="DP.2-8C3s2-8C3s2", head="DP.5-10L"),
+    "generator": {"image_size": 16, "encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": LATENT},
+    "compat": {"image_size": 16, "encoder": "8C3s2-8C3s2", "neuron": "fsvae", "latent": LATENT},
+    "classifier": Classifier(16, encoder="8C3-8R3s2[TCJA]-8R3-MP2-8C3-TCJA", head="DP.5-8FC-10L"),
+    "dropout last": Classifier(16, encoder="DP.2-8C3s2-8C3s2", head="DP.5-10L"),
 }
 
 
@@ -29,7 +30,7 @@ MODELS = {
 @pytest.mark.parametrize("half", [False, True])
 def test_a_step_that_keeps_less_is_the_same_step(name, half):
     torch.manual_seed(0)
-    model = MODELS[name]()
+    model = build(MODELS[name])
     lean = set_memory(copy.deepcopy(model), "recompute")
     targets = torch.eye(10)[:6] if isinstance(model, SpikingClassifier) else None
     plain, ours = step(model, targets, half), step(lean, targets, half)
@@ -57,4 +58,4 @@ def test_what_is_kept_between_the_passes_is_a_fraction():
 
 def test_an_unknown_setting_is_named():
     with pytest.raises(ValueError, match="'little'; known: speed, recompute"):
-        set_memory(SpikingVAE(8, encoder="8C3s2", latent=4, k=2), "little")
+        set_memory(build({"image_size": 8, "encoder": "8C3s2", "latent": {"channels": 4, "k": 2}}), "little")

@@ -5,19 +5,19 @@ import json
 
 import pytest
 import torch
-from tcja_gen.config import Config, Model
 from torch import nn
 
 import tcja_gen
 from tcja_gen.evaluation import energy
-from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.models import Classifier, build
 from tcja_gen.nn import Build, ImageDraws, Neuron, SpikingEncoder, StepDraws, neuron_named, set_memory
 from tcja_gen.registry import NEURONS, register_neuron
 
 LIKE_OURS = "spikingjelly:LIFNode(tau=2.0, detach_reset=True, surrogate_function=ATan(alpha=2.0))"
 LEARNING = "spikingjelly:ParametricLIFNode"
 NOTATION = "4C3s2-TCJA-6C3-6R3s2-8FC"
-SMALL = {"image_size": 8, "encoder": "4C3s2-TCJA-6C3s2", "time_steps": 3, "latent": 5, "k": 3}
+SMALL = {"image_size": 8, "encoder": "4C3s2-TCJA-6C3s2", "time_steps": 3, "latent": {"channels": 5, "k": 3}}
+RATES = {"latent": {"kind": "poisson", "channels": 5}}
 
 
 class Doubling(nn.Module):
@@ -102,7 +102,7 @@ def test_no_membrane_outlives_a_call(name):
 @pytest.mark.parametrize("name", [LIKE_OURS, LEARNING, "spikingjelly:CUBALIFNode", "spikingjelly:SimpleIFNode"])
 def test_the_autoregressive_latent_steps_with_nodes(name):
     torch.manual_seed(0)
-    model = SpikingVAE(**SMALL, neuron=name)
+    model = build({**SMALL, "neuron": name})
     loss = model(images(), StepDraws(0, 0, 4))["loss"]
     loss.backward()
     net = model.latent.prior.eval()
@@ -117,13 +117,13 @@ def test_the_autoregressive_latent_steps_with_nodes(name):
 def test_what_cannot_step_is_refused_before_training():
     for name in ("spikingjelly:PSN(T=3)", "doubling"):
         with pytest.raises(ValueError, match="cannot run one time step at a time"):
-            SpikingVAE(**SMALL, neuron=name)
-        SpikingVAE(**SMALL, neuron=name, latent_kind="poisson").sample([0])
+            build({**SMALL, "neuron": name})
+        build({**SMALL, **RATES, "neuron": name}).sample([0])
 
 
 def test_a_sharp_neuron_of_a_plugin_is_trained_with_the_rest():
     torch.manual_seed(0)
-    model = SpikingClassifier(8, encoder="4C3s2-TCJA", time_steps=3, head="2L", neuron="doubling")
+    model = build(Classifier(8, encoder="4C3s2-TCJA", time_steps=3, head="2L", neuron="doubling"))
     assert model.encoder.stages[0].neurons.scale == 1.0
     targets = torch.eye(2)[torch.tensor([0, 1, 0, 1])]
     model(images(), StepDraws(0, 0, 4), 0.0, targets=targets)["loss"].backward()
@@ -175,8 +175,8 @@ def test_a_surrogate_is_for_the_packages_own_neurons():
 
 
 def test_a_run_with_nodes_is_trained_loaded_and_counted(tmp_path):
-    model = Model(encoder="4C3s2-TCJA-6C3s2", time_steps=3, latent=5, latent_kind="poisson", neuron=LEARNING)
-    run = tcja_gen.train(Config(steps=2, batch=8, log_every=1, out=str(tmp_path / "run"), model=model), quiet=True)
+    model = {**SMALL, **RATES, "neuron": LEARNING}
+    run = tcja_gen.train(steps=2, batch=8, log_every=1, out=str(tmp_path / "run"), model=model, quiet=True)
     loaded = tcja_gen.load(run.folder)
     learnt = {name: w for name, w in loaded.state_dict().items() if name.endswith("node.w")}
     assert len(learnt) == 6 and any(w != 0 for w in learnt.values())
@@ -200,7 +200,7 @@ def test_recomputing_is_refused_with_nodes():
 
 def test_one_seed_gives_one_image_with_nodes_too():
     torch.manual_seed(0)
-    model = SpikingVAE(**SMALL, neuron=LEARNING, latent_kind="poisson")
+    model = build({**SMALL, **RATES, "neuron": LEARNING})
     draws = ImageDraws(range(2))
     assert model.infer(images(2), draws).shape == (3, 2, 5)
     assert torch.equal(model.sample([3, 7])[1], model.sample([7])[0])

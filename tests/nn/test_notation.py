@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tcja_gen.evaluation import energy
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import build
 from tcja_gen.nn import ATTENTION, StepDraws, mirror, parse
 from tcja_gen.nn.notation import Attention, Conv, Dropout, Linear, Logits, Pool, Residual, Voting
 from tcja_gen.registry import register_attention
@@ -100,7 +100,9 @@ def test_the_attention_of_a_plugin_is_a_word_like_others(plugin):
     with pytest.raises(ValueError, match="HALF has no kernels"):
         parse("4C3-HALF(2,2)")
     torch.manual_seed(0)
-    model = SpikingVAE(8, encoder="4C3s2-HALF-6C3s2-HALF", time_steps=2, latent=4, k=2)
+    model = build(
+        {"image_size": 8, "encoder": "4C3s2-HALF-6C3s2-HALF", "time_steps": 2, "latent": {"channels": 4, "k": 2}}
+    )
     model(2 * torch.rand(3, 1, 8, 8) - 1, StepDraws(0, 0, 3))["loss"].backward()
     assert model.encoder.stages[1].gates.weight.grad.any() and model.decoder.stages[-1].gates.weight.grad.any()
     model.sample([0])

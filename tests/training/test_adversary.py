@@ -2,18 +2,17 @@
 
 import pytest
 import torch
-from tcja_gen.config import Config, Model
 
 from tcja_gen.data import load
+from tcja_gen.models import Generator
 from tcja_gen.nn import StepDraws, set_memory
-from tcja_gen.training.adversary import Adversary
+from tcja_gen.training.adversary import Adversarial, Adversary
 
 
 def adversary(weight: float = 0.5, noise: float = 0.3, neuron: str = "tcja", time_steps: int = 3) -> Adversary:
     torch.manual_seed(0)
-    kind = "gaussian" if neuron == "relu" else "bernoulli"
-    model = Model(image_size=8, image_channels=1, time_steps=time_steps, neuron=neuron, latent_kind=kind)
-    return Adversary(Config(adversarial=weight, discriminator="8C3s2-TCJA-16C3s2", noise=noise, model=model))
+    model = Generator(image_size=8, image_channels=1, time_steps=time_steps, neuron=neuron)
+    return Adversary(Adversarial(weight, "8C3s2-TCJA-16C3s2", noise), model)
 
 
 def digits(n: int, first: int = 0) -> torch.Tensor:

@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from test_runs import SETTINGS, assert_same, classify, train
 
 import tcja_gen as tg
-from tcja_gen.config import Config, update
 from tcja_gen.errors import Diverged, UserError
 from tcja_gen.files import claim
-from tcja_gen.models import SpikingVAE, store
+from tcja_gen.models import Generator, build, store
+from tcja_gen.settings import update
 from tcja_gen.training import checkpoints, runs
+from tcja_gen.training.config import Config, change
 from tcja_gen.training.loop import Trainer
+from tcja_gen.training.samples import prepare
 
 
 def names(run: Path) -> list[str]:
@@ -45,7 +47,11 @@ def run(whole, tmp_path):
 
 def write(folder: Path, step: int, loss: float, tiny: dict) -> None:
     facts = {"step": step, "validation": {"loss": loss}}
-    checkpoints.write(folder, step, SpikingVAE(**tiny), tiny, facts, {})
+    checkpoints.write(folder, step, build(tiny), update(Generator(), tiny), facts, {})
+
+
+def trainer(out: Path, **changes) -> Trainer:
+    return Trainer(*prepare(change(Config(), {**SETTINGS, "out": str(out), **changes})), quiet=True)
 
 
 def test_a_checkpoint_is_never_written_again(run):
@@ -117,27 +123,27 @@ def test_nothing_is_kept_that_is_not_finite(tmp_path, every):
 
 
 def test_a_validation_score_that_is_no_number_stops_the_run(tmp_path):
-    trainer = Trainer(update(Config(), {**SETTINGS, "out": str(tmp_path / "run"), "ema": 0.9}), quiet=True)
+    made = trainer(tmp_path / "run", ema=0.9)
     with torch.no_grad():  # a moving average that overflowed while the weights did not
-        trainer.stepper.ema.decoder.last.weight.fill_(torch.inf)
+        made.stepper.ema.decoder.last.weight.fill_(torch.inf)
     with pytest.raises(Diverged, match="the validation .* of step 6 is nan; no checkpoint had been written"):
-        trainer.run()
+        made.run()
     assert not store.steps(tmp_path / "run")
 
 
 def test_a_gradient_that_is_no_number_is_named(tmp_path):
-    trainer = Trainer(update(Config(), {**SETTINGS, "out": str(tmp_path / "run")}), quiet=True)
-    trainer.model.decoder.last.weight.register_hook(lambda grad: grad * torch.inf)
+    made = trainer(tmp_path / "run")
+    made.model.decoder.last.weight.register_hook(lambda grad: grad * torch.inf)
     with pytest.raises(Diverged, match="the loss of step 1 has a gradient norm of (inf|nan)"):
-        trainer.run()
+        made.run()
 
 
 def test_validation_takes_no_more_samples_at_once_than_training(tmp_path):
     seen = []
-    trainer = Trainer(update(Config(), {**SETTINGS, "out": str(tmp_path / "run"), "ema": 0.0, "steps": 1}), quiet=True)
-    trainer.model.encoder.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])))
-    trainer._validate(trainer.model)
-    assert max(seen) == SETTINGS["batch"] and sum(seen) == len(trainer.validation)
+    made = trainer(tmp_path / "run", ema=0.0, steps=1)
+    made.model.encoder.register_forward_pre_hook(lambda module, x: seen.append(len(x[0])))
+    made._validate(made.model)
+    assert max(seen) == SETTINGS["batch"] and sum(seen) == len(made.data.judged)
 
 
 FULL = """

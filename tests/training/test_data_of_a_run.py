@@ -12,7 +12,7 @@ from tcja_gen.cli import main
 from tcja_gen.data import load_images
 
 SETTINGS = {"batch": 8, "compile": "off", "device": "cpu", "quiet": True, "checkpoint_every": 2}
-MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 4, "k": 2, "time_steps": 2}
+MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 4, "k": 2}, "time_steps": 2}
 
 
 def pictures(folder, seed, n=80):

@@ -13,12 +13,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import tcja_gen as tg
-from tcja_gen import config as configs
-from tcja_gen.config import Config, Model
+from tcja_gen.models import Classifier, Generator
+from tcja_gen.nn import ScheduledSampling, latent_settings
+from tcja_gen.nn.objectives import OBJECTIVES
 from tcja_gen.training import Diverged
+from tcja_gen.training import config as configs
+from tcja_gen.training.adversary import Adversarial
+from tcja_gen.training.config import Config
+from tcja_gen.training.perceptual import Perceptual
+
+BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA"}
+LATENT_KINDS = {
+    "bernoulli": {**BACKBONE, "time_steps": 8, "latent": {"channels": 8, "k": 4, "scheduled": {"first": 2}}},
+    "poisson": {**BACKBONE, "time_steps": 8, "latent": {"kind": "poisson", "channels": 8}},
+    "gaussian": {**BACKBONE, "time_steps": 1, "latent": {"kind": "gaussian", "channels": 8}, "neuron": "relu"},
+}
 
 SETTINGS = {
     "steps": 12,
@@ -29,16 +42,10 @@ SETTINGS = {
     "checkpoint_every": 6,
     "compile": "off",
     "device": "cpu",
-    "model": {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8, "k": 4, "time_steps": 8, "scheduled_first": 2},
+    "model": LATENT_KINDS["bernoulli"],
 }
-
-BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8}
-LATENT_KINDS = {
-    "bernoulli": SETTINGS["model"],
-    "poisson": {**BACKBONE, "time_steps": 8, "latent_kind": "poisson"},
-    "gaussian": {**BACKBONE, "time_steps": 1, "latent_kind": "gaussian", "neuron": "relu"},
-}
-AGAINST = {"adversarial": 0.2, "discriminator": "4C3s2-8C3s2"}  # a discriminator
+DISCRIMINATOR = {"adversarial": {"weight": 0.2, "network": "4C3s2-8C3s2"}}
+AGAINST = {"objective": DISCRIMINATOR}
 
 
 def train(out, **changes):
@@ -66,8 +73,8 @@ def assert_same(a: Path, b: Path, step: str) -> None:
     states = [torch.load(run / "checkpoints" / step / "state.pt", weights_only=True) for run in (a, b)]
     for part in ("model", "ema"):
         assert all(torch.equal(states[0][part][name], states[1][part][name]) for name in states[0][part])
-    for name, kept in states[0]["distances"].items():
-        assert all(torch.equal(kept[weight], states[1]["distances"][name][weight]) for weight in kept)
+    for name, kept in states[0]["terms"].items():
+        assert all(torch.equal(kept[weight], states[1]["terms"][name][weight]) for weight in kept)
     moments = [state["optimizer"]["state"] for state in states]
     assert all(torch.equal(moments[0][i]["exp_avg_sq"], moments[1][i]["exp_avg_sq"]) for i in moments[0])
 
@@ -110,7 +117,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 def test_a_run_folder_holds_what_is_promised(whole):
     folder = whole.folder
-    assert configs.load(folder / "config.toml").model.latent == 8
+    assert configs.load(folder / "config.toml").model.latent.channels == 8
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["data"]["name"] == "digits" and environment["versions"]["torch"]
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
@@ -131,8 +138,6 @@ def test_a_resumed_run_refuses_other_settings(whole):
 
 @pytest.mark.parametrize("kind", ["code", "format"])
 def test_a_strange_training_state_is_refused_and_not_run(whole, tmp_path, kind):
-    import shutil
-
     class Bomb:
         def __reduce__(self):
             return open, (str(tmp_path / "ran"), "w")
@@ -164,13 +169,14 @@ def test_training_lowers_the_loss_and_samples_differ(tmp_path):
     assert not torch.equal(images[0], images[1])
 
 
+ALL_TERMS = {**DISCRIMINATOR, "perceptual": {"weight": 0.5}}
 DROPPING = {**LATENT_KINDS["poisson"], "encoder": "8C3s2-DP.5-16C3s2", "decoder": "8T3s2-TCJA-8T3s2"}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "against"),
-    [*((kind, {}) for kind in LATENT_KINDS), ("poisson", {**AGAINST, "perceptual": 0.5, "model": DROPPING})],
+    [*((kind, {}) for kind in LATENT_KINDS), ("poisson", {"objective": ALL_TERMS, "model": DROPPING})],
 )
 def test_two_processes_follow_the_course_of_one(tmp_path, kind, against):
     settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind], **against}
@@ -250,45 +256,50 @@ def test_a_frozen_encoder_stays_what_it_was_and_a_handed_on_one_starts_there(tmp
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"model": {"latent": 32}}, "model.latent has no meaning with task = 'classify'"),
-        ({"model": {"tet_mean": 2.0}}, "model.tet_mean has no meaning with objective = 'ce'"),
+        ({"model": {"latent": {"channels": 32}}}, "unknown key 'model.latent'"),
+        ({"objective": {"classification": {"tet_mean": 2.0}}}, "unknown key 'objective.classification.tet_mean'"),
         ({"model": {"head": "3L"}}, "names 3 classes, the data have 10"),
         ({"model": {"classes": 5}}, "10 classes in the data, model.classes is 5"),
-        ({"task": "generate", "model": {"objective": "tet"}}, "model.objective has no meaning in a generator without"),
-        ({"task": "generate", "model": {"latent_kind": "poisson", "k": 3}}, "model.k has no meaning with latent_kind"),
-        ({"task": "generate", "mixup": 0.5, "model": {}}, "mixup blends samples of classes"),
-        ({"events_by": "time", "model": {}}, "events_by has no meaning here"),
-        ({"augment": "flip,spin", "model": {}}, "unknown augmentation 'spin': take some of flip, roll"),
-        ({"augment": "nda", "model": {}}, "augment is for event frames"),
-        ({"adversarial": 0.1, "model": {}}, "adversarial has no meaning with task = 'classify'"),
-        ({"task": "generate", "noise": 0.1, "model": {}}, "noise has no meaning without adversarial"),
         (
-            {"task": "generate", "adversarial": 0.1, "discriminator": "4C3-10L", "model": {}},
+            {"task": "generate", "objective": {"classification": {"kind": "tet"}}},
+            "has no meaning in a generator without",
+        ),
+        ({"task": "generate", "model": {"latent": {"kind": "poisson", "k": 3}}}, "unknown key 'model.latent.k'"),
+        ({"task": "generate", "mixup": 0.5}, "mixup blends samples of classes"),
+        ({"events_by": "time"}, "events_by has no meaning here"),
+        ({"augment": "flip,spin"}, "unknown augmentation 'spin': take some of flip, roll"),
+        ({"augment": "nda"}, "augment is for event frames"),
+        ({"objective": DISCRIMINATOR}, "objective.adversarial has no meaning with task = 'classify'"),
+        (
+            {"task": "generate", "objective": {"adversarial": {"network": "4C3-10L"}}},
             "notation '4C3-10L' at '10L'",
         ),
-        ({"task": "generate", "adversarial": -0.1, "model": {}}, "adversarial is -0.1, it must be positive, or 0"),
-        ({"sample_every": 7, "model": {}}, "sample_every has no meaning with task = 'classify'"),
+        ({"task": "generate", "objective": {"adversarial": {"weight": -0.1}}}, "weight is -0.1, it must be positive"),
+        ({"sample_every": 7}, "sample_every has no meaning with task = 'classify'"),
         ({"model": {"image_width": 12}}, "image_width has no meaning without model.image_size"),
         ({"model": {"encoder": "8C3-SE(4,2)"}}, "SE has no kernels"),
         ({"model": {"encoder": "8C3-8R3[TA(2,2)]"}}, "TA has no kernels"),
-        ({"task": "generate", "fit": "autoencoder", "prior_lr": 3.0, "model": {}}, "prior_lr has no meaning with fit"),
+        ({"task": "generate", "fit": "autoencoder", "prior_lr": 3.0}, "prior_lr has no meaning here: no prior"),
+        ({"prior_lr": 2.0}, "prior_lr has no meaning here: no prior is trained"),
+        ({"task": "generate", "prior_lr": 2.0, "model": LATENT_KINDS["gaussian"]}, "prior_lr has no meaning here"),
+        ({"task": "generate", "fit": "prior", "freeze": True}, "freeze has no meaning with fit = 'prior'"),
         (
-            {"task": "generate", "fit": "autoencoder", "model": {"divergence": "kl"}},
-            "model.divergence has no meaning with fit = 'autoencoder'",
+            {
+                "task": "generate",
+                "fit": "prior",
+                "model": {"head": "10L"},
+                "objective": {"classification": {"weight": 2.0}},
+            },
+            "objective.classification has no meaning with fit = 'prior'",
         ),
         (
-            {"task": "generate", "fit": "decoder", "model": {"divergence_weight": 2.0}},
-            "model.divergence_weight has no meaning with fit = 'decoder'",
+            {"task": "generate", "fit": "prior", "model": {"latent": {"divergence_weight": 0.0}}},
+            "nothing would be trained",
         ),
-        ({"task": "generate", "fit": "prior", "freeze": True, "model": {}}, "freeze has no meaning with fit = 'prior'"),
-        (
-            {"task": "generate", "fit": "prior", "model": {"head": "10L", "head_weight": 2.0}},
-            "model.head_weight has no meaning with fit = 'prior'",
-        ),
-        ({"task": "generate", "fit": "prior", "model": {"divergence_weight": 0.0}}, "nothing would be trained"),
-        ({"task": "generate", "model": {"scheduled_end": 0.5}}, "scheduled_end has no meaning with time_steps = 4"),
-        ({"task": "generate", "model": {"time_steps": 1, "readout": "mean"}}, "readout has no meaning with time_steps"),
-        ({"task": "generate", "model": {"scheduled_first": 9}}, "scheduled_first has no meaning with time_steps = 4"),
+        ({"task": "generate", "model": {"latent": {"scheduled": {"end": 0.5}}}}, "scheduled.end has no effect"),
+        ({"task": "generate", "model": {"latent": {"scheduled": {"first": 9}}}}, "scheduled.first has no effect"),
+        ({"task": "generate", "model": {"classes": 12}}, "classes has no meaning without model.head or"),
+        ({"init": "encoder"}, "init = 'encoder' has no meaning without init_from"),
     ],
 )
 def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, named):
@@ -297,29 +308,33 @@ def test_settings_that_nothing_would_look_at_are_refused(tmp_path, settings, nam
     assert not (tmp_path / "run").exists()
 
 
+PARTS = [
+    *(Config, Generator, Classifier, ScheduledSampling, Perceptual, Adversarial),
+    *latent_settings().values(),
+    *OBJECTIVES.values(),
+]
+RANGES = [(part, f) for part in PARTS for f in fields(part) if "range" in f.metadata]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, -1])
-@pytest.mark.parametrize(
-    "f", [f for f in (*fields(Config), *fields(Model)) if "range" in f.metadata], ids=lambda f: f.name
-)
-def test_numbers_that_make_no_sense_are_refused_by_name(f, value):
-    if f.name in ("tet_mean",) and value == -1:
+@pytest.mark.parametrize(("part", "f"), RANGES, ids=lambda x: getattr(x, "name", None) or x.__name__)
+def test_numbers_that_make_no_sense_are_refused_by_name(part, f, value):
+    if f.name == "tet_mean" and value == -1:
         return  # outputs may be drawn to any number
-    model = {f.name: value} if f in fields(Model) else {}
-    with pytest.raises(ValueError, match=f"{f.name} (is {value}, it must|has no meaning)"):
-        Config(model=Model(**model), **{} if model else {f.name: value})
+    with pytest.raises(ValueError, match=f"{f.name} is {value}, it must"):
+        part(**{f.name: value})
 
 
 def test_every_number_has_a_range():
-    assert [
-        f.name for f in (*fields(Config), *fields(Model)) if f.type in (int, float) and "range" not in f.metadata
-    ] == []
+    numbers = [(part, f) for part in PARTS for f in fields(part) if f.type in (int, float)]
+    assert [(part.__name__, f.name) for part, f in numbers if "range" not in f.metadata] == []
 
 
 def test_the_defaults_and_every_kind_of_them_go_together():
     for kind in ("bernoulli", "poisson", "codes"):
         for fit in ("all", "autoencoder", "decoder", "prior"):
-            Config(fit=fit, model=Model(latent_kind=kind))
-    Config(task="classify"), Config(model=Model(scheduled_start=0.0, scheduled_end=0.0))
+            Config(fit=fit, model=Generator(latent=latent_settings()[kind]()))
+    Config(task="classify")
 
 
 def test_a_run_that_goes_on_stays_in_its_folder(whole, tmp_path):
@@ -331,10 +346,7 @@ def test_a_run_that_goes_on_stays_in_its_folder(whole, tmp_path):
 CODES = {
     "encoder": "8C3s2-TCJA",
     "decoder": "8C3-8R3[TCJA]-8T4s2",
-    "latent_kind": "codes",
-    "latent": 2,
-    "prior": "8C3-8R3[TCJA]",
-    "rounds": 4,
+    "latent": {"kind": "codes", "channels": 2, "prior": "8C3-8R3[TCJA]", "rounds": 4},
     "time_steps": 2,
 }
 
@@ -354,9 +366,8 @@ def test_a_prior_is_fitted_to_the_frozen_codes_of_another_run(tmp_path):
 
 def test_a_prior_that_is_fitted_may_be_another_one_than_the_runs(tmp_path):
     first = train(tmp_path / "first", model=CODES, fit="autoencoder", steps=1)
-    other = train(
-        tmp_path / "other", model={**CODES, "prior": "4C3"}, fit="prior", init_from=str(first.folder), steps=1
-    )
+    model = {**CODES, "latent": {**CODES["latent"], "prior": "4C3"}}
+    other = train(tmp_path / "other", model=model, fit="prior", init_from=str(first.folder), steps=1)
     images = torch.rand(2, 1, 8, 8)
     assert torch.equal(first.model.encode(images), other.model.encode(images))
     assert other.model.latent.prior.trunk.shape == (4, 4, 4)
@@ -375,14 +386,20 @@ def test_killed_while_fitting_a_prior_a_run_goes_on_to_the_same_weights(tmp_path
 def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
     with pytest.raises(ValueError, match="fit = 'prior' needs --init-from"):
         train(tmp_path / "a", model=CODES, fit="prior")
-    with pytest.raises(ValueError, match="no two stages"):
-        train(tmp_path / "b", model={"latent_kind": "gaussian", "neuron": "relu", "time_steps": 1}, fit="autoencoder")
+    with pytest.raises(ValueError, match="the prior of this latent has no weights, there are no stages"):
+        train(tmp_path / "b", model=LATENT_KINDS["gaussian"], fit="autoencoder")
 
 
 def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = train(tmp_path / "first", model=CODES, fit="autoencoder")
-    second = train(tmp_path / "second", model=CODES, fit="decoder", init_from=str(first.folder), perceptual=0.5)
+    second = train(
+        tmp_path / "second",
+        model=CODES,
+        fit="decoder",
+        init_from=str(first.folder),
+        objective={"perceptual": {"weight": 0.5}},
+    )
     before, after = (load_file(r.folder / "checkpoints" / "step-000012" / "model.safetensors") for r in (first, second))
     same = {name for name in before if torch.equal(before[name], after[name])}
     assert {name for name in before if not name.startswith("decoder.")} <= same
@@ -393,15 +410,13 @@ def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_pat
 
 
 def test_a_perceptual_loss_needs_labels_and_images_to_compare(tmp_path):
-    from PIL import Image
-
     for i in range(20):
         (tmp_path / "flat").mkdir(exist_ok=True)
         Image.new("L", (8, 8), 10 * i).save(tmp_path / "flat" / f"{i}.png")
     with pytest.raises(ValueError, match="no labels"):
-        train(tmp_path / "a", data=str(tmp_path / "flat"), model=CODES, perceptual=1.0)
+        train(tmp_path / "a", data=str(tmp_path / "flat"), model=CODES, objective={"perceptual": {}})
     with pytest.raises(ValueError, match="perceptual has no meaning with fit = 'prior'"):
-        train(tmp_path / "b", model=CODES, fit="prior", init_from="x", perceptual=1.0)
+        train(tmp_path / "b", model=CODES, fit="prior", init_from="x", objective={"perceptual": {}})
 
 
 def test_a_generator_trains_against_a_discriminator_that_is_not_kept_with_it(tmp_path):
@@ -415,7 +430,7 @@ def test_a_generator_trains_against_a_discriminator_that_is_not_kept_with_it(tmp
     assert "validation_reconstruction" in lines[-1] and "validation_adversarial" not in lines[-1]  # it judges nothing
 
 
-BITS = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": 8, "k": 4, "time_steps": 4}
+BITS = {**BACKBONE, "latent": {"channels": 8, "k": 4}, "time_steps": 4}
 
 
 @pytest.fixture(scope="module")
@@ -430,18 +445,13 @@ def autoencoder(tmp_path_factory):
         ({"model": {"surrogate": "box"}}, "neuron is 'tcja' there, 'tcja with surrogate box' here"),
         ({"model": {"readout": "mean"}}, "readout is 'membrane' there, 'mean' here"),
         ({"model": {"time_steps": 8}}, "time_steps is 4 there, 8 here"),
-        (
-            {"model": {"latent_kind": "poisson", "k": 20}},
-            "latent_kind is 'BernoulliLatent' there, 'PoissonLatent' here",
-        ),
+        ({"model": {"latent": {"kind": "poisson"}}}, "latent is 'BernoulliLatent' there, 'PoissonLatent' here"),
         ({"model": {"encoder": "8C3s2-TCJA-16C5s2-TCJA"}}, "does not fit this model: (encoder.stages.2|decoder)"),
         ({"data": "others"}, "trained on other images .digits. than those"),
     ],
 )
 def test_a_fit_names_what_is_unlike_in_the_run_that_it_starts_from(autoencoder, tmp_path, settings, named):
     if "data" in settings:
-        from PIL import Image
-
         for i in range(40):
             (tmp_path / "others").mkdir(exist_ok=True)
             Image.new("L", (8, 8), 6 * i).save(tmp_path / "others" / f"{i}.png")
@@ -494,7 +504,13 @@ def test_pictures_in_between_leave_frozen_parts_as_they_are(autoencoder, tmp_pat
 def test_a_run_trains_on_by_the_classifier_that_it_began_with(tmp_path, monkeypatch):
     """Wherever it is resumed: the cache of another machine has another one, or none."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
-    settings = {"model": CODES, "perceptual": 0.5, "steps": 4, "checkpoint_every": 2, "sample_every": 0}
+    settings = {
+        "model": CODES,
+        "objective": {"perceptual": {"weight": 0.5}},
+        "steps": 4,
+        "checkpoint_every": 2,
+        "sample_every": 0,
+    }
     whole, half = (train(tmp_path / name, **settings) for name in ("whole", "half"))
     shutil.rmtree(half.folder / "checkpoints" / "step-000004")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))

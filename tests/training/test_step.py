@@ -1,55 +1,44 @@
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
 
 from tcja_gen import train
-from tcja_gen.config import Config, Model, update
 from tcja_gen.nn import NotedDraws, fuse
 from tcja_gen.process import Process, neuron_path
 from tcja_gen.training.adversary import Adversary
+from tcja_gen.training.config import Config, change
+from tcja_gen.training.loop import _new_model
 from tcja_gen.training.step import Places, Step
-from tcja_gen.training.task import new_model
 
-SMALL = {"image_size": 8, "image_channels": 1, "encoder": "4C3s2-TCJA-8C3s2-TCJA", "latent": 6, "k": 3}
+SMALL = {"image_size": 8, "image_channels": 1, "encoder": "4C3s2-TCJA-8C3s2-TCJA"}
+BITS = {"channels": 6, "k": 3, "scheduled": {"first": 1, "start": 0.5, "end": 0.5}}
+VOTES = BITS | {"passes": "prefixes", "scheduled": BITS["scheduled"] | {"replace": "vote"}}
+CODES = {"kind": "codes", "channels": 2, "prior": "8C3-8R3[TCJA]", "rounds": 4}
 MODELS = {
-    "bernoulli": {"time_steps": 8, "scheduled_first": 1, "scheduled_start": 0.5, "scheduled_end": 0.5},
-    "as FSVAE's code": {
-        "time_steps": 8,
-        "passes": "prefixes",
-        "scheduled_replace": "vote",
-        "scheduled_first": 1,
-        "scheduled_start": 0.5,
-        "scheduled_end": 0.5,
-    },
-    "poisson": {"latent_kind": "poisson", "k": 20},
-    "codes": {
-        "latent_kind": "codes",
-        "latent": 2,
-        "k": 20,
-        "prior": "8C3-8R3[TCJA]",
-        "rounds": 4,
-        "decoder": "8T3s2-4T3s2",
-    },
-    "against a discriminator": {"latent_kind": "poisson", "k": 20},
-    "classifier": {"encoder": "4C3s2-TCJA-8C3s2", "head": "DP.5-16FC-10L", "latent": 128, "k": 20, "classes": 10},
+    "bernoulli": {"time_steps": 8, "latent": BITS},
+    "as FSVAE's code": {"time_steps": 8, "latent": VOTES},
+    "poisson": {"latent": {"kind": "poisson", "channels": 6}},
+    "codes": {"latent": CODES, "decoder": "8T3s2-4T3s2"},
+    "against a discriminator": {"latent": {"kind": "poisson", "channels": 6}},
+    "classifier": {"encoder": "4C3s2-TCJA-8C3s2", "head": "DP.5-16FC-10L", "classes": 10},
 }
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 def step_of(name: str, device: str, **settings) -> Step:
     task = "classify" if name == "classifier" else "generate"
-    config = Config(task=task, batch=6, steps=10, warmup=2, model=update(Model(), SMALL | MODELS[name]))
-    config = replace(config, **{"graph": "off", **settings})
-    torch.manual_seed(0)
-    model, distances = new_model(config).to(device).train(), torch.nn.ModuleDict()
+    changes = {"task": task, "batch": 6, "steps": 10, "warmup": 2, "graph": "off", **settings}
     if name == "against a discriminator":
-        config = replace(config, adversarial=0.2, discriminator="4C3s2-8C3s2")
-        distances["adversarial"] = Adversary(config).to(device)
-    for part in (model, distances):
+        changes["objective"] = {"adversarial": {"weight": 0.2, "network": "4C3s2-8C3s2"}}
+    config = change(Config(), {**changes, "model": SMALL | MODELS[name]})
+    torch.manual_seed(0)
+    model, terms = _new_model(config).to(device).train(), torch.nn.ModuleDict()
+    if config.objective.adversarial:
+        terms["adversarial"] = Adversary(config.objective.adversarial, config.model).to(device)
+    for part in (model, terms):
         fuse(part, neuron_path(torch.device(device))[0])
-    return Step(model, distances, config, Process(0, 1, torch.device(device)))
+    return Step(model, terms, config, Process(0, 1, torch.device(device)))
 
 
 def batch(number: int, device: str) -> tuple:

@@ -4,10 +4,20 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, kl_divergence
 
-from tcja_gen.nn import BernoulliLatent, ImageDraws, Neuron, ScheduledSampling, StepDraws
+from tcja_gen.nn import (
+    BernoulliLatent,
+    BernoulliSettings,
+    Build,
+    Context,
+    ImageDraws,
+    Neuron,
+    ScheduledSampling,
+    StepDraws,
+)
 from tcja_gen.nn.latents.bernoulli import choose, kl, mmd, mmd_sum, psp
 
 T, N, L, K = 6, 9, 5, 4
+NEVER = ScheduledSampling(0.0, 0.0, T)
 
 
 def spikes(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -17,7 +27,8 @@ def spikes(*shape: int, seed: int = 0) -> torch.Tensor:
 def latent(neuron: str = "tcja", steps: int = T, **settings) -> BernoulliLatent:
     """A latent that has seen some batches, so that its running statistics mean something."""
     torch.manual_seed(0)
-    made = BernoulliLatent(L, steps, Neuron.preset(neuron), K, **settings)
+    context = Context((L, 1, 1), steps, Build(Neuron.preset(neuron)))
+    made = BernoulliLatent(BernoulliSettings(channels=L, k=K, **settings), context)
     for step in range(20):
         made.infer(spikes(steps, 32, L, seed=step), StepDraws(0, step, 32))
     return made
@@ -106,11 +117,11 @@ def test_sampling_equals_a_prior_that_runs_every_prefix_anew(neuron):
 
 
 def test_training_reaches_every_parameter_and_the_encoder():
-    model, h = latent(), spikes(T, N, L).requires_grad_()
+    model, x = latent(), spikes(T, N, L, 1, 1).requires_grad_()
     model.zero_grad()
-    z, divergence = model.infer(h, StepDraws(0, 0, N))
+    z, divergence = model.infer(model.enter(x), StepDraws(0, 0, N))
     (z.sum() + divergence).backward()
-    assert h.grad.abs().sum() > 0
+    assert x.grad.abs().sum() > 0
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -118,7 +129,7 @@ def test_passes_by_steps_update_the_running_statistics_once_and_by_prefixes_ever
     """FSVAE's code normalises each of the T - 1 prefixes by its own statistics."""
     counts = {}
     for passes in ("steps", "prefixes"):
-        model = latent(passes=passes, scheduled=None)
+        model = latent(passes=passes, scheduled=NEVER)
         counts[passes] = {"posterior": 0, "prior": 0}
         for name in ("posterior", "prior"):
 
@@ -132,7 +143,7 @@ def test_passes_by_steps_update_the_running_statistics_once_and_by_prefixes_ever
 
 @pytest.mark.parametrize("passes", ["steps", "prefixes"])
 @pytest.mark.parametrize("replace", ["draw", "vote"])
-@pytest.mark.parametrize(("probability", "first"), [(0.0, 0), (1.0, 0), (1.0, 2), (1.0, T)])
+@pytest.mark.parametrize(("probability", "first"), [(0.0, 0), (1.0, 0), (1.0, 2), (1.0, T - 2)])
 def test_scheduled_sampling_replaces_from_its_first_step_on(passes, replace, probability, first):
     model = latent(passes=passes, scheduled=ScheduledSampling(probability, probability, first, replace))
     constant(model.posterior, -5.0)
@@ -203,7 +214,7 @@ def test_processes_mix_as_one_does_even_where_only_some_have_an_image_to_replace
 def test_evaluation_draws_nothing_for_scheduled_sampling():
     model = latent(scheduled=ScheduledSampling(1.0, 1.0, 0)).eval()
     z, _ = model.infer(spikes(T, N, L), ImageDraws(range(N)))
-    other, _ = latent(scheduled=None).eval().infer(spikes(T, N, L), ImageDraws(range(N)))
+    other, _ = latent(scheduled=NEVER).eval().infer(spikes(T, N, L), ImageDraws(range(N)))
     assert z.shape == other.shape == (T, N, L)
     seen = fed_to_prior(model, spikes(T, N, L), ImageDraws(range(N)))
     assert torch.equal(seen[1:], z[:-1])
@@ -212,8 +223,11 @@ def test_evaluation_draws_nothing_for_scheduled_sampling():
 @pytest.mark.parametrize(
     ("call", "named"),
     [
-        (lambda: BernoulliLatent(L, T, divergence="jsd"), "'jsd'; known: mmd, mmd-sum, kl"),
-        (lambda: BernoulliLatent(L, T, passes="twice"), "'twice'; known: steps, prefixes"),
+        (lambda: BernoulliSettings(divergence="jsd"), "'jsd'; known: mmd, mmd-sum, kl"),
+        (lambda: BernoulliSettings(passes="twice"), "'twice'; known: steps, prefixes"),
+        (lambda: latent(scheduled=ScheduledSampling(1.0, 1.0, T)), "no effect with time_steps = 6 and scheduled.first"),
+        (lambda: latent(steps=4, scheduled=ScheduledSampling(end=0.5)), "the last step that may be replaced is 2"),
+        (lambda: latent(conditional=True), "needs classes, and the data have no labels"),
         (lambda: ScheduledSampling(replace="mean"), "'mean'; known: draw, vote"),
     ],
 )

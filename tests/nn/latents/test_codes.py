@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from tcja_gen.nn import CodeLatent, ImageDraws, StepDraws
+from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, StepDraws
 from tcja_gen.nn.latents.codes import coarse_to_fine
 
 T, L, SIDES = 2, 1, (2, 4)
@@ -12,9 +12,10 @@ P = math.prod(SIDES)
 NOTATION = "32C3-32R3[TCJA]"
 
 
-def latent(rounds: int = P, **settings) -> CodeLatent:
+def latent(sides=SIDES, time_steps: int = T, classes: int = 0, **settings) -> CodeLatent:
     torch.manual_seed(0)
-    return CodeLatent(L, T, SIDES, NOTATION, rounds, **settings)
+    settings = {"channels": L, "prior": NOTATION, "rounds": math.prod(sides), "conditional": classes > 0, **settings}
+    return CodeLatent(CodeSettings(**settings), Context((3, *sides), time_steps, classes=classes))
 
 
 def codes(n: int, seed: int = 0) -> torch.Tensor:
@@ -69,8 +70,7 @@ def test_all_in_one_round_tokens_are_independent(fitted):
 
 @pytest.mark.parametrize("rounds, temperature", [(4, 1.0), (2, 1.0), (1, 1.0), (4, 0.7)])
 def test_the_probabilities_of_all_codes_sum_to_one_however_they_are_drawn(rounds, temperature):
-    torch.manual_seed(0)
-    model = CodeLatent(1, 2, (2, 2), "16C3-16R3", rounds, temperature).eval()
+    model = latent((2, 2), prior="16C3-16R3", rounds=rounds, temperature=temperature).eval()
     with torch.no_grad():
         every = model.bits(torch.cartesian_prod(*[torch.arange(4)] * 4)).unflatten(1, (2, 1)).transpose(0, 1)
         p = model.nats(every).neg().exp()
@@ -111,7 +111,7 @@ def test_flipped_bits_are_met_in_training_alone_and_are_not_what_is_to_be_named(
     met.sum().backward()
     assert 0.08 < (met != z).float().mean() < 0.12 and {*met.unique().tolist()} == {0, 1}
     assert torch.equal(asked.grad, torch.ones_like(z))  # as if nothing was flipped
-    with pytest.raises(ValueError, match="0.5 of the bits"):
+    with pytest.raises(ValueError, match="flips is 0.5"):
         latent(flips=0.5)
 
 
@@ -138,7 +138,7 @@ def test_an_untrained_prior_costs_the_entropy_of_uniform_tokens():
 
 @pytest.mark.parametrize("rounds", [1, 3, P])
 def test_every_place_is_filled_in_once_and_each_round_fills_some(rounds):
-    ends = latent(rounds)._ends()
+    ends = latent(rounds=rounds)._ends()
     assert len(ends) == rounds and ends[-1] == P and all(b > a for a, b in zip([0, *ends], ends, strict=False))
 
 
@@ -153,11 +153,11 @@ def test_the_order_goes_from_coarse_to_fine(sides):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"latent": 7, "time_steps": 2}, "tokens of 14 bits; at most 12"),
+        ({"channels": 7}, "tokens of 14 bits; at most 12"),
         ({"rounds": 9}, "9 rounds for 8 places"),
         ({"prior": "16C3s2", "rounds": 1}, "the codes have"),
     ],
 )
 def test_settings_that_cannot_be_are_told_in_one_line(settings, message):
     with pytest.raises(ValueError, match=message):
-        CodeLatent(**{"latent": L, "time_steps": T, "sides": SIDES, "prior": NOTATION, **settings})
+        latent(**settings)

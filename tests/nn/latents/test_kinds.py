@@ -1,16 +1,17 @@
 """What holds for every kind of latent."""
 
-import inspect
-from dataclasses import fields
-
 import pytest
 import torch
 
-from tcja_gen.config import OF_LATENTS, Config, Model
-from tcja_gen.nn import LATENTS, Build, ImageDraws, Neuron, StepDraws, make_latent
+from tcja_gen.errors import UserError
+from tcja_gen.models import Generator
+from tcja_gen.nn import Build, Context, ImageDraws, Neuron, StepDraws, latent_settings, make_latent
+from tcja_gen.registry import LATENTS
+from tcja_gen.settings import dump, table, update
 
 T, N, L = 4, 6, 2
 SIDES = 4, 2
+OWN = {"bernoulli": {"k": 3}, "codes": {"prior": "8C3-TCJA", "rounds": 3}}  # of the tests' latents
 
 
 @pytest.fixture(params=LATENTS)
@@ -19,10 +20,10 @@ def made(request):
     torch.manual_seed(0)
     neuron = Neuron.preset("tcja") if LATENTS[request.param].spiking else None
     steps = T if neuron else 1
-    latent = make_latent(request.param, L, steps, neuron=neuron, k=3, sides=SIDES, prior="8C3-TCJA", rounds=3)
-    grid = SIDES if latent.spatial else ()
-    features = torch.rand(steps, N, 7, *grid, generator=torch.Generator().manual_seed(0))
-    return latent, latent.entry(7, Build(neuron))(features).detach()
+    settings = latent_settings()[request.param](channels=L, **OWN.get(request.param, {}))
+    latent = make_latent(settings, Context((7, *SIDES), steps, Build(neuron)))
+    features = torch.rand(steps, N, 7, *SIDES, generator=torch.Generator().manual_seed(0))
+    return latent, latent.enter(features).detach()
 
 
 def test_shapes_are_those_of_the_protocol(made):
@@ -54,37 +55,20 @@ def test_the_way_from_one_image_to_another_begins_and_ends_there(made):
     assert torch.equal(between[0], z[:, 0]) and torch.equal(between[2], z[:, 1])
 
 
-def test_the_config_names_what_each_kind_looks_at():
-    assert {*OF_LATENTS} == {*LATENTS}
-    for kind, names in OF_LATENTS.items():
-        own = {*inspect.signature(LATENTS[kind]).parameters} - {"latent", "time_steps", "neuron", "sides"}
-        found = {"conditional" if name == "classes" else name for name in own}
-        assert found == {name.split("_")[0] if name.startswith("scheduled") else name for name in names}
+@pytest.mark.parametrize("kind", LATENTS)
+def test_settings_of_every_kind_are_written_as_a_table_and_read_again(kind):
+    import tomllib
+
+    settings = Generator(latent=latent_settings()[kind](channels=L, **OWN.get(kind, {})))
+    assert table(settings)["latent"]["kind"] == kind
+    assert update(Generator(), table(settings)) == settings
+    assert update(Generator(), tomllib.loads(dump(table(settings)))) == settings
 
 
 def test_a_setting_of_another_kind_is_refused():
-    changed = {
-        "divergence": "kl",
-        "passes": "prefixes",
-        "scheduled_replace": "vote",
-        "conditional": True,
-        "prior": "8C3",
-    }
-    defaults = {f.name: f.default for f in fields(Model)}
-    for kind, names in OF_LATENTS.items():
-        for name in {name for others in OF_LATENTS.values() for name in others} - {*names}:
-            value = changed.get(name, defaults[name] + 1 if name not in changed else None)
-            with pytest.raises(ValueError, match=f"model.{name} has no meaning with latent_kind = '{kind}'"):
-                Config(model=Model(latent_kind=kind, **{name: value}))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"task": "classify", "prior_lr": 2.0},
-        {"prior_lr": 2.0, "model": Model(latent_kind="gaussian")},
-    ],
-)
-def test_a_prior_that_is_not_there_has_no_learning_rate(settings):
-    with pytest.raises(ValueError, match="prior_lr has no meaning"):
-        Config(**settings)
+    kinds = {kind: table(settings()) for kind, settings in latent_settings().items()}
+    for kind, own in kinds.items():
+        for name, value in {name: value for other in kinds.values() for name, value in other.items()}.items():
+            if name not in own:
+                with pytest.raises(UserError, match=f"unknown key 'latent.{name}'.*known: channels, divergence_weight"):
+                    update(Generator(), {"latent": {"kind": kind, name: value}})

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tcja_gen.nn import PRESETS, ImageDraws, PoissonLatent, StepDraws, make_latent
-from tcja_gen.nn.latents.poisson import rates, rbf_mmd
+from tcja_gen.nn import Context, ImageDraws, PoissonLatent, StepDraws, latent_settings, make_latent
+from tcja_gen.nn.latents.poisson import PoissonSettings, rates, rbf_mmd
 
 T, N, L = 16, 9, 5
 
@@ -13,7 +13,7 @@ def numbers(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def latent(steps: int = T) -> PoissonLatent:
     torch.manual_seed(0)
-    return PoissonLatent(L, steps)
+    return PoissonLatent(PoissonSettings(channels=L), Context((L, 1, 1), steps))
 
 
 def test_the_discrepancy_is_the_double_loop_of_its_definition():
@@ -98,7 +98,8 @@ def test_training_the_prior_brings_its_samples_to_the_posteriors_rates():
 def test_halfway_between_two_images_every_bit_has_its_mean_rate(kind):
     """From rates 0 to .5: .25. A bit and the moment of its change must not hang together, though seeds are the same."""
     torch.manual_seed(0)
-    latent = make_latent(kind, 50, 10, neuron=PRESETS["tcja"], k=4).eval()
+    bits = {"k": 4} if kind == "bernoulli" else {}
+    latent = make_latent(latent_settings()[kind](channels=50, **bits), Context((50, 1, 1), 10)).eval()
     h, rates = torch.zeros(10, 2, 50), []
     h[::2, 1] = 1.0
     for seed in range(40):
