@@ -8,7 +8,7 @@ from tcja_gen.nn import NotedDraws, fuse
 from tcja_gen.process import Process, neuron_path
 from tcja_gen.training.adversary import Adversary
 from tcja_gen.training.config import Config, change
-from tcja_gen.training.loop import _new_model
+from tcja_gen.training.loop import new_model
 from tcja_gen.training.step import Places, Step
 
 SMALL = {"image_size": 8, "image_channels": 1, "encoder": "4C3s2-TCJA-8C3s2-TCJA"}
@@ -33,7 +33,7 @@ def step_of(name: str, device: str, **settings) -> Step:
         changes["objective"] = {"adversarial": {"weight": 0.2, "network": "4C3s2-8C3s2"}}
     config = change(Config(), {**changes, "model": SMALL | MODELS[name]})
     torch.manual_seed(0)
-    model, terms = _new_model(config).to(device).train(), torch.nn.ModuleDict()
+    model, terms = new_model(config).to(device).train(), torch.nn.ModuleDict()
     if config.objective.adversarial:
         terms["adversarial"] = Adversary(config.objective.adversarial, config.model).to(device)
     for part in (model, terms):
