@@ -31,7 +31,7 @@ from .config import FREE_ON_RESUME, Config, as_table, change
 from .guard import Guard
 from .perceptual import perceptual
 from .samples import Samples
-from .step import Losses, Step, is_trained
+from .step import Losses, Step, is_trained, parameter_groups
 
 GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
 
@@ -108,7 +108,7 @@ class Trainer:
         self.stages = state["stages"] if state else self._start_from(config)
         if config.task == "generate":
             self.model.provenance = {"stages": self.stages}  # by which it knows whether it can sample
-        self.frozen = self._freeze()
+        self.frozen = _freeze(self.model, config)
         for part in (self.model, self.terms):
             fuse(part, neuron_path(self.device, config.compile)[0])
             set_memory(part, config.memory)
@@ -129,14 +129,6 @@ class Trainer:
             before = provenance.get("stages")
             self.log.say(line)
         return stages(FITS[config.fit], self.model, before, config.init) if config.task == "generate" else None
-
-    def _freeze(self) -> list[nn.Module]:
-        """The parts of the model whose weights stay as they are."""
-        frozen = FITS[self.config.fit].frozen(self.model) if self.config.task == "generate" else []
-        frozen = [self.model.encoder, *frozen] if self.config.freeze else frozen
-        for part in frozen:
-            part.requires_grad_(False)
-        return frozen
 
     def _open(self, folder: Path | None, resumed: bool) -> None:
         """The run's folder and its log."""
@@ -319,6 +311,24 @@ def new_model(config: Config) -> nn.Module:
             f"model.head {config.model.head!r} names {head.classes} classes, the data have {config.model.classes}"
         )
     return model
+
+
+def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
+    """Freezes the parts of a model whose weights stay as they are, and returns them."""
+    frozen = FITS[config.fit].frozen(model) if config.task == "generate" else []
+    frozen = [model.encoder, *frozen] if config.freeze else frozen
+    for part in frozen:
+        part.requires_grad_(False)
+    return frozen
+
+
+def rehearse(config: Config) -> None:
+    """UserError if the settings of a stage do not go together: better now than when the stages before it are done."""
+    model = new_model(config)
+    _freeze(model, config)
+    parameter_groups(model, config)
+    if config.objective.adversarial:
+        Adversary(config.objective.adversarial, config.model)
 
 
 def _terms(config: Config, data: Samples, process: Process, kept: set[str], log) -> nn.ModuleDict:

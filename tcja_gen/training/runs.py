@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -50,6 +51,13 @@ def new_folder(config: Config) -> Path:
             continue
         files.write(path / "config.toml", text(config))
         return path
+
+
+def remove_empty(folder: Path) -> None:
+    """Removes the folder of a run that could not begin; not what else lies in it."""
+    (folder / "config.toml").unlink()
+    with suppress(OSError):  # not empty
+        folder.rmdir()
 
 
 def _taken(path: Path) -> UserError:

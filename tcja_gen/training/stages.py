@@ -24,7 +24,7 @@ from ..settings import differences
 from . import runs
 from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
 from .given import split
-from .loop import Place, Run, Trainer, new_model
+from .loop import Place, Run, Trainer, rehearse
 from .samples import Samples, Splits, prepare
 
 
@@ -58,9 +58,15 @@ def train(
     config, process, samples = prepare(config, given)
     if not config.stages:
         return Trainer(config, process, samples, quiet=quiet).run()
-    new_model(config)  # a mistake in its settings shows before there is a folder
+    for one in one_by_one(config).values():
+        rehearse(one)
     folder = process.share(runs.new_folder(config) if process.first else None)
-    return _in_stages(config, process, samples, folder, quiet, stage)
+    try:
+        return _in_stages(config, process, samples, folder, quiet, stage)
+    except UserError:
+        if process.first and not store.stages(folder):
+            runs.remove_empty(folder)
+        raise
 
 
 def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = False, **overrides) -> Run:
@@ -84,6 +90,7 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     if config.out != saved.out and Path(config.out) != folder:
         raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
     if stage:
+        rehearse(one_by_one(config)[stage])
         _set_aside(folder, config, stage)
     elif changed := differences(as_table(saved), as_table(config), FREE_ON_RESUME):
         told, advice = "; ".join(changed), _advice(folder, saved, config)
