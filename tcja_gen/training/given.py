@@ -56,11 +56,8 @@ def resized(data: ImageSet, size: int, channels: int) -> ImageSet:
         return data
     from PIL import Image
 
-    pictures = (
-        Image.fromarray(np.ascontiguousarray(x[..., 0] if found == 1 else x))
-        for x in data.images.permute(0, 2, 3, 1).numpy()
-    )
-    pixels = np.stack([fit(picture, size, channels) for picture in pictures])
+    pixels = (data.images[:, 0] if found == 1 else data.images.permute(0, 2, 3, 1)).contiguous().numpy()
+    pixels = np.stack([fit(Image.fromarray(picture), size, channels) for picture in pixels])
     return ImageSet(torch.from_numpy(pixels), data.labels, data.name, data.split, data.classes)
 
 
@@ -110,5 +107,5 @@ def _image(image: Any) -> Tensor:
     """(C, H, W) of a tensor, an array, or a picture of PIL's."""
     if isinstance(image, Tensor):
         return image
-    array = torch.as_tensor(np.asarray(image))
+    array = torch.as_tensor(np.array(image))
     return array[None] if array.dim() == 2 else array.permute(2, 0, 1)
