@@ -20,9 +20,7 @@ def test_weights_that_come_with_the_package_make_images_and_have_a_card(file):
 
 
 def test_a_name_that_is_not_there_is_answered_with_those_that_are():
-    with pytest.raises(
-        ValueError, match="nothing: no such run or checkpoint, .*; there are: .*digits"
-    ):
+    with pytest.raises(ValueError, match="nothing: no such run or checkpoint, .*; there are: .*digits"):
         tg.pretrained("nothing")
 
 
