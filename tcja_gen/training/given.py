@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data import ImageSet
 from ..data.catalogue import partition
+from ..data.pictures import fit
 from ..errors import UserError
 
 NAME = "images"  # of a data set that has no other
@@ -26,6 +27,8 @@ def split(data: Any) -> Mapping[str, ImageSet]:
             raise UserError(f"data has the splits {', '.join(map(str, data))}; train and validation are wanted")
         return {name: image_set(data[name], name) for name in ("train", "validation")}
     whole = image_set(data, "train")
+    if len(whole) < 2:
+        raise UserError("the data are 1 image; at least 2 are wanted, to train and to validate")
     parts = partition(torch.arange(len(whole)), test=torch.arange(0))
     return {name: _part(whole, parts[name], name) for name in ("train", "validation")}
 
@@ -45,6 +48,19 @@ def image_set(data: Any, split: str) -> ImageSet:
     raise UserError(f"data is a {found}; an ImageSet, an array (N, C, H, W), (images, labels) or a Dataset is wanted")
 
 
+def resized(data: ImageSet, size: int, channels: int) -> ImageSet:
+    """Images of other sizes or channels by the rules of `data.pictures`; 0: the data's own."""
+    _, found, *sides = data.images.shape
+    size, channels = size or min(sides), channels or found
+    if (size, channels) == (min(sides), found):
+        return data
+    from PIL import Image
+
+    pixels = (data.images[:, 0] if found == 1 else data.images.permute(0, 2, 3, 1)).contiguous().numpy()
+    pixels = np.stack([fit(Image.fromarray(picture), size, channels) for picture in pixels])
+    return ImageSet(torch.from_numpy(pixels), data.labels, data.name, data.split, data.classes)
+
+
 def _part(whole: ImageSet, indices: Tensor, split: str) -> ImageSet:
     labels = None if whole.labels is None else whole.labels[indices]
     return ImageSet(whole.images[indices], labels, whole.name, split, whole.classes)
@@ -56,6 +72,8 @@ def _pixels(images: Tensor) -> Tensor:
         images = images[:, None]
     if images.dim() != 4 or not len(images):
         raise UserError(f"images have the shape {tuple(images.shape)}; (N, C, H, W) is wanted, N at least 1")
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"images have {images.shape[1]} channels; 1 or 3 are wanted, (N, C, H, W)")
     if images.dtype == torch.uint8:
         return images.cpu().contiguous()
     if not images.is_floating_point() or not (images.min() >= 0 and images.max() <= 1):
@@ -89,5 +107,5 @@ def _image(image: Any) -> Tensor:
     """(C, H, W) of a tensor, an array, or a picture of PIL's."""
     if isinstance(image, Tensor):
         return image
-    array = torch.as_tensor(np.asarray(image))
+    array = torch.as_tensor(np.array(image))
     return array[None] if array.dim() == 2 else array.permute(2, 0, 1)

@@ -10,6 +10,7 @@ from ..data import Batches, EventSet, ImageSet, even, is_events, load, parse_kin
 from ..errors import UserError
 from ..process import Process, bf16_units, first_ahead, start
 from .config import Config
+from .given import resized
 
 VALIDATION = 1024  # images, at most, that a checkpoint of a generator is judged by
 
@@ -34,7 +35,8 @@ class Samples:
                 train = load_split(config, "train")
             validation = load_split(config, "validation")
         else:
-            train, validation = given["train"], given["validation"]
+            sizes = config.model.image_size, config.model.image_channels
+            train, validation = (resized(given[name], *sizes) for name in ("train", "validation"))
         total = len(validation)
         judged = even(total if config.task == "classify" else VALIDATION, total)
         facts = {"name": train.name, "source": config.data, "fingerprint": train.fingerprint, "images": len(train)}
