@@ -27,7 +27,7 @@ def mean(time_steps: int) -> Tensor:
 
 def readout_weights(kind: str, time_steps: int) -> Tensor:
     """Weights w (T,) of the steps by the readout's name; `readout_weights(kind, t)` reads the first t steps alone."""
-    w = READOUTS[kind](time_steps)
+    w = torch.as_tensor(READOUTS[kind](time_steps))
     if w.shape != (time_steps,):
         raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted ({time_steps},)")
     return w.float()
