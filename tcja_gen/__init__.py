@@ -6,25 +6,52 @@
 >>> images = model.sample(seeds=range(64))              # doctest: +SKIP
 >>> tg.evaluate(model, "digits", metrics=["fad"])       # doctest: +SKIP
 
-Nothing heavy is imported until one of these is used.
+Every name here is imported when it is first used: `import tcja_gen` alone imports no torch.
 """
 
+from importlib import import_module
+
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "pretrained", "reference", "resume", "train"]
 
 _ROOMS = {
-    "train": "training",
-    "resume": "training",
-    "load": "models",
-    "pretrained": "models.pretrained",
-    "evaluate": "evaluation",
-    "reference": "evaluation",
+    "training": ("Config", "resume", "train"),
+    "models": ("SpikingClassifier", "SpikingVAE", "load"),
+    "models.pretrained": ("pretrained",),
+    "evaluation": ("evaluate", "reference"),
+    "data": ("ImageSet",),
+    "nn": (
+        "TCJA",
+        "BernoulliLatent",
+        "BernoulliSettings",
+        "CodeLatent",
+        "CodeSettings",
+        "GaussianLatent",
+        "GaussianSettings",
+        "Latent",
+        "LatentSettings",
+        "PoissonLatent",
+        "PoissonSettings",
+        "SpikingDecoder",
+        "SpikingEncoder",
+    ),
+    "registry": (
+        "load_plugin",
+        "register_attention",
+        "register_dataset",
+        "register_latent",
+        "register_neuron",
+        "register_readout",
+    ),
 }
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+__all__ = sorted(_ROOM_OF)
 
 
 def __getattr__(name: str):
-    if name not in _ROOMS:
+    if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    return getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
 
-    return getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
-from . import __version__, streams
+from . import __version__, registry, streams
 from .errors import Diverged, UserError
 
 HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help tells its options)
@@ -70,6 +70,8 @@ def _run(arguments: list[str]) -> int:
         except (KeyboardInterrupt, Exception) as error:
             if seen or isinstance(error, KeyboardInterrupt):
                 return _fail("stopped", 130)
+            if (place := registry.place_of(error)) and not _too_large(error):
+                return _fail(error, 2, f"{place}: ")
             return _fail(error, 1, OURS, _too_large(error))
         finally:
             _leave()

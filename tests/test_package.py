@@ -2,9 +2,15 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+import pytest
+
+import tcja_gen as tg
+from tcja_gen.nn.latents import LATENTS
 
 ROOT = Path(__file__).parent.parent
 NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "torch_fidelity": "torch-fidelity"}
@@ -35,3 +41,29 @@ def test_every_dependency_is_imported_and_every_import_is_a_dependency():
 def test_torch_fidelity_is_one_whose_precision_is_known_to_be_right():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert "torch-fidelity>=0.4,<0.5" in project["dependencies"]
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    return done.stdout.strip()
+
+
+def test_the_package_alone_imports_no_torch_and_names_all_it_has():
+    told = python("import sys, tcja_gen as tg; print(*dir(tg)); assert 'torch' not in sys.modules")
+    assert {"train", "load", "SpikingVAE", "TCJA", "register_latent", "load_plugin"} <= set(told.split())
+
+
+def test_every_name_of_the_package_is_there():
+    for name in tg.__all__:
+        assert getattr(tg, name).__name__ == name
+    assert {LATENTS[name].__name__ for name in LATENTS if name not in LATENTS.from_plugins()} <= {*tg.__all__}
+
+
+@pytest.mark.parametrize("first", ["tg.pretrained", "m"])
+def test_the_function_pretrained_is_not_its_module(first):
+    code = f"import tcja_gen as tg, tcja_gen.models.pretrained as m; {first}; print(callable(tg.pretrained), m.find)"
+    assert python(code).startswith("True <function find")
+
+
+def test_the_package_is_typed():
+    assert (ROOT / "tcja_gen" / "py.typed").is_file()

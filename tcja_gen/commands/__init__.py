@@ -63,6 +63,8 @@ def _without_plugins(arguments: list[str]) -> list[str]:
             files.append(word.partition("=")[2])
         else:
             left.append(word)
+    if files:
+        from .. import data, nn  # noqa: F401  whose own names come first
     for file in files:
         registry.load_plugin(file)
     return left

@@ -56,13 +56,13 @@ class List:
     """
 
     def run(self) -> None:
-        from ..data import BUILTIN, KNOWN
+        from .. import data  # noqa: F401  which registers its sets
         from ..registry import ATTENTION, DATASETS, LATENTS, NEURONS, READOUTS, plugins
 
         _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
         cards = {name: path.with_suffix(".md") for name, path in weights().items()}
         _section("pretrained models", "tcja-gen sample NAME", {name: _first_text(path) for name, path in cards.items()})
-        _section("data sets", "--data NAME", [*BUILTIN, *KNOWN, *(name for name in DATASETS if name not in BUILTIN)])
+        _section("data sets", "--data NAME", DATASETS)
         _section("attention", "a word of the notation", ATTENTION)
         _section("latents", "--model.latent.kind NAME", LATENTS)
         _section("neurons", "--model.neuron NAME", [*NEURONS, "relu", "spikingjelly:CLASS"])

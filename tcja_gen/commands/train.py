@@ -11,6 +11,7 @@ from ..models import Generator
 from ..nn.latents import BernoulliSettings
 from ..training import config as configs
 from ..training.config import Config
+from ..training.runs import check_plugins
 from .common import data_exists, run_exists, start
 from .flags import Given, changes_of, check_known, choices_given, flags_of, look_through, switches_of
 from .images import Interpolate, Reconstruct, Sample
@@ -118,6 +119,7 @@ def _base(given: Given) -> tuple[Config, str]:
         return (configs.load(recipe) if recipe else Config()), recipe
     if not (Path(resume) / "config.toml").is_file():
         raise MissingFile(f"{resume}: no run to resume here (config.toml is missing)")
+    check_plugins(Path(resume), quiet=True)
     return configs.load(Path(resume) / "config.toml"), ""
 
 

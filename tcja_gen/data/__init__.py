@@ -13,7 +13,8 @@ from .event_augmentation import parse_kinds
 from .event_layout import KNOWN
 from .event_sets import EventSet, load_events, load_recording
 from .events import Events, integrate, moving, read_events, record, write_events
-from .images import ImageSet, load_images
+from .image_sets import ImageSet, splits_of
+from .images import fit_splits, load_images
 from .sources import found_again, is_events, is_named, load, place
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "check_events",
     "check_images",
     "even",
+    "fit_splits",
     "found_again",
     "integrate",
     "is_events",
@@ -41,5 +43,6 @@ __all__ = [
     "place",
     "read_events",
     "record",
+    "splits_of",
     "write_events",
 ]

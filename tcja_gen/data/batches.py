@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import UserError
 from .event_augmentation import augment, mixup
 from .event_sets import EventSet
-from .images import ImageSet
+from .image_sets import ImageSet
 
 
 class Batches:

@@ -23,6 +23,7 @@ import torch
 
 from ..errors import MissingFile, UserError
 from ..process import first_ahead, here
+from ..registry import DATASETS
 from .catalogue import Catalogue, partition
 from .pictures import centre_crop, decode, one_line
 
@@ -69,6 +70,10 @@ def builtin_catalogue(name: str, size: int | None, channels: int | None, root: P
         return _digits(shape)
     _require(name, root, download)
     return _celeba(root / own.folder, shape) if name == "celeba" else _torchvision(own.dataset, root, shape)
+
+
+for _name in BUILTIN:
+    DATASETS.register(_name, builtin_catalogue)
 
 
 def faults(name: str, root: Path) -> list[tuple[Path, str]]:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from .builtin import faults
+from .builtin import BUILTIN, faults
 from .catalogue import PARTS
 from .event_frames import sums
 from .event_layout import Known, Recordings, entries_of, recordings_in, unfinished
 from .event_sets import parts_of, reader_of
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
+from .image_sets import registered_catalogue
 from .images import find_source
 from .pictures import decode
 from .sources import is_events
@@ -46,13 +47,15 @@ def check_images(
     size: int | None = None,
     channels: int | None = None,
 ) -> list[Problem]:
-    """All problems of a built-in set, a folder or a zip; an empty list if training can use all of it.
+    """All problems of a named set, a folder or a zip; an empty list if training can use all of it.
 
     `size` and `channels` are what `load_images` will get. ValueError if the source is unknown or no zip.
     """
     found = find_source(source)
-    if not isinstance(found, Path):
+    if found in BUILTIN:
         return [Problem(str(file), reason) for file, reason in faults(found, Path(root))]
+    if not isinstance(found, Path):
+        return _of_registered(found, Path(root), size, channels)
     tree = open_tree(found)
     try:
         entries, outside = place(tree)
@@ -60,6 +63,14 @@ def check_images(
         return [Problem(str(found), str(error).removeprefix(f"{found}: "))]
     problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
     return [Problem(str(found / file), reason) for file, reason in problems]
+
+
+def _of_registered(name: str, root: Path, size: int | None, channels: int | None) -> list[Problem]:
+    try:
+        registered_catalogue(name, size, channels, root)
+    except UserError as error:
+        return [Problem(name, str(error).removeprefix(f"data set {name!r}").lstrip(":, "))]
+    return []
 
 
 def check_data(

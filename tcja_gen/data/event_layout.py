@@ -33,6 +33,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
+from ..registry import DATASETS
 from .catalogue import PARTS, SPLITS, carve
 from .folders import SPLIT_FOLDERS, natural
 
@@ -98,6 +99,10 @@ def find(source: str | os.PathLike, root: Path) -> tuple[str, Path, Known | None
     close = difflib.get_close_matches(str(source).lower(), KNOWN, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ":"
     raise UserError(f"unknown event data {str(source)!r}{hint} known are {', '.join(KNOWN)}, or give a folder's path")
+
+
+for _name in KNOWN:
+    DATASETS.register(_name, find)
 
 
 def frames_or_recordings(folder: Path, known: Known | None, time_steps: int, by: str) -> Path:

@@ -1,15 +1,13 @@
-"""Image sets in memory: `load_images` finds the source, `ImageSet` is what the other rooms get.
+"""`load_images`: one split of any set of images, by name or path, as an `ImageSet`.
 
-The rules of conversion are those of `pictures`, the rules of splitting those of `catalogue`.
+How pictures are converted and resized is told in `pictures`, how they are split in `catalogue`.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,45 +15,13 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
+from ..registry import DATASETS
 from .builtin import BUILTIN, builtin_catalogue
 from .catalogue import SPLITS, Catalogue
+from .event_layout import KNOWN
 from .folders import folder_catalogue
+from .image_sets import ImageSet, catalogue_of, registered_catalogue
 from .pictures import SMALLEST, fit, fit_all
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Images of one split: `images` uint8 `(N, C, H, W)`, `labels` int64 `(N,)` or None, both on the CPU."""
-
-    images: Tensor
-    labels: Tensor | None
-    name: str
-    split: str
-    classes: tuple[str, ...] | None = None
-
-    def __post_init__(self):
-        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
-            found = f"{self.images.dtype} {tuple(self.images.shape)}"
-            raise UserError(f"{self.name}: images are {found}, wanted torch.uint8 (N, C, H, W)")
-        if self.labels is not None and self.labels.shape != self.images.shape[:1]:
-            raise UserError(f"{self.name}: {len(self.images)} images but labels {tuple(self.labels.shape)}")
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def samples(self) -> Tensor:
-        """What batches are cut from, as `EventSet.samples`."""
-        return self.images
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of the shape and bytes of the images and of the labels; the name plays no part."""
-        digest = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        digest.update(self.images.contiguous().numpy())
-        if self.labels is not None:
-            digest.update(self.labels.contiguous().numpy())
-        return digest.hexdigest()
 
 
 def load_images(
@@ -67,46 +33,63 @@ def load_images(
     root: str | os.PathLike = "data",
     download: bool = False,
 ) -> ImageSet:
-    """Load one split of a built-in set, of a folder of images or of a zip into memory.
+    """One split of a named set, a folder of images or a zip, in memory.
 
-    source: `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `celeba`, or path of a folder or zip
+    source: `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `celeba`, the name of a registered set, or the
+        path of a folder or zip
     split: `train`, `validation`, `test`, `train+validation`, or `all`
     size: side of the square images in pixels; None takes the set's own (a folder's images must then agree)
     channels: 1 or 3; None takes the set's own (a folder's images must then agree)
-    root: where the files of the built-in sets lie, in torchvision's layout
+    root: folder of the named sets, in torchvision's layout
     download: fetch the files of a built-in set if they are missing
 
     ValueError for a mistaken argument or a bad image, FileNotFoundError for missing files; one line each.
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
+    _check_shape(size, channels)
+    found = find_source(source)
+    if isinstance(found, Path):
+        catalogue = folder_catalogue(found, size, channels)
+    elif found in BUILTIN:
+        catalogue = builtin_catalogue(found, size, channels, Path(root), download)
+    else:
+        catalogue = registered_catalogue(found, size, channels, Path(root))
+    return _read(catalogue, split)
+
+
+def fit_splits(splits: Mapping[str, ImageSet | None], size: int | None, channels: int | None) -> dict[str, ImageSet]:
+    """Splits that Python hands over (`splits_of`), in this size and with so many channels; None: as they are."""
+    _check_shape(size, channels)
+    catalogue = catalogue_of(splits, size, channels)
+    return {split: _read(catalogue, split) for split in splits}
+
+
+def _check_shape(size: int | None, channels: int | None) -> None:
     if size is not None and size < SMALLEST:
         raise UserError(f"size {size} is too small: at least {SMALLEST} pixels")
     if channels not in (None, 1, 3):
         raise UserError(f"channels {channels}: take 1 (grey) or 3 (RGB)")
-    found = find_source(source)
-    if isinstance(found, Path):
-        catalogue = folder_catalogue(found, size, channels)
-    else:
-        catalogue = builtin_catalogue(found, size, channels, Path(root), download)
-    return _read(catalogue, split)
 
 
 def find_source(source: str | os.PathLike) -> str | Path:
-    """A built-in name, else an existing path; the name wins over a folder called the same (say `./mnist`)."""
+    """The name of a set of images, or a path that exists. A name wins over a folder called the same (./mnist)."""
     if not isinstance(source, str | os.PathLike):
         raise UserError(f"data are a {type(source).__name__}; a set's name, or the path of a folder or zip, is wanted")
-    if str(source) in BUILTIN:
+    known = [name for name in DATASETS if name not in KNOWN]
+    if str(source) in known:
         return str(source)
     path = Path(source)
     if path.exists():
         return path
     if path.suffix or len(path.parts) > 1:
         raise MissingFile(f"{source}: no such folder or zip")
-    close = difflib.get_close_matches(str(source).lower(), BUILTIN, n=1)
+    if str(source) in KNOWN:
+        raise UserError(f"{source}: event recordings; images are wanted here, a set's name, a folder or a zip")
+    close = difflib.get_close_matches(str(source).lower(), known, n=1)
     hint = f", did you mean {close[0]!r}?" if close else ":"
-    known = f"known are {', '.join(BUILTIN)}, or give the path of a folder or zip"
-    raise UserError(f"unknown data set {str(source)!r}{hint} {known}")
+    told = f"known are {', '.join(known)}, or give the path of a folder or zip; --plugin FILE adds those of a file"
+    raise UserError(f"unknown data set {str(source)!r}{hint} {told}")
 
 
 def _read(catalogue: Catalogue, split: str) -> ImageSet:

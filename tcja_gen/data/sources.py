@@ -6,28 +6,34 @@ import os
 from pathlib import Path
 
 from ..errors import UserError
-from .builtin import BUILTIN
+from ..registry import DATASETS
 from .event_layout import KNOWN
 from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
 
 
 def is_events(source: str | os.PathLike) -> bool:
-    """Whether a source is a known event set, or a folder in the layout of one."""
+    """Whether a source is a named event set, or a folder in the layout of one."""
     if not isinstance(source, str | os.PathLike):
         return False
+    if is_named(source):
+        return str(source) in KNOWN
     path = Path(source)
-    return str(source) in KNOWN or path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
+    return path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
 
 
 def is_named(source: str | os.PathLike) -> bool:
-    """Whether a source is a set that has a name, and no path."""
-    return str(source) in BUILTIN or str(source) in KNOWN
+    """Whether a source is the name of a set, of the package or of a plugin, and not a path."""
+    return str(source) in DATASETS
 
 
 def place(source: str | os.PathLike, root: str | os.PathLike) -> dict[str, str]:
-    """Where a source is, to be found again from any folder: "path" of a folder or zip, "root" of a named set."""
-    return {"root": os.path.abspath(root)} if is_named(source) else {"path": os.path.abspath(source)}
+    """Where a source is, to be found again from any folder: "path" of a folder or zip; "root" of a named set, and the
+    name of the "plugin" that registered it."""
+    if not is_named(source):
+        return {"path": os.path.abspath(source)}
+    plugin = {"plugin": DATASETS.source(source).file.name} if source in DATASETS.from_plugins() else {}
+    return {"root": os.path.abspath(root)} | plugin
 
 
 def found_again(source: str, path: str | None) -> str | None:

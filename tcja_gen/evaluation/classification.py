@@ -87,9 +87,13 @@ def own_data(model, root: str | Path = "data", download: bool = False) -> str:
         raise UserError("this model does not tell what it was trained on: name the data")
     source = facts.get("source", facts["name"])
     found = found_again(source, facts.get("path"))
+    if found is None and "plugin" in facts:
+        told = f"{source!r}, the data set of this run, is one of {facts['plugin']}"
+        raise MissingFile(f"{told}: name the file by --plugin, in Python by tg.load_plugin")
     if found is None:
         raise MissingFile(f"the data of this run, {facts.get('path', source)}, are not there: name them where they are")
-    if not is_named(found) and load_for(model, found, "train", root, download).fingerprint != facts["fingerprint"]:
+    may_differ = not is_named(found) or "plugin" in facts
+    if may_differ and load_for(model, found, "train", root, download).fingerprint != facts["fingerprint"]:
         raise UserError(f"{found}: not the samples that this run was trained on; name the data that are meant")
     return found
 

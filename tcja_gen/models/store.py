@@ -25,7 +25,7 @@ from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
-from ..registry import plugins
+from ..registry import changed, missing, plugins
 from ..settings import table, update
 from . import first_format, pretrained
 from .settings import MODELS, Network, build
@@ -35,15 +35,19 @@ WEIGHTS = "model.safetensors"  # of a checkpoint
 
 
 def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict) -> None:
-    """Weights of `model`, built of `settings`, as a whole file or, with an OSError, none."""
+    """Writes the weights of `model`, built of `settings`, as a whole file or, with an OSError, none.
+
+    The plugins that the model or its data use are added to the provenance.
+    """
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     kind = next(name for name, known in OBJECTIVES.items() if known is type(model.objective))
+    used = plugins({"model": table(settings), "data": provenance.get("data", {}).get("source", "")})
     facts = {
         "format": FORMAT,
         "kind": model.kind,
         "model": json.dumps(table(settings)),
         "objective": json.dumps({"kind": kind} | table(model.objective)),
-        "provenance": json.dumps({**provenance, **({"plugins": plugins()} if plugins() else {})}),
+        "provenance": json.dumps({**provenance, "plugins": used} if used else provenance),
     }
     files.write(Path(path), safetensors.torch.save(tensors, facts))
 
@@ -52,7 +56,8 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     """Model of a run folder, a checkpoint folder or a .safetensors file, in evaluation mode.
 
     `which`: "last" or "best" (lowest loss on validation images) of a run folder. FileNotFoundError or ValueError, one
-    line, if there is no such file, or it is not of this format.
+    line, if there is no such file, it is not of this format, or a plugin is missing. A plugin that has changed since
+    the training is told on stderr.
     """
     path = find(run_or_file, which)
     try:
@@ -67,10 +72,14 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
         raise UserError(
             f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
+    used = json.loads(facts.get("provenance", "{}")).get("plugins", {})
+    for told in changed(used):
+        print(f"note: {path}: {told}", file=sys.stderr)
+    advice = f"; {missing(used)}" if missing(used) else ""
     try:
         model = _built(facts)
     except Exception as error:  # settings of another version, or of another hand, fail anywhere in a model
-        raise UserError(f"{path}: cannot build a model of its settings: {error}{_missing(facts)}") from None
+        raise UserError(f"{path}: cannot build a model of its settings: {error}{advice}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -87,13 +96,6 @@ def _built(facts: dict[str, str]) -> nn.Module:
     model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
     model.provenance = json.loads(facts["provenance"])
     return model
-
-
-def _missing(facts: dict[str, str]) -> str:
-    """Which plugins of the training are not there, or are others; nothing if there were none."""
-    wanted, here = json.loads(facts.get("provenance", "{}")).get("plugins", {}), plugins()
-    unlike = [f"{name} (SHA-256 {sha[:12]}...)" for name, sha in wanted.items() if here.get(name) != sha]
-    return f"; it was trained with {', '.join(unlike)}: name the file by --plugin" if unlike else ""
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:

@@ -45,7 +45,7 @@ class Gate(nn.Module):
         """F (T, N, C) for spikes x (T, N, C, H, W) or (T, N, C). UserError if T or C is not the block's."""
         self._check(x)
         z = x.mean(dim=(3, 4)) if x.dim() == 5 else x  # (T, N, C)
-        return torch.sigmoid(self.scores(z))
+        return _gate_of(self, z)
 
     def forward(self, x: Tensor) -> Tensor:
         self._check(x)
@@ -125,7 +125,16 @@ def _squeezed_and_gate(x: Tensor, block: Gate) -> tuple[Tensor, Tensor]:
     """The squeezed stream (T, N, C) of x (T, N, P, C), as a leaf of autograd's graph, and its gate."""
     with torch.enable_grad():
         z = (x.data.sum(2) / x.shape[2]).requires_grad_()
-        return z, torch.sigmoid(block.scores(z))
+        return z, _gate_of(block, z)
+
+
+def _gate_of(block: Gate, z: Tensor) -> Tensor:
+    """The gate (T, N, C) of a squeezed stream z (T, N, C). UserError if the block's scores have another shape."""
+    scores = block.scores(z)
+    if scores.shape != z.shape:
+        found, wanted = tuple(scores.shape), tuple(z.shape)
+        raise UserError(f"attention {type(block).__name__} gives scores {found} for {wanted}; wanted the same shape")
+    return torch.sigmoid(scores)
 
 
 def _gate_gradients(

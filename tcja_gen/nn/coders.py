@@ -358,7 +358,18 @@ def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn
     """The registered block that a word names, with those kernel sizes that it takes."""
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
     kernels = {"k_time": k_time, "k_channel": k_channel}
-    return ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
+    block = ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
+    if word.kind in ATTENTION.from_plugins():
+        block.register_forward_hook(_check_shape)
+    return block
+
+
+def _check_shape(block: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    """UserError if a plugin's attention changes the shape of the spikes."""
+    (x,) = inputs
+    if not isinstance(output, Tensor) or output.shape != x.shape:
+        found = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise UserError(f"attention {type(block).__name__} gives {found} for {tuple(x.shape)}; wanted the same shape")
 
 
 def _sizes(parsed: tuple[words.Word, ...], image_size: int) -> list[int]:

@@ -102,6 +102,10 @@ def neuron_named(name: str, surrogate: str | None = None) -> Neuron | NodeNeuron
         raise UserError(
             f"unknown neuron {name!r}; known: {known}, relu, {PREFIX}LIFNode; --plugin FILE adds those of a file"
         )
+    if name != "relu" and not isinstance(neuron, (Neuron, NodeNeuron, nn.Module)):
+        raise UserError(
+            f"neuron {name!r}: its function gives a {type(neuron).__name__}; a Neuron or a module is wanted"
+        )
     if isinstance(neuron, nn.Module):
         neuron = NodeNeuron(name, NEURONS[name])
     if surrogate and not isinstance(neuron, Neuron):

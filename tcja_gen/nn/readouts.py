@@ -27,7 +27,7 @@ def mean(time_steps: int) -> Tensor:
 
 def readout_weights(kind: str, time_steps: int) -> Tensor:
     """Time weights w (T,) of a registered readout. With t in place of T: those that read out the first t steps."""
-    w = READOUTS[kind](time_steps)
+    w = torch.as_tensor(READOUTS[kind](time_steps))
     if w.shape != (time_steps,):
         raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted ({time_steps},)")
     return w.float()

@@ -146,7 +146,7 @@ class Trainer:
         if first:
             runs.forget_after(self.folder, self.step)
             checkpoints.forget_after(self.folder, self.step)
-            runs.write_environment(self.folder, self.device, self.process.world, self.data.facts)
+            runs.write_environment(self.folder, self.config, self.device, self.process.world, self.data.facts)
             self.log.open(self.folder)
             self._describe(resumed)
 

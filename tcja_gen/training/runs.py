@@ -1,7 +1,7 @@
 """The folder of a run, and all that is written into it apart from checkpoints.
 
 config.toml          resolved settings; training from this file repeats the run
-environment.json     command, versions, devices, data and its fingerprint
+environment.json     command, versions, devices, data and its fingerprint, plugins
 log.txt  stats.jsonl  events.out.tfevents.*
 samples/step-000500.png  reconstructions/step-000500.png
 checkpoints/ ...     see `checkpoints`
@@ -21,7 +21,9 @@ import torch
 
 from .. import files
 from ..errors import UserError
-from .config import Config, text
+from ..models import store
+from ..registry import changed, missing, plugins
+from .config import Config, as_table, text
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
@@ -64,7 +66,7 @@ def _taken(path: Path) -> UserError:
     return UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
 
 
-def write_environment(folder: Path, device: torch.device, world: int, data: dict) -> None:
+def write_environment(folder: Path, config: Config, device: torch.device, world: int, data: dict) -> None:
     """Writes the facts that a reader needs to repeat or to doubt a result."""
     facts = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -76,16 +78,34 @@ def write_environment(folder: Path, device: torch.device, world: int, data: dict
         "threads": torch.get_num_threads(),
         "processes": world,
         "data": data,
+        "plugins": plugins(as_table(config)),
     }
     files.write(folder / "environment.json", json.dumps(facts, indent=2) + "\n")
 
 
 def data_facts(folder: Path) -> dict:
-    """What a run says of its data; nothing if that is not to be read."""
-    try:
-        return json.loads((folder / "environment.json").read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError):
-        return {}
+    """What a run says of its data; nothing if that cannot be read."""
+    return _environment(folder).get("data", {})
+
+
+def check_plugins(folder: Path, quiet: bool = False) -> None:
+    """UserError if a run uses parts of a plugin that is not there. Notes on stderr, unless quiet, tell those that have
+    changed."""
+    used = _environment(folder).get("plugins", {})
+    if advice := missing(used):
+        raise UserError(f"{folder}: {advice}")
+    for told in () if quiet else changed(used):
+        print(f"note: {folder}: {told}", file=sys.stderr)
+
+
+def _environment(folder: Path) -> dict:
+    """The facts of a run, or of the last of its stages that has some; nothing if they cannot be read."""
+    for place in (folder, *reversed(store.stages(folder))):
+        try:
+            return json.loads((place / "environment.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+    return {}
 
 
 def versions() -> dict[str, str]:

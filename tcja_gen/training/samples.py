@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches, EventSet, ImageSet, even, is_events, load, parse_kinds, place
+from ..data import Batches, EventSet, ImageSet, even, fit_splits, is_events, load, parse_kinds, place
 from ..errors import UserError
 from ..process import Process, bf16_units, first_ahead, start
 from .config import Config
-from .given import resized
 
 VALIDATION = 1024  # images, at most, that a checkpoint of a generator is judged by
 
-Splits = Mapping[str, ImageSet | EventSet]  # "train" and "validation"
+Splits = Mapping[str, ImageSet | None]  # that Python hands over, see `data.splits_of`
 
 
 @dataclass
@@ -35,8 +34,8 @@ class Samples:
                 train = load_split(config, "train")
             validation = load_split(config, "validation")
         else:
-            sizes = config.model.image_size, config.model.image_channels
-            train, validation = (resized(given[name], *sizes) for name in ("train", "validation"))
+            size, channels = config.model.image_size or None, config.model.image_channels or None
+            train, validation = fit_splits(given, size, channels).values()
         total = len(validation)
         judged = even(total if config.task == "classify" else VALIDATION, total)
         facts = {"name": train.name, "source": config.data, "fingerprint": train.fingerprint, "images": len(train)}

@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..data import found_again
+from ..data import found_again, splits_of
 from ..errors import MissingFile, UserError
 from ..models import FITS, store
 from ..process import Process, start
 from ..settings import differences
 from . import runs
 from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
-from .given import split
 from .loop import Place, Run, Trainer, rehearse
 from .samples import Samples, Splits, prepare
 
@@ -42,7 +41,7 @@ def train(
     config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits). Overrides are
     fields of `Config`, those of parts as nested dicts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
     data: a data set's name or path; or the images themselves, an `ImageSet`, an array or tensor (N, C, H, W), a pair of
-    it and labels (N,), or a torch `Dataset`; see `given.split`.
+    it and labels (N,), or a torch `Dataset`; see `data.splits_of`.
     stage: the only stage to train; overrides of a recipe with stages apply to it, else to all of them.
     stages: tables of stages, [dict(name="prior", fit="prior", ...), ...], or changes of a recipe's by name.
     """
@@ -80,6 +79,7 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
         raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
     if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
         raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
+    runs.check_plugins(folder, quiet)
     saved = _saved(folder)
     given, overrides = _given(data, overrides)
     if given is None and runs.data_facts(folder).get("given"):
@@ -107,7 +107,7 @@ def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
         return None, overrides
     if isinstance(data, str | Path):
         return None, overrides | {"data": str(data)}
-    given = split(data)
+    given = splits_of(data)
     return given, overrides | {"data": given["train"].name}
 
 

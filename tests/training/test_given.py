@@ -11,13 +11,18 @@ from test_runs import assert_same, classify, train
 import tcja_gen as tg
 from tcja_gen.data import ImageSet
 from tcja_gen.data import load as load_data
+from tcja_gen.data.image_sets import splits_of
+from tcja_gen.data.images import fit_splits
 from tcja_gen.errors import UserError
-from tcja_gen.training.given import resized, split
 
 MODEL = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": {"channels": 8, "k": 4}, "time_steps": 4}
 SHORT = {"steps": 4, "checkpoint_every": 2, "sample_every": 0, "model": MODEL}
 PIXELS = torch.randint(0, 256, (48, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(48) % 3
+
+
+def split(data) -> dict[str, ImageSet]:
+    return fit_splits(splits_of(data), None, None)
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -123,7 +128,10 @@ def test_a_path_is_a_name(tmp_path):
         (torch.utils.data.TensorDataset(torch.zeros(0, 1, 8, 8)), "the data are empty"),
         ({"train": PIXELS}, "data has the splits train; train and validation are wanted"),
         (np.zeros((20, 5, 8, 8), np.uint8), "images have 5 channels; 1 or 3 are wanted, (N, C, H, W)"),
-        (torch.zeros(20, 1, 8, 9, dtype=torch.uint8), "images must be square, these are 8 x 9"),
+        (
+            torch.zeros(20, 1, 8, 9, dtype=torch.uint8),
+            "images are 8 x 9: model.image_size (--size) brings them to one square",
+        ),
         (PIXELS[:1], "the data are 1 image; at least 2 are wanted"),
     ],
 )
@@ -139,7 +147,7 @@ def test_images_of_other_sizes_are_resized_as_a_folders_are(tmp_path):
     for i, pixels in enumerate(PIXELS):
         Image.fromarray(pixels[0].numpy()).save(tmp_path / "pics" / f"{i:02d}.png")
     wanted = load_data(tmp_path / "pics", "all", size=12, channels=3).images
-    assert torch.equal(resized(ImageSet(PIXELS, None, "images", "train"), 12, 3).images, wanted)
+    assert torch.equal(fit_splits({"train": ImageSet(PIXELS, None, "images", "train")}, 12, 3)["train"].images, wanted)
     model = MODEL | {"image_size": 12, "image_channels": 3, "encoder": "8C3s2-TCJA"}
     run = train(tmp_path / "run", data=PIXELS, **SHORT | {"model": model})
     assert run.model.sample([0]).shape == (1, 3, 12, 12) and tg.resume(run.folder, data=PIXELS, quiet=True).finished

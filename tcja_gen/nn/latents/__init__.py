@@ -18,11 +18,12 @@ class, so reconstruction never asks for one.
     codes       the encoder's own spikes on their grid, with a masked prior that is fitted to them
 """
 
+from ...errors import UserError
 from ...registry import LATENTS
 from .bernoulli import BernoulliLatent, BernoulliSettings, ScheduledSampling
 from .codes import CodeLatent, CodeSettings
-from .gaussian import GaussianLatent
-from .poisson import PoissonLatent
+from .gaussian import GaussianLatent, GaussianSettings
+from .poisson import PoissonLatent, PoissonSettings
 from .protocol import Context, Latent, LatentSettings
 
 
@@ -33,7 +34,10 @@ def latent_settings() -> dict[str, type[LatentSettings]]:
 
 def make_latent(settings: LatentSettings, context: Context) -> Latent:
     """The latent that these settings are for. UserError where they do not go with the context."""
-    return next(LATENTS[name] for name in LATENTS if LATENTS[name].Settings is type(settings))(settings, context)
+    kind = next(LATENTS[name] for name in LATENTS if LATENTS[name].Settings is type(settings))
+    if not issubclass(kind, Latent):
+        raise UserError(f"latent {LATENTS.name_of(kind)!r}: {kind.__name__} is not derived from nn.Latent")
+    return kind(settings, context)
 
 
 __all__ = [
@@ -43,9 +47,11 @@ __all__ = [
     "CodeSettings",
     "Context",
     "GaussianLatent",
+    "GaussianSettings",
     "Latent",
     "LatentSettings",
     "PoissonLatent",
+    "PoissonSettings",
     "ScheduledSampling",
     "latent_settings",
     "make_latent",
