@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from tcja_gen.config import Config, Model
 
 import tcja_gen as tg
-from tcja_gen.config import Config, Model
 
 ROOT = Path(__file__).parents[2]
 

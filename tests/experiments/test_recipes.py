@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from tcja_gen.training.task import new_model
 
 from tcja_gen import config
 from tcja_gen.models import NETWORKS
-from tcja_gen.training.task import new_model
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 RECIPES = sorted(p for p in EXPERIMENTS.rglob("*.toml") if p.name not in ("book.toml", "published.toml"))
