@@ -3,10 +3,10 @@
     python experiments/quality_vs_t.py RUN [--steps 1,2,4] [--n 5120] [--split test] [--data-root data]
                                            [--autoencoder mnist_64.pth] [--metrics fad-official,fad] [--repeats 3]
 
-A row for every t, of n samples: the scores of the generator that runs only t of its T steps, the scores of what is read
-out after t of all T, and the energy of an image run for t steps (`tcja_gen.evaluation.energy`), all by the same network.
-`tcja_gen.evaluation.first_steps` explains the two ways. --repeats: mean and standard deviation over so many sets of
-seeds. --steps: default 1, 2, 4, 8, ... T.
+A row for every t, of n samples: the scores of the generator that runs only t of its T steps, the scores of images that
+are read out after t of all T, and the energy of an image run for t steps (`tcja_gen.evaluation.energy`), all by the
+same network. `tcja_gen.evaluation.first_steps` explains the two ways. --repeats: mean and standard deviation over so
+many sets of seeds. --steps: default 1, 2, 4, 8, ... T.
 """
 
 from script import arguments, head, row, run, score, scoring

@@ -3,9 +3,9 @@
     python experiments/sampling.py RUN [--rounds 4,8,16] [--temperatures 0.9,0.95,1] [--n 2560] [--split validation]
                                        [--metrics fad-official,fad] [--autoencoder mnist_64.pth] [--data-root data]
 
-RUN has a latent of spatial codes. A row for every number of rounds and temperature: the cost of validation images' codes
-under the prior (-log p in nats an image), scores of n samples against these images, and the energy of a sample. A
-temperature is chosen by these, before a test image is looked at.
+RUN has a latent of spatial codes. A row for every number of rounds and temperature: -log p of validation images' codes
+under the prior, in nats an image; scores of n samples against these images; and the energy of a sample. A temperature
+is chosen by these, before any test image is used.
 """
 
 from itertools import product

@@ -1,4 +1,4 @@
-"""What the scripts of this folder share: their arguments, scores of a model, tables of Markdown, mistakes in one line."""
+"""What the scripts of this folder share: their arguments, scores of a model, tables of Markdown, errors in one line."""
 
 import argparse
 import sys
