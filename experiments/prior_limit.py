@@ -1,4 +1,4 @@
-"""How much of a generator's distance to the data is due to its prior, and how much to its decoder: a table of README.md.
+"""How much of a generator's distance to the data is due to its prior, how much to its decoder: the table in README.md.
 
     python experiments/prior_limit.py RUN [RUN ...] [--n 5120] [--split test] [--metrics fad-official,fad]
                                       [--autoencoder mnist_64.pth] [--data-root data]
