@@ -1,16 +1,15 @@
-"""Does a conditional generator make the digit that it is asked for? An independent classifier says.
+"""Does a conditional generator make the digit that it is asked for? An independent classifier decides.
 
     python experiments/conditional_check.py RUN --data-root data [--data mnist] [--n 1000]
 
 The judge is a small convolutional network without spikes, trained here on the training images (three epochs, half a
-minute to a few minutes on a CPU); its own test accuracy is printed with the share of the n samples, classes in turn,
+minute to a few minutes on a CPU). Its own test accuracy is printed, and the share of n samples, of each class in turn,
 that it recognises.
 """
 
-import argparse
-
 import torch
 import torch.nn.functional as F
+from script import arguments, run
 from torch import Tensor, nn
 
 import tcja_gen as tg
@@ -45,21 +44,19 @@ def recognised(judge: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run")
+    parser = arguments(__doc__)
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--data-root", default="data")
     parser.add_argument("--n", type=int, default=1000)
-    arguments = parser.parse_args()
-    model = tg.load(arguments.run)
-    where = dict(size=model.image_size, channels=model.image_channels, root=arguments.data_root)
-    judge = train_judge(load_images(arguments.data, "train", **where), model.classes)
-    test = load_images(arguments.data, "test", **where)
+    asked = parser.parse_args()
+    model = tg.load(asked.run)
+    where = dict(size=model.image_size, channels=model.image_channels, root=asked.data_root)
+    judge = train_judge(load_images(asked.data, "train", **where), model.classes)
+    test = load_images(asked.data, "test", **where)
     print(f"the judge's test accuracy: {recognised(judge, test.images / 127.5 - 1, test.labels):.4f}")
-    labels = torch.arange(arguments.n) % model.classes
-    samples = model.sample(range(arguments.n), classes=labels) * 2 - 1
-    print(f"samples of the class asked for: {recognised(judge, samples, labels):.4f} of {arguments.n}")
+    labels = torch.arange(asked.n) % model.classes
+    samples = model.sample(range(asked.n), classes=labels) * 2 - 1
+    print(f"samples of the class asked for: {recognised(judge, samples, labels):.4f} of {asked.n}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,5 +1,5 @@
-"""Every network by name, at its full size: parameters, one training step on events (or images) of the right shape, and
-the way through a checkpoint and back.
+"""Every network of the recipes `classify/...` at its full size: its parameters, one training step on events (or images)
+of the right shape, and its outputs after a checkpoint was written and read.
 
     python experiments/networks_check.py
 
@@ -16,7 +16,11 @@ import torch
 import torch.nn.functional as F
 
 from tcja_gen.data import integrate, moving, record
-from tcja_gen.models import NETWORKS, SpikingClassifier, load, save
+from tcja_gen.models import SpikingClassifier, build, load, save
+from tcja_gen.training import config
+
+NETWORKS = ("dvs128-gesture", "n-caltech101", "cifar10-dvs", "cifar10-dvs-tet", "n-caltech101-tet")
+NETWORKS += ("fashion-mnist", "cifar10", "cifar100", "digits")
 
 
 def shape(height: int, width: int, seed: int) -> np.ndarray:
@@ -39,8 +43,8 @@ def samples(model: SpikingClassifier, n: int = 2) -> torch.Tensor:
 
 def check(name: str, folder: Path) -> str:
     torch.manual_seed(0)
-    settings = NETWORKS[name]
-    model = SpikingClassifier(**settings)
+    recipe = config.load(f"classify/{name}")
+    model = build(recipe.model, recipe.objective.classification)
     x = samples(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     targets = F.one_hot(torch.arange(len(x)), model.classes).float()
@@ -49,7 +53,7 @@ def check(name: str, folder: Path) -> str:
     losses["loss"].backward()
     optimizer.step()
     seconds = time.perf_counter() - start
-    save(folder / "model.safetensors", model, settings, {})
+    save(folder / "model.safetensors", model, recipe.model, {})
     same = torch.equal(load(folder / "model.safetensors").classify(x), model.classify(x))
     count = sum(p.numel() for p in model.parameters())
     form = " x ".join(map(str, x.shape[1:]))

@@ -20,7 +20,11 @@ from tcja_gen.nn import StepDraws, fuse
 from tcja_gen.process import neuron_path
 
 BATCH, BLOCK = 32, 50
-SETTINGS = {"image_size": 8, "encoder": "16C3s2-TCJA-32C3s2-TCJA", "latent": 32, "divergence_weight": 0.1}
+SETTINGS = {
+    "image_size": 8,
+    "encoder": "16C3s2-TCJA-32C3s2-TCJA",
+    "latent": {"channels": 32, "divergence_weight": 0.1},
+}
 
 
 def model(path: str, disturbed: int = 0) -> torch.nn.Module:

@@ -1,32 +1,31 @@
 """From an experiment to its result: runs, scores, cost and energy. What is there already is not made again.
 
-A run is `OUT/NAME/seed-S`, trained by `tcja-gen train` in a process of its own, so that its peak of memory is its own;
-one that was cut off is resumed. Its scores are kept in the run, in `scores/book-I.json` for sampling set I, and made
-again if the book asks for others. A result is a JSON of numbers with all that they depend on, see `result`.
+A run is `OUT/NAME/seed-S`, trained by `tcja-gen train` in its own process, so that its peak of memory is its own; a run
+that was interrupted is resumed. Its scores are kept in the run, in `scores/book-I.json` for sampling set I, and made
+again if the book asks for others. A result is a JSON file of numbers with all that they depend on, see `result`.
 """
 
-import hashlib
 import json
 import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcja_gen import config as configs
 from tcja_gen.models import store
+from tcja_gen.settings import differences
+from tcja_gen.training import config as configs
+from tcja_gen.training.stages import is_finished
 
-from .plan import Experiment, Plan, is_file
+from .plan import PLACES, Experiment, Plan
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
-FREE = tuple(name for name in configs.FREE_ON_RESUME if name != "data")  # another set is another experiment
-PLACES = ("seed", *FREE)  # settings that are no part of what is asked
 FROM_DATA = ("image_size", "image_width", "image_channels", "classes")  # settings that are 0 until the data are read
-TRAININGS: set[subprocess.Popen] = set()  # that are running
+TRAININGS: set[subprocess.Popen] = set()  # processes that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
 
 
@@ -59,23 +58,12 @@ def slug(name: str) -> str:
 
 
 def train_together(plan: Plan, runs: Iterable[tuple[Experiment, int]], place: Place, jobs: int) -> None:
-    """Trains runs, each behind those that it comes after, so many at once; what each tells goes to seed-S.log beside
-    it. One that fails, and what comes after it, is left to who needs the run, and will be told there."""
-    futures: dict[tuple[str, int], Future] = {}
-
-    def after_others(experiment: Experiment, seed: int, others: list[Future]) -> None:
-        for other in others:
-            other.result()
-        train(plan, experiment, seed, place, place.run(experiment, seed).with_suffix(".log"))
-
+    """Trains runs, so many at once; the output of each goes to seed-S.log beside it. A run that fails is left to
+    `train`, which tries it again and reports why."""
     with ThreadPoolExecutor(jobs) as pool:
-        for wanted, seed in runs:
-            for experiment in plan.chosen([wanted.name]):
-                if (experiment.name, seed) not in futures:
-                    others = [futures[first, seed] for first in experiment.after.values() if not is_file(first)]
-                    futures[experiment.name, seed] = pool.submit(after_others, experiment, seed, others)
+        futures = [pool.submit(train, plan, e, seed, place, place.run(e, seed).with_suffix(".log")) for e, seed in runs]
         try:
-            wait(futures.values())
+            wait(futures)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in [*TRAININGS]:
@@ -86,22 +74,18 @@ def train_together(plan: Plan, runs: Iterable[tuple[Experiment, int]], place: Pl
 def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path | None = None) -> Path:
     """The finished run of a seed. ValueError if there is one with other settings; Stopped if it did not end.
 
-    log: file that has what the training tells, in place of the screen
+    log: file for the training's output, in place of the screen
     """
     folder, config = place.run(experiment, seed), settings(plan, experiment, seed, place)
     if (folder / "config.toml").exists():
-        _same(folder, config, experiment.after)
+        _same(folder, config)
         if finished(folder):
             return folder
-    for first in experiment.after.values():  # whose result may be there without its run
-        if not is_file(first):
-            train(plan, plan.experiments[first], seed, place, log)
-    if (folder / "config.toml").exists():
         _call(log, "--resume", folder, "--data-root", place.data_root)
     else:
         recipe = folder.with_suffix(".toml")
         recipe.parent.mkdir(parents=True, exist_ok=True)
-        recipe.write_text(configs.dump(config), encoding="utf-8")
+        recipe.write_text(configs.text(config), encoding="utf-8")
         _call(log, recipe)
     if not finished(folder):
         raise Stopped(130)
@@ -110,23 +94,33 @@ def train(plan: Plan, experiment: Experiment, seed: int, place: Place, log: Path
 
 def settings(plan: Plan, experiment: Experiment, seed: int, place: Place) -> configs.Config:
     where = {"data_root": place.data_root, "out": str(place.run(experiment, seed))}
-    for key, first in experiment.after.items():
-        where[key] = str(plan.folder / first if is_file(first) else place.run(plan.experiments[first], seed))
-    return configs.update(plan.config(experiment, seed), where)
+    if experiment.init_from:
+        where["init_from"] = str(plan.folder / experiment.init_from)
+    return configs.change(plan.config(experiment, seed), where)
 
 
 def finished(folder: Path) -> bool:
-    steps = store.steps(folder)
-    return bool(steps) and store.step_of(steps[-1]) >= configs.load(folder / "config.toml").steps
+    """Whether a run, or the last stage of a run, has a checkpoint of its last step."""
+    if not (folder / "config.toml").exists():
+        return False
+    stages, parts = configs.one_by_one(configs.load(folder / "config.toml")), _parts(folder)
+    return len(stages) == len(parts) and is_finished(parts[-1], [*stages.values()][-1].steps)
 
 
-def _same(folder: Path, config: configs.Config, free: Iterable[str]) -> None:
+def _parts(run: Path) -> list[Path]:
+    """The folders of a run's stages; of a run without stages its own."""
+    return store.stages(run) or [run]
+
+
+def _same(folder: Path, config: configs.Config) -> None:
+    """ValueError if a run has other settings."""
     saved = configs.load(folder / "config.toml")
-    found = {name: getattr(saved.model, name) for name in FROM_DATA if not getattr(config.model, name)}
+    found = {name: getattr(saved.model, name) for name in FROM_DATA if not getattr(config.model, name, True)}
     config = replace(config, model=replace(config.model, **found))
     if config.precision == "auto":
         config = replace(config, precision=saved.precision)
-    if unlike := configs.differences(saved, config, (*FREE, *free)):
+    free = tuple(PLACES - {"seed"})
+    if unlike := differences(configs.as_table(saved), configs.as_table(config), free):
         raise ValueError(f"{folder}: a run with other settings, {'; '.join(unlike)}; move it, or give another --out")
 
 
@@ -151,16 +145,16 @@ def _call(log: Path | None, *arguments) -> None:
 # scores
 
 
-def scores(plan: Plan, experiment: Experiment, weights: Path, place: Place, kept: Path | None = None) -> list[dict]:
+def scores(protocol: dict, sampling: int, weights: Path, place: Place, kept: Path | None = None) -> list[dict]:
     """A record of `evaluate` for each sampling set; those in the folder `kept` that were asked alike are taken."""
-    return [_score(plan.asked(experiment), i, weights, place, kept) for i in range(experiment.sampling)]
+    return [_score(protocol, i, weights, place, kept) for i in range(sampling)]
 
 
-def _score(asked: dict, i: int, weights: Path, place: Place, kept: Path | None) -> dict:
+def _score(protocol: dict, i: int, weights: Path, place: Place, kept: Path | None) -> dict:
     from tcja_gen import evaluate, load
     from tcja_gen.evaluation.protocol import read_record, write_record
 
-    asked = asked | ({"seed": i * asked["n"]} if "n" in asked else {})
+    asked = protocol | ({"seed": i * protocol["n"]} if "n" in protocol else {})
     file = kept / f"book-{i}.json" if kept else None
     if file and file.exists() and (record := read_record(file))["asked"] == asked:
         return record
@@ -191,9 +185,10 @@ def device() -> str:
 
 def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) -> dict:
     """Trains and scores the runs of some seeds, as far as that has not been done; their result."""
-    files(plan.asked(experiment), place)  # before an hour of training, not after
+    protocol = plan.protocol(experiment)
+    files(protocol, place)  # before an hour of training, not after
     runs = [train(plan, experiment, seed, place) for seed in seeds]
-    records = [scores(plan, experiment, run, place, run / "scores") for run in runs]
+    records = [scores(protocol, experiment.sampling, run, place, run / "scores") for run in runs]
     return result(plan, experiment, seeds, runs, records, place)
 
 
@@ -206,46 +201,13 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
 
     compare({f"{seed}, {i}": r for seed, sets in zip(seeds, records, strict=True) for i, r in enumerate(sets)})
     first = records[0][0]
-    found = {"about": experiment.about, "seeds": seeds, "asked": asked(plan, experiment)}
+    found = {"about": experiment.about, "seeds": seeds, "asked": plan.asked(experiment)}
     found["scores"] = {
         name: spread([[r["scores"][name] for r in sets] for sets in records]) for name in first["scores"]
     }
     found |= {"floor": first.get("floor", {}), "notes": first["notes"], "protocol": _compact(first["protocol"])}
     found |= {"validation": _validation(runs), "cost": cost(runs)} | _model(runs[0], place) | _origin(runs[0])
     return found | {"command": f'python experiments/run "{experiment.name}" --scale {experiment.scale}'}
-
-
-def asked(plan: Plan, experiment: Experiment) -> dict:
-    """All that a result follows from apart from seeds, data and program: settings that are no defaults, protocol."""
-    settings = {key: value for key, value in vars(plan.config(experiment, 0)).items() if key not in PLACES}
-    if settings["precision"] == "auto":  # what it was is told by the cost
-        del settings["precision"]
-    default = vars(configs.Config())
-    changed = {key: value for key, value in settings.items() if key != "model" and value != default[key]}
-    model, default = vars(settings["model"]), vars(configs.Model())
-    changed["model"] = {key: value for key, value in model.items() if value != default[key]}
-    found = {"recipe": experiment.recipe, "settings": changed}
-    for first in filter(is_file, experiment.after.values()):
-        found[first] = _taken(plan.folder / first, settings["fit"])
-    return found | {"protocol": plan.asked(experiment), "sampling": experiment.sampling}
-
-
-def _taken(file: Path, fit: str) -> str:
-    """SHA-256 of the weights that a run takes from a kept file, of which the others may change."""
-    from safetensors import SafetensorError, safe_open
-
-    from tcja_gen.training.adoption import is_adopted
-
-    if not file.exists():
-        return "no such file"
-    digest = hashlib.sha256()
-    try:
-        with safe_open(file, "numpy") as weights:
-            for name in sorted(filter(lambda name: is_adopted(name, fit), weights.keys())):
-                digest.update(name.encode() + weights.get_tensor(name).tobytes())
-    except SafetensorError as error:
-        raise ValueError(f"{file}: not a file of weights ({error})") from None
-    return digest.hexdigest()
 
 
 def spread(values: list[list[float]]) -> dict:
@@ -262,13 +224,13 @@ def _validation(runs: list[Path]) -> dict:
     """Losses of the last checkpoints on validation images, as training left them."""
     found = []
     for run in runs:
-        told = [line for line in _stats(run) if any(key.startswith("validation_") for key in line)][-1]
-        found.append({key.removeprefix("validation_"): value for key, value in told.items() if key != "step"})
+        lines = [line for line in _stats(_parts(run)[-1]) if any(key.startswith("validation_") for key in line)]
+        found.append({key.removeprefix("validation_"): value for key, value in lines[-1].items() if key != "step"})
     return {name: spread([[losses[name]] for losses in found]) for name in found[0]}
 
 
-def _stats(run: Path) -> list[dict]:
-    return [json.loads(line) for line in (run / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
+def _stats(part: Path) -> list[dict]:
+    return [json.loads(line) for line in (part / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _compact(protocol: dict) -> dict:
@@ -281,21 +243,29 @@ def _compact(protocol: dict) -> dict:
 
 
 def cost(runs: list[Path]) -> dict:
-    """Of training a run: seconds at its steps, without checkpoints, and the most memory of any run."""
-    lines = [_stats(run) for run in runs]
-    configurations = [configs.load(run / "config.toml") for run in runs]
-    seconds = [_seconds(told, config) for told, config in zip(lines, configurations, strict=True)]
-    memory = max((line["peak_memory_mb"] for told in lines for line in told if "peak_memory_mb" in line), default=0)
-    environment = json.loads((runs[0] / "environment.json").read_text(encoding="utf-8"))
-    found = {"seconds": round(statistics.mean(seconds), 3), "images": configurations[0].steps * configurations[0].batch}
-    found["precision"] = configurations[0].precision
-    return found | {"peak_memory_mb": round(memory)} | {k: environment[k] for k in ("device", "threads", "processes")}
+    """Cost of training a run, all of its stages: seconds of its steps, without checkpoints, a mean over the runs; and
+    the most memory of any run."""
+    parts = [[(_stats(part), configs.load(part / "config.toml")) for part in _parts(run)] for run in runs]
+    seconds = [sum(_seconds(lines, config) for lines, config in stages) for stages in parts]
+    told = [line for stages in parts for lines, _ in stages for line in lines]
+    environment = _environment(runs[0])
+    return {
+        "seconds": round(statistics.mean(seconds), 3),
+        "images": sum(config.steps * config.batch for _, config in parts[0]),
+        "precision": parts[0][0][1].precision,
+        "peak_memory_mb": round(max((line["peak_memory_mb"] for line in told if "peak_memory_mb" in line), default=0)),
+        **{key: environment[key] for key in ("device", "threads", "processes")},
+    }
 
 
-def _seconds(told: list[dict], config: configs.Config) -> float:
-    """Of all steps, from the speeds that a run has told as it went."""
+def _environment(run: Path) -> dict:
+    return json.loads((_parts(run)[0] / "environment.json").read_text(encoding="utf-8"))
+
+
+def _seconds(lines: list[dict], config: configs.Config) -> float:
+    """Seconds of all steps, from the speeds that a run has logged."""
     spent, step = 0.0, 0
-    for line in told:
+    for line in lines:
         if "images_per_second" in line:
             spent += (line["step"] - step) * config.batch / line["images_per_second"]
             step = line["step"]
@@ -315,7 +285,7 @@ def _model(run: Path, place: Place) -> dict:
 
 
 def _origin(run: Path) -> dict:
-    environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    environment = _environment(run)
     return {"versions": environment["versions"], "commit": environment["commit"]}
 
 
@@ -332,14 +302,14 @@ def picture(experiment: Experiment, run: Path, file: Path) -> None:
 # checking
 
 
-def check(plan: Plan, experiment: Experiment, recorded: dict, weights: Path, place: Place) -> Iterable[tuple]:
-    """(name, set, recorded, found anew) of every score of the first training seed. What was found is None if the score
-    is not asked for any more, "another network" if it is by one that was trained anew and came out unlike."""
-    for i, record in enumerate(scores(plan, experiment, weights, place)):
-        for name, told in recorded["scores"].items():
-            anew = record["scores"].get(name)
-            unlike = anew is not None and _network(record["protocol"], name) != _network(recorded["protocol"], name)
-            yield name, i, told["values"][0][i], "another network" if unlike else anew
+def check(recorded: dict, weights: Path, place: Place) -> Iterable[tuple[str, int, float, float | str]]:
+    """(name, set, recorded, found now) of every score of the first training seed, scored as it was recorded. What is
+    found is "another network" if a score's network was trained again and came out different."""
+    protocol, sampling = recorded["asked"]["protocol"], recorded["asked"]["sampling"]
+    for i, record in enumerate(scores(protocol, sampling, weights, place)):
+        for name, score in recorded["scores"].items():
+            same = _network(record["protocol"], name) == _network(recorded["protocol"], name)
+            yield name, i, score["values"][0][i], record["scores"][name] if same else "another network"
 
 
 def _network(protocol: dict, name: str) -> str | None:

@@ -1,39 +1,43 @@
-"""What `book.toml` says: experiments, studies, protocols and tables. Reads, checks, trains nothing.
+"""What `book.toml` says: protocols, experiments, studies, records and tables. Reads and checks; trains nothing.
 
-    [protocol.NAME]    arguments of `tcja_gen.evaluate`; autoencoder and reference are names of files that are looked
-                       for in --autoencoder-dir
-    [experiment.NAME]  about, recipe, protocol, and, if they differ from the defaults:
+    [protocol.NAME]    arguments of `tcja_gen.evaluate`; autoencoder and reference are names of files in
+                       --autoencoder-dir
+    [experiment.NAME]  about, protocol, and
+                         recipe            name of a recipe of the package, or a file beside book.toml
+                         stage = ""        train only this stage of the recipe
+                         init_from = ""    weights to start from, a file beside book.toml
+                         set = {}          settings that differ from the recipe's, nested as in a recipe; those of a
+                                           single stage by its name: set.stage.prior.steps = 4500
                          seeds = [0]       training seeds, a run each
                          sampling = 1      sets of n sampling seeds: 0 .. n - 1, n .. 2n - 1, and so on
-                         set = {}          settings that it changes in the recipe
-                         after = {}        settings that are another experiment's run of the same training seed, which
-                                           is made first: after = { init_from = "first-stage" }; or a kept file of
-                                           weights, from here: after = { init_from = "weights/mnist.safetensors" }
-                         checkpoint = ""   file, from here, that keeps the weights of the first training seed
-                       cpu = {}, gpu = {}  the scales that it has, each with the fields above that it changes
-    [study.NAME]       an experiment whose cells are experiments NAME/CELL with changes of their own:
-                         cells             by label; a text is the name of an experiment whose row is the same
-                         grid              axes, all combinations of them: a list of what {axis} stands for in texts
-                                           of `set`, a list of values of a setting, or changes by label
+                         checkpoint = ""   file beside book.toml that keeps the weights of the first training seed
+                       cpu = {}, gpu = {}  scales at which it can be run, each with the fields above that it changes
+    [study.NAME]       an experiment with
+                         cells             by label: settings that differ from the study's, the experiment NAME/LABEL;
+                                           or the name of an experiment that has the same settings
+                         rows = "cell"     title of the labels in its table
                          columns           of its table
-    [table.NAME]       experiments, columns, and published = a data set of `published.toml`
+    [record]           NAME = "FILE": a result that stays in the book, although no experiment makes it any more, and
+                       its weights, a file beside book.toml; "" if they were not kept
+    [table.NAME]       experiments (or records), columns, and published = a data set of `published.toml`
 
 Every experiment has a third scale, smoke: the first training seed, two steps, 256 images, to see that it runs at all.
 """
 
 import difflib
-import itertools
-import re
+import hashlib
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from functools import reduce
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
-from tcja_gen import config as configs
+from tcja_gen.settings import kind_of
+from tcja_gen.training import config as configs
 
 SCALES = ("cpu", "gpu", "smoke")
 SMOKE = {"steps": 2, "batch": 16, "warmup": 0, "log_every": 1}
+OF_STUDIES = ("cells", "rows", "columns")  # what a study has beside an experiment's fields
+PLACES = {"seed", *configs.FREE_ON_RESUME} - {"data"}  # settings that a result does not depend on, or tells elsewhere
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class Experiment:
     about: str
     recipe: str
     protocol: str
+    stage: str = ""
+    init_from: str = ""
+    set: dict = field(default_factory=dict)
     seeds: list[int] = field(default_factory=lambda: [0])
     sampling: int = 1
-    set: dict = field(default_factory=dict)
-    after: dict = field(default_factory=dict)
     checkpoint: str = ""
     scale: str = "cpu"
 
@@ -57,6 +62,7 @@ class Plan:
     folder: Path
     experiments: dict[str, Experiment]
     known: dict[str, tuple[str, ...]]  # scales by name
+    records: dict[str, str]  # files of weights by name
     studies: dict[str, dict]
     protocols: dict[str, dict]
     tables: dict[str, dict]
@@ -65,72 +71,121 @@ class Plan:
         """Experiments by the label of their row, of a study or a table."""
         if table in self.tables:
             return {name: name for name in self.tables[table]["experiments"]}
-        found = cells(self.studies[table])
+        found = self.studies[table]["cells"]
         return {label: cell if isinstance(cell, str) else f"{table}/{label}" for label, cell in found.items()}
 
-    def chosen(self, names: list[str]) -> list[Experiment]:
-        """Experiments by name, each behind those that it comes after; a study's name stands for all its cells."""
-        found: dict[str, Experiment] = {}
-        for name in names:
-            for experiment in self.named(name):
-                for first in experiment.after.values():
-                    if not is_file(first):
-                        found |= {e.name: e for e in self.chosen([first])}
-                found[experiment.name] = experiment
-        return list(found.values())
+    def chosen(self, names: Iterable[str]) -> list[Experiment]:
+        """Experiments by name, each once; a study's name stands for all its cells."""
+        return list({experiment.name: experiment for name in names for experiment in self.named(name)}.values())
 
     def named(self, name: str) -> list[Experiment]:
-        """The experiment of a name, or all cells of a study. ValueError with names that are alike if there is none."""
+        """The experiment of a name, or all cells of a study. ValueError with similar names if there is none."""
+        if name in self.records:
+            raise ValueError(f"{name} is a record: no experiment makes it again; --check scores its weights")
         members = self.rows(name).values() if name in self.studies else [name]
         if found := [self.experiments[member] for member in members if member in self.experiments]:
             return found
         alike = [known for known in self.known if name in (known, known.split("/")[0])]
         if scales := {scale for known in alike for scale in self.known[known]}:
-            raise ValueError(f"{name} is not to be run at this --scale; it has: {', '.join(sorted(scales))}")
-        names = [*self.studies, *self.known]
+            raise ValueError(f"{name} cannot be run at this --scale; it has: {', '.join(sorted(scales))}")
+        names = [*self.studies, *self.known, *self.records]
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown experiment {name!r}; {hint}--list tells them all")
+        raise ValueError(f"unknown experiment {name!r}; {hint}--list shows them all")
 
     def config(self, experiment: Experiment, seed: int) -> configs.Config:
-        """Settings of a run, apart from where things are: what it comes after is there by its name. ValueError for
-        one that is unknown."""
-        changes = merged(experiment.set, {**experiment.after, "seed": seed})
-        if experiment.scale == "smoke":
-            changes = merged(changes, SMOKE)
+        """Settings of a run, apart from where things are. ValueError for one that is unknown."""
+        file = self.folder / experiment.recipe
         try:
-            recipe = tomllib.loads((self.folder / experiment.recipe).read_text(encoding="utf-8"))
-            return configs.update(configs.Config(), merged(recipe, changes))
+            config = configs.load(file if file.is_file() else experiment.recipe)
+            if experiment.stage:
+                config = configs.one_by_one(config)[experiment.stage]
+            config = configs.change(config, merged(experiment.set, {"seed": seed}))
+            return configs.change(config, SMOKE) if experiment.scale == "smoke" else config
+        except KeyError:
+            raise ValueError(f"{experiment.name}: {experiment.recipe} has no stage {experiment.stage!r}") from None
         except ValueError as error:
             raise ValueError(f"{experiment.name}: {error}") from None
 
-    def asked(self, experiment: Experiment) -> dict:
-        """Arguments of `evaluate`, without seeds and with mere names of files."""
+    def protocol(self, experiment: Experiment) -> dict:
+        """Arguments of `evaluate`, without seeds, and with bare names of files."""
         if experiment.protocol not in self.protocols:
             known = ", ".join(self.protocols)
             raise ValueError(f"{experiment.name}: unknown protocol {experiment.protocol!r}; known: {known}")
-        asked = self.protocols[experiment.protocol]
-        return asked | ({"n": 256} if experiment.scale == "smoke" and "n" in asked else {})
+        protocol = self.protocols[experiment.protocol]
+        return protocol | ({"n": 256} if experiment.scale == "smoke" and "n" in protocol else {})
+
+    def asked(self, experiment: Experiment) -> dict:
+        """All that a result depends on, apart from seeds, data and program: settings that are no defaults, the weights
+        it starts from, protocol."""
+        found: dict = {"settings": settings(self.config(experiment, 0))}
+        if experiment.init_from:
+            file = self.folder / experiment.init_from
+            digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "no such file"
+            found["init_from"] = {experiment.init_from: digest}
+        return found | {"protocol": self.protocol(experiment), "sampling": experiment.sampling}
+
+
+# settings of a result
+
+
+def settings(config: configs.Config) -> dict:
+    """The settings of a config that are no defaults and that its results depend on, nested as in a recipe."""
+    found = changed(replace(config, stages=()))
+    found.get("model", {}).pop("kind", None)  # which the task tells
+    if config.stages:
+        stages = {name: changed(stage) for name, stage in configs.one_by_one(config).items()}
+        found["stage"] = [{"name": name} | _of_stage(stage) for name, stage in stages.items()]
+    if config.precision == "auto":  # the cost tells which it was
+        del found["precision"]
+    return {key: value for key, value in found.items() if key not in PLACES}
+
+
+def _of_stage(stage: dict) -> dict:
+    return {key: value for key, value in stage.items() if key in configs.STAGE_KEYS - PLACES}
+
+
+def changed(part) -> dict:
+    """The fields of a dataclass of settings that are no defaults, as a nested table."""
+    found, default = {}, type(part)()
+    for f in fields(part):
+        value = getattr(part, f.name)
+        if value == getattr(default, f.name):
+            continue
+        kind = {"kind": kind_of(f, value)} if "kinds" in f.metadata else {}
+        found[f.name] = kind | changed(value) if is_dataclass(value) else value
+    return found
+
+
+# reading
 
 
 def read(file: Path, scale: str = "cpu") -> Plan:
-    """ValueError naming the file for what it should not say."""
+    """The plan of a file. ValueError that names the file for anything it must not say."""
     try:
         book = tomllib.loads(file.read_text(encoding="utf-8"))
-        _known(book, ("protocol", "experiment", "study", "table"), "table")
-        entries, studies = dict(book.get("experiment", {})), book.get("study", {})
+        _known(book, ("protocol", "experiment", "study", "record", "table"), "table")
+        entries, studies, records = dict(book.get("experiment", {})), book.get("study", {}), book.get("record", {})
         for name, study in studies.items():
-            found = cells(study).items()
-            entries |= {f"{name}/{label}": cell for label, cell in found if isinstance(cell, dict)}
-            _known([cell for _, cell in found if isinstance(cell, str)], entries, name)
+            entries |= _cells(name, study)
+            _known([cell for cell in study["cells"].values() if isinstance(cell, str)], entries, name)
         scales = {name: tuple(s for s in SCALES[:2] if s in entry) for name, entry in entries.items()}
         built = {name: _experiment(name, entry, scale) for name, entry in entries.items()}
-        for name, told in book.get("table", {}).items():
-            _known(told["experiments"], entries, f"table {name}")
+        for name, table in book.get("table", {}).items():
+            _known(table["experiments"], [*entries, *records], f"table {name}")
     except ValueError as error:  # of TOML, too
         raise ValueError(f"{file}: {error}") from None
     experiments = {name: experiment for name, experiment in built.items() if experiment}
-    return Plan(file.parent, experiments, scales, studies, book.get("protocol", {}), book.get("table", {}))
+    return Plan(file.parent, experiments, scales, records, studies, book.get("protocol", {}), book.get("table", {}))
+
+
+def _cells(name: str, study: dict) -> dict[str, dict]:
+    """The experiments of a study, by name."""
+    if "cells" not in study:
+        raise ValueError(f"study {name}: cells is missing")
+    base = {key: value for key, value in study.items() if key not in OF_STUDIES}
+    own = {label: cell for label, cell in study["cells"].items() if isinstance(cell, dict)}
+    return {f"{name}/{label}": merged(base, {"set": cell}) for label, cell in own.items()}
 
 
 def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
@@ -155,49 +210,6 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
 def _known(given: Iterable[str], known: Iterable[str], where: str) -> None:
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
-
-
-def is_file(first: str) -> bool:
-    """Whether what an experiment comes after is a file, not an experiment's name."""
-    return first.endswith(".safetensors")
-
-
-def cells(study: dict) -> dict[str, dict | str]:
-    """Entries of cells, or names of experiments, by label: those written out, then the grid's, in its order."""
-    base = {key: value for key, value in study.items() if key not in ("cells", "grid", "columns")}
-    given = study.get("cells", {}).items()
-    found = {label: c if isinstance(c, str) else merged(base, {"set": c}) for label, c in given}
-    axes = [_axis(name, values, str(study)) for name, values in study.get("grid", {}).items()]
-    for combination in itertools.product(*axes) if axes else ():
-        labels, changes, words = zip(*combination, strict=True)
-        cell = merged(base, {"set": reduce(merged, changes)})
-        found[", ".join(labels)] = _filled(cell, reduce(merged, words))
-    return found
-
-
-def _axis(name: str, values: dict | list, text: str) -> list[tuple[str, dict, dict]]:
-    """Label, changes and words to fill in, of each value of an axis."""
-    if isinstance(values, dict):
-        return [(label, changes, {}) for label, changes in values.items()]
-    if f"{{{name}}}" in text:
-        return [(str(value), {}, {name: str(value)}) for value in values]
-    return [(str(value), _nested(name, value), {}) for value in values]
-
-
-def _nested(key: str, value) -> dict:
-    """{"model": {"k": 1}} of "model.k" and 1."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
-
-
-def _filled(value, words: dict[str, str]):
-    """`value`, nested, with each {name} in its texts replaced."""
-    if isinstance(value, dict):
-        return {key: _filled(item, words) for key, item in value.items()}
-    if isinstance(value, str):
-        return re.sub(r"\{(\w+)\}", lambda found: words.get(found[1], found[0]), value)
-    return value
 
 
 def merged(a: dict, b: dict) -> dict:

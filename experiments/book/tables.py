@@ -52,7 +52,7 @@ def table(name: str, plan: Plan, results: Path) -> str:
     study, columns = name in plan.studies, told["columns"]
     rows = plan.rows(name).items()
     found = [(label, known, result) for label, known in rows for result in read(results, known).values()]
-    head = [", ".join(told.get("grid", {})) or "cell" if study else "experiment"]
+    head = [told.get("rows", "cell") if study else "experiment"]
     rows = [
         [label if study else f"`{label}`: {result['about']}", *(cell(result, c, known, results) for c in columns)]
         for label, known, result in found

@@ -13,19 +13,38 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import tcja_gen as tg
-from tcja_gen import config as configs
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import build
+from tcja_gen.training import config as configs
 
 # settings
 
 RANGES = {"steps": (0, -3), "batch": (0, -8), "lr": (0.0, -1.0), "ema": (1.0, -0.1), "log_every": (0, -1)}
-RANGES |= {"noise": (-0.5,), "perceptual": (-1.0,), "adversarial": (-0.1,), "checkpoint_every": (0,), "warmup": (-1,)}
+RANGES |= {"checkpoint_every": (0,), "warmup": (-1,), "objective.adversarial.noise": (-0.5,)}
+RANGES |= {"objective.perceptual.weight": (-1.0,), "objective.adversarial.weight": (-0.1, 0.0)}
 RANGES |= {"weight_decay": (-1.0,), "clip": (-1.0,), "mixup": (-0.5,), "shift": (-1,), "prior_lr": (0.0, -2.0)}
+
+OLD = ("perceptual = 0.5", "noise = 0.1", "model.latent = 8", "model.k = 4", 'model.latent_kind = "codes"')
+CODES = """
+[model]
+encoder = "4C3s2"
+decoder = "4C3-4T4s2"
+time_steps = 2
+latent = { kind = "codes", channels = 2, prior = "4C3" }
+"""
+STAGES = """
+[[stage]]
+name = "autoencoder"
+fit = "autoencoder"
+
+[[stage]]
+name = "prior"
+fit = "prior"
+"""
 
 
 def toml(t: Tools) -> Iterator[Case]:
     base = 'steps = 1\nbatch = 8\ncompile = "off"\ndevice = "cpu"\nsample_every = 0\n'
-    model = '[model]\nencoder = "4C3s2-TCJA"\nlatent = 4\nk = 2\ntime_steps = 2\n'
+    model = '[model]\nencoder = "4C3s2-TCJA"\ntime_steps = 2\n\n[model.latent]\nchannels = 4\nk = 2\n'
     wrong = {int: ['"many"', "1.5", "true", "[1]"], float: ['"low"', "true", "{}"], str: ["7", "true", '["a"]']}
     wrong[bool] = ["1", '"yes"', "0.0"]
     known = {f.name: type(getattr(configs.Config(), f.name)) for f in configs.fields(configs.Config)}
@@ -66,11 +85,16 @@ def toml(t: Tools) -> Iterator[Case]:
         broken = t.draw.choice([f"4C3s2-{word}Q", "4C3s2--TCJA", "-4C3s2", "0C3s2", "4C3s0", "4C0", "TCJA", "4C3s2-"])
         yield Case("a broken notation", True, recipe((base + model).replace("4C3s2-TCJA", broken)))
         yield Case("a word out of place", True, recipe((base + model).replace("TCJA", "10L")))
-        choice = t.draw.choice(["neuron", "latent_kind", "divergence", "readout", "surrogate"])
-        yield Case(f"an unknown {choice}", True, recipe(f'{base}{model}{choice} = "{word}"\n'))
-        for name in ("latent", "k", "time_steps"):
-            text = "\n".join(row for row in (base + model).splitlines() if not row.startswith(f"{name} ="))
-            yield Case(f"{name} out of range", True, recipe(f"{text}\n{name} = {t.draw.choice([0, -1])}\n"))
+        choice = t.draw.choice(["neuron", "latent.kind", "latent.divergence", "readout", "surrogate"])
+        yield Case(f"an unknown {choice}", True, recipe(f'model.{choice} = "{word}"\n{base}'))
+        for name in ("latent.channels", "latent.k", "time_steps"):
+            yield Case(f"{name} out of range", True, recipe(f"model.{name} = {t.draw.choice([0, -1])}\n{base}"))
+        kind = t.draw.choice(["poisson", "gaussian", "codes"])
+        yield Case("a setting of another latent", True, recipe(f'{base}model.latent = {{ kind = "{kind}", k = 2 }}\n'))
+        yield Case("an old name", True, recipe(f"{base}{t.draw.choice(OLD)}\n"))
+        yield Case("stages", False, recipe(base + CODES + STAGES))
+        stages = t.draw.choice([STAGES + STAGES, STAGES.replace("prior", "deco"), f"{STAGES}{slip} = 1\n"])
+        yield Case("broken stages", True, recipe(base + CODES + stages))
 
 
 def flags(t: Tools) -> Iterator[Case]:
@@ -89,8 +113,11 @@ def flags(t: Tools) -> Iterator[Case]:
         yield Case("a flag without a value", True, ["sample", run, t.draw.choice(["--n", "--out", "--seeds"])])
         yield Case("no run", True, ["sample"])
         yield Case("a run too many", True, ["sample", run, run])
-        yield Case("a run and a name", True, ["sample", run, "--pretrained", "mnist"])
-        yield Case("an unknown name", True, ["sample", "--pretrained", t.draw.choice(["mnis", "MNIST", "", "../x"])])
+        yield Case("a run and a name", True, ["sample", run, "mnist"])
+        yield Case("an unknown name", True, ["sample", t.draw.choice(["mnis", "MNIST", "", "../x"])])
+        yield Case("an old flag", True, ["train", t.draw.choice(["--model.k", "--perceptual", "--model.latent"]), "1"])
+        yield Case("no such stage", True, ["train", "mnist", "--stage", t.draw.choice(["priors", "2", "all"])])
+        yield Case("a recipe with a slip", True, ["train", t.draw.choice(["mnsit", "classify/digit", "recipes/mnist"])])
         yield Case("an unknown command", True, [t.draw.choice(["trian", "Sample", "--nope", "sampel"])])
         device = t.draw.choice(["tpu", "cuda:x", "cpu:-3", "7"])
         yield Case("an unknown device", True, ["sample", run, "--device", device])
@@ -157,7 +184,7 @@ def weights(t: Tools) -> Iterator[Case]:
         yield Case("a huge header", True, written(struct.pack("<Q", t.draw.randrange(2**40, 2**60)) + data[8:]))
         yield Case("a pickle", True, written(b"\x80\x04\x95" + t.draw.randbytes(50), "w.pth"))
         yield Case("no metadata", True, saved(format=None, kind=None, model=None, provenance=None))
-        yield Case("another format", True, saved(format=str(t.draw.randrange(2, 99))))
+        yield Case("another format", True, saved(format=str(t.draw.randrange(3, 99))))
         yield Case("another kind", True, saved(kind="diffusion"))
         yield Case("settings that are no JSON", True, saved(model=metadata["model"][: t.draw.randrange(20)]))
         yield Case("no settings", True, saved(model=None))
@@ -166,7 +193,11 @@ def weights(t: Tools) -> Iterator[Case]:
         yield Case("a setting of another type", True, saved(model=settings(image_size=t.draw.choice(["a", None, [8]]))))
         yield Case("another shape", True, saved({name: torch.zeros(3, 5, 7)}))
         yield Case("a tensor too many", True, saved({"more": torch.zeros(2)}))
-        yield Case("settings of other weights", True, saved(model=settings(latent=9)))
+        yield Case(
+            "settings of other weights",
+            True,
+            saved(model=settings(latent={"kind": "bernoulli", "channels": 9, "k": 2})),
+        )
         nan = {name: torch.full_like(value, torch.nan) for name, value in tensors.items() if value.is_floating_point()}
         yield Case("no numbers", True, saved(nan))
         yield Case("not there", True, sample(t.here / "gone.safetensors"))
@@ -176,6 +207,8 @@ def weights(t: Tools) -> Iterator[Case]:
 
 
 # the API
+
+NETWORK = {"image_size": 8, "encoder": "4C3s2", "latent": {"channels": 4, "k": 2}}
 
 
 def api(t: Tools) -> Iterator[Case]:
@@ -207,7 +240,7 @@ def api(t: Tools) -> Iterator[Case]:
         yield Case("latents between spikes", True, partial(model.decode, model.encode(x) * 0.5 + 0.1))
         yield Case("batches of ends", True, partial(model.interpolate, x, x, 3))
         yield Case("steps of none", True, partial(model.interpolate, x[0], x[0], t.draw.choice([1, 0, -3, 2.5])))
-        precise = getattr(SpikingVAE(8, encoder="4C3s2", latent=4, k=2), t.draw.choice(["half", "double", "bfloat16"]))
+        precise = getattr(build(NETWORK), t.draw.choice(["half", "double", "bfloat16"]))
         yield Case("another precision", True, lambda precise=precise: precise().sample(range(2)))
         yield Case("scores of numpy", True, partial(tg.evaluate, x.numpy(), "digits"))
         yield Case("scores of channels last", True, partial(tg.evaluate, x.permute(0, 2, 3, 1), "digits"))

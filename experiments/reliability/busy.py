@@ -93,6 +93,7 @@ def places(processes: int) -> list[dict[str, str]]:
 def train(folder: str) -> None:
     """The default training, with a line on stdout at the start of every step of the first process."""
     from tcja_gen.config import Config
+
     from tcja_gen.training.loop import Trainer
 
     trainer = Trainer(Config(out=f"{folder}/run", steps=100_000, checkpoint_every=100_000, sample_every=0), quiet=True)

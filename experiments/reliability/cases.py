@@ -11,7 +11,7 @@ from PIL import Image
 SIDE, SENSOR = 16, 12
 FLAGS = ["--steps", "1", "--batch", "8", "--compile", "off", "--device", "cpu", "--sample-every", "0"]
 SMALL = [*FLAGS, "--model.encoder", "4C3s2-TCJA", "--model.time-steps", "2"]
-GENERATOR = [*SMALL, "--model.latent", "4", "--model.k", "2", "--data", "digits"]
+GENERATOR = [*SMALL, "--model.latent.channels", "4", "--model.latent.k", "2", "--data", "digits"]
 
 
 @dataclass

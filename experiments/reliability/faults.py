@@ -156,7 +156,7 @@ def read_only(bench: Bench) -> None:
     bench.try_(kind, ["train", "--out", run / "new", *shape])
     bench.try_(kind, ["sample", run, "--n", "2", "--out", run / "samples"])
     bench.try_(kind, ["evaluate", run, "--n", "64", "--metrics", "fad"])
-    bench.try_(kind, ["train", "--perceptual", ".1", "--out", bench.place / "perceptual", *shape])
+    bench.try_(kind, ["train", "--objective.perceptual.weight", ".1", "--out", bench.place / "perceptual", *shape])
     for folder in (run, cache_home):
         subprocess.run(["umount", str(folder)], check=True)
     bench.same(kind, run)

@@ -1,12 +1,12 @@
 """Kills trainings at random moments and demands that nothing is lost.
 
-    python experiments/reliability/kills.py --kills 1000
+    python experiments/reliability/kills.py --kills 1000 [--only stages]
 
-A training is begun, killed by SIGKILL, resumed, killed again, until it ends; its weights, raw weights, optimiser and
-moving average must then be those of a run that nothing disturbed, to the bit, and so must its "best" checkpoint. Half
-of the kills come at a random moment, half within 3 ms of the moment at which a file is seen that is being written.
-Trainings are small and write a checkpoint every one or two steps, so most of their time is writing. Each process is a
-fork of this one, which has imported all that is slow to import.
+A training is begun, killed by SIGKILL, resumed, killed again, until it ends. Its weights, raw weights, optimiser and
+moving average must then equal those of an undisturbed run, to the bit, and so must its "best" checkpoint; of a run in
+stages, those of every stage. Half of the kills come at a random moment, half within 3 ms of the moment at which a file
+is seen that is being written. Trainings are small and write a checkpoint every one or two steps, so most of their time
+is writing. Each process is a fork of this one, which has imported everything that is slow to import.
 """
 
 import argparse
@@ -27,20 +27,31 @@ from tcja_gen.models import store
 from tcja_gen.training import resume, train
 
 COMMON = {"steps": 30, "batch": 8, "warmup": 2, "log_every": 5, "sample_every": 0, "compile": "off", "device": "cpu"}
-MODEL = {"encoder": "8C3s2-TCJA", "latent": 4, "k": 4, "time_steps": 2}
+MODEL = {"encoder": "8C3s2-TCJA", "time_steps": 2, "latent": {"channels": 4, "k": 4}}
+POISSON = {"encoder": "8C3s2-TCJA", "time_steps": 2, "latent": {"kind": "poisson", "channels": 4}}
+CODES = {"encoder": "8C3s2-TCJA", "decoder": "8C3-8T4s2", "time_steps": 2}
+CODES["latent"] = {"kind": "codes", "channels": 2, "prior": "8C3-8R3", "rounds": 2}
+ADVERSARIAL = {"adversarial": {"weight": 0.1, "network": "4C3s2"}}
+STAGES = [
+    {"name": "autoencoder", "fit": "autoencoder", "steps": 10},
+    {"name": "decoder", "fit": "decoder", "steps": 8, "checkpoint_every": 2, "objective": ADVERSARIAL},
+    {"name": "prior", "fit": "prior", "steps": 12},
+]
 CASES = {
     "generator, a checkpoint a step": {**COMMON, "checkpoint_every": 1, "model": MODEL},
     "generator against a discriminator": {
-        **COMMON, "checkpoint_every": 2, "keep_every": 10, "model": MODEL, "adversarial": 0.1, "discriminator": "4C3s2",
+        **COMMON, "checkpoint_every": 2, "keep_every": 10, "model": MODEL, "objective": ADVERSARIAL,
     },
     "generator with pictures, no moving average": {
-        **COMMON, "checkpoint_every": 2, "sample_every": 7, "ema": 0.0, "model": {**MODEL, "latent_kind": "poisson"},
+        **COMMON, "checkpoint_every": 2, "sample_every": 7, "ema": 0.0, "model": POISSON,
     },
     "classifier": {
         **COMMON, "task": "classify", "checkpoint_every": 1, "model": {"encoder": "8C3s2-TCJA-8C3s2", "time_steps": 2},
     },
+    "stages: autoencoder, decoder, prior": {
+        **COMMON, "checkpoint_every": 1, "model": CODES, "stages": STAGES,
+    },
 }  # fmt: skip
-CASES["generator with pictures, no moving average"]["model"].pop("k")
 CASES["classifier"].pop("sample_every")
 CLOSE = 0.003  # seconds after a file is seen that is being written
 
@@ -69,7 +80,7 @@ def kill(child: int, out: Path, chance: random.Random, usual: float) -> int | No
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        if writing and time.monotonic() >= at and any(out.glob("checkpoints/*.part/*")):
+        if writing and time.monotonic() >= at and any(out.rglob("checkpoints/*.part/*")):
             time.sleep(CLOSE * chance.random())
             break
         time.sleep(0.0002)
@@ -80,6 +91,15 @@ def kill(child: int, out: Path, chance: random.Random, usual: float) -> int | No
 
 def unlike(a: Path, b: Path) -> list[str]:
     """What two finished runs differ in."""
+    stages = store.stages(a)
+    if [stage.name for stage in stages] != [stage.name for stage in store.stages(b)]:
+        return ["stages"]
+    found = [f"{stage.name}: {thing}" for stage in stages for thing in unlike(stage, b / stage.name)]
+    return found if stages else _unlike(a, b)
+
+
+def _unlike(a: Path, b: Path) -> list[str]:
+    """What two finished runs without stages differ in."""
     found = []
     if store.find(a, "best").parent.name != store.find(b, "best").parent.name:
         found.append("best")
@@ -89,7 +109,8 @@ def unlike(a: Path, b: Path) -> list[str]:
         found.append("weights")
     states = [torch.load(folder / "state.pt", weights_only=True) for folder in (one, other)]
     for state in states:
-        state["config"].pop("out")
+        for place in ("out", "init_from"):
+            state["config"].pop(place)
     return found + [name for name in states[0] if not same(states[0][name], states[1][name])]
 
 
@@ -108,22 +129,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--minutes", type=float, default=60, help="stop after so many, whatever was reached")
+    parser.add_argument("--only", default="", help="trainings whose name has this in it")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    cases = {name: settings for name, settings in CASES.items() if asked.only in name}
     torch.set_num_threads(1)
     chance, end = random.Random(asked.seed), time.monotonic() + 60 * asked.minutes
-    counts = {name: {"runs": 0, "kills": 0, "while writing": 0, "lost": 0, "unlike": 0} for name in CASES}
+    counts = {name: {"runs": 0, "kills": 0, "while writing": 0, "lost": 0, "unlike": 0} for name in cases}
     with tempfile.TemporaryDirectory() as place:
         whole, usual = {}, {}
-        for i, (name, settings) in enumerate(CASES.items()):
+        for i, (name, settings) in enumerate(cases.items()):
             whole[name], started = Path(place) / f"whole-{i}", time.monotonic()
             os.waitpid(begin(settings, whole[name]), 0)
             usual[name] = time.monotonic() - started
-        for number, name in enumerate(itertools.cycle(CASES)):
+        for number, name in enumerate(itertools.cycle(cases)):
             done = sum(count["kills"] for count in counts.values())
             if done >= asked.kills or time.monotonic() > end:
                 break
-            once(CASES[name], Path(place) / f"run-{number}", whole[name], usual[name], chance, counts[name])
+            once(cases[name], Path(place) / f"run-{number}", whole[name], usual[name], chance, counts[name])
             print(f"{done} kills", file=sys.stderr, end="\r")
     table(counts)
     return int(any(count["lost"] or count["unlike"] for count in counts.values()))
@@ -137,7 +160,7 @@ def once(settings: dict, out: Path, whole: Path, usual: float, chance: random.Ra
         code = kill(begin(settings, out), out, chance, patience)
         patience *= 1.05  # or on a busy machine none would come to its next checkpoint
         count["kills"] += code is None
-        count["while writing"] += code is None and any(out.glob("checkpoints/*.part"))
+        count["while writing"] += code is None and any(out.rglob("checkpoints/*.part"))
     if code:
         count["lost"] += 1
         print(f"{out.name}: could not go on, exit code {code}", file=sys.stderr)

@@ -32,7 +32,7 @@ SETTINGS = {
     "sample_every": 30,
     "checkpoint_every": 20,
     "device": "cpu",
-    "model": {"encoder": "16C3s2-TCJA-32C3s2-TCJA", "latent": 16},
+    "model": {"encoder": "16C3s2-TCJA-32C3s2-TCJA", "latent": {"channels": 16}},
 }
 
 

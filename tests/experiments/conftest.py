@@ -15,6 +15,7 @@ def script(monkeypatch):
 
     def run(name: str, *words: str) -> None:
         monkeypatch.setattr(sys, "argv", [name, *words])
+        monkeypatch.syspath_prepend(str(EXPERIMENTS))
         runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
 
     return run

@@ -27,8 +27,31 @@ device = "cpu"
 [model]
 time_steps = 2
 encoder = "4C3s2-TCJA"
-latent = 8
-k = 2
+latent = { channels = 8, k = 2 }
+"""
+STAGED = """
+data = "digits"
+batch = 8
+warmup = 0
+log_every = 1
+compile = "off"
+device = "cpu"
+
+[model]
+time_steps = 2
+encoder = "4C3s2"
+decoder = "4C3-4T4s2"
+latent = { kind = "codes", channels = 2, prior = "4C3" }
+
+[[stage]]
+name = "autoencoder"
+fit = "autoencoder"
+steps = 2
+
+[[stage]]
+name = "prior"
+fit = "prior"
+steps = 3
 """
 BOOK = """
 [protocol.digits]
@@ -51,17 +74,14 @@ about = "which attention"
 recipe = "tiny.toml"
 protocol = "digits"
 cpu = {}
+rows = "attention, k"
 columns = ["parameters", "fid-classifier"]
 
 [study.word.cells]
-none = { model = { encoder = "4C3s2" } }
-
-[study.word.grid]
-attention = ["TLA", "TCJA(2,1)"]
-"model.k" = [2, 3]
-
-[study.word.grid.place.encoder.model]
-encoder = "4C3s2-{attention}"
+none = { model.encoder = "4C3s2" }
+"TLA, 2" = { model.encoder = "4C3s2-TLA" }
+"TLA, 3" = { model.encoder = "4C3s2-TLA", model.latent.k = 3 }
+"TCJA(2,1), 3" = { model.encoder = "4C3s2-TCJA(2,1)", model.latent.k = 3 }
 
 [table.digits]
 experiments = ["tiny"]
@@ -98,7 +118,7 @@ def another(name, recipe="tiny.toml"):
 
 
 def write_book(folder):
-    for name, text in {"book": BOOK, "tiny": RECIPE, "published": PUBLISHED}.items():
+    for name, text in {"book": BOOK, "tiny": RECIPE, "staged": STAGED, "published": PUBLISHED}.items():
         (folder / f"{name}.toml").write_text(text)
     (folder / "README.md").write_text(README)
     return folder
@@ -169,7 +189,7 @@ def test_a_run_that_was_cut_off_is_resumed_to_the_same_scores(copy):
 def test_a_changed_setting_does_not_pass_for_the_old_run(copy):
     (copy / "tiny.toml").write_text(RECIPE.replace("k = 2", "k = 3"))
     answer = run(copy, "tiny")
-    assert answer.returncode == 2 and "model.k: 2 -> 3" in answer.stderr
+    assert answer.returncode == 2 and "model.latent.k: 2 -> 3" in answer.stderr
     assert "0/2" in run(copy, "--list", "tiny").stdout
 
 
@@ -200,12 +220,12 @@ def test_the_book_tells_results_beside_published_figures(copy):
 @pytest.mark.slow
 def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
     listed = run(book, "--list", "word").stdout
-    assert listed.count("0/1") == 5 and "word/TCJA(2,1), 3, encoder" in listed
-    assert run(book, "word/TCJA(2,1), 3, encoder").returncode == 0
-    assert result(book, "word/TCJA-2-1-3-encoder")["asked"]["settings"]["model"]["encoder"] == "4C3s2-TCJA(2,1)"
+    assert listed.count("0/1") == 4 and "word/TCJA(2,1), 3" in listed
+    assert run(book, "word/TCJA(2,1), 3").returncode == 0
+    assert result(book, "word/TCJA-2-1-3")["asked"]["settings"]["model"]["encoder"] == "4C3s2-TCJA(2,1)"
     assert run(book, "--book").returncode == 0
     text = (book / "README.md").read_text()
-    assert "| TCJA(2,1), 3, encoder |" in text and "none" not in text
+    assert "| attention, k |" in text and "| TCJA(2,1), 3 |" in text and "none" not in text
 
 
 @pytest.mark.slow
@@ -240,34 +260,29 @@ def test_a_mistake_is_one_line(book, arguments, hint):
 
 
 @pytest.mark.slow
-def test_a_second_stage_starts_from_the_first(copy):
-    book = copy
-    (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
-    assert run(book, "second").returncode == 0
-    assert result(book, "second")["asked"]["settings"]["init_from"] == "tiny"
-    assert str(book / "runs" / "tiny" / "seed-0") in (book / "runs" / "second" / "seed-0" / "config.toml").read_text()
-    shutil.rmtree(book / "runs" / "tiny")
-    checked = run(book, "second", "--check")
-    assert checked.returncode == 0 and "tiny:" not in checked.stdout, checked.stdout + checked.stderr
+def test_all_stages_of_a_recipe_are_one_run_whose_cost_is_their_sum(book):
+    scale = "gpu = { set = { stage.prior = { steps = 4 } } }\n"
+    (book / "book.toml").write_text(BOOK + another("staged", "staged.toml") + scale)
+    assert run(book, "staged").returncode == 0
+    folder, found = book / "runs" / "staged" / "seed-0", result(book, "staged")
+    assert [stage["steps"] for stage in found["asked"]["settings"]["stage"]] == [2, 3]
+    assert found["cost"]["images"] == 8 * (2 + 3) and found["cost"]["seconds"] > 0 and found["scores"]["fid-classifier"]
+    assert "1/1 runs" in run(book, "--list", "staged").stdout
+    assert "0/1 runs" in run(book, "--list", "staged", "--scale", "gpu").stdout
+    assert run(book, "staged", "--check").returncode == 0
+
+    shutil.rmtree(folder / "stage-2-prior")
+    shutil.rmtree(folder / "scores")
+    (book / "results" / "staged.json").unlink()
+    assert "no result" in run(book, "staged", "--check").stdout
+    assert run(book, "staged").returncode == 0 and result(book, "staged")["scores"] == found["scores"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_a_first_stage_whose_result_is_there_without_its_run_is_trained_for_the_second(copy, jobs):
-    (copy / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\n')
-    shutil.rmtree(copy / "runs")  # as in a fresh clone, which has the results alone
-    before = result(copy)
-    assert run(copy, "second", "--jobs", jobs).returncode == 0
-    assert result(copy, "second")["scores"] and result(copy) == before
-
-
-@pytest.mark.slow
-def test_trainings_at_once_give_the_same_scores_and_stages_wait_for_each_other(measured, book):
-    (book / "book.toml").write_text(BOOK + another("second") + 'after = { init_from = "tiny" }\nseeds = [0, 1]\n')
-    answer = run(book, "second", "--jobs", "3")
-    assert answer.returncode == 0, answer.stderr
-    assert result(book)["scores"] == result(measured)["scores"] and len(result(book, "second")["seeds"]) == 2
-    assert "step 2/2" in (book / "runs" / "second" / "seed-1.log").read_text()
+def test_trainings_at_once_give_the_same_scores(measured, book):
+    assert run(book, "tiny", "--jobs", "2").returncode == 0
+    assert result(book)["scores"] == result(measured)["scores"]
+    assert "step 2/2" in (book / "runs" / "tiny" / "seed-1.log").read_text()
 
 
 @pytest.mark.slow
@@ -280,20 +295,46 @@ def test_one_training_of_several_that_fails_is_told_and_the_others_are_scored(bo
 
 
 @pytest.mark.slow
-def test_an_experiment_starts_from_kept_weights_and_is_to_be_done_again_when_these_are_others(copy):
-    book, kept = copy, copy / "kept.safetensors"
-    (book / "book.toml").write_text(BOOK + another("from-file") + 'after = { init_from = "kept.safetensors" }\n')
-    assert run(book, "from-file").returncode == 0
-    assert f'init_from = "{kept}"' in (book / "runs" / "from-file" / "seed-0" / "config.toml").read_text()
+def test_an_experiment_starts_from_kept_weights_and_has_to_be_run_again_when_they_change(copy):
+    kept = copy / "kept.safetensors"
+    (copy / "book.toml").write_text(BOOK + another("from-file") + 'init_from = "kept.safetensors"\n')
+    assert run(copy, "from-file").returncode == 0
+    assert f'init_from = "{kept}"' in (copy / "runs" / "from-file" / "seed-0" / "config.toml").read_text()
+    assert "1/1 runs" in run(copy, "from-file", "--list").stdout
 
-    for part, told in (("decoder", "1/1 runs"), ("encoder", "0/1 runs")):  # only the encoder is taken
-        weights = load_file(kept)
-        with safe_open(kept, "pt") as file:
-            save_file({k: v + v.ndim * k.startswith(part) for k, v in weights.items()}, kept, file.metadata())
-        assert told in run(book, "from-file", "--list").stdout
+    with safe_open(kept, "pt") as file:
+        save_file({name: value + value.ndim for name, value in load_file(kept).items()}, kept, file.metadata())
+    assert "0/1 runs" in run(copy, "from-file", "--list").stdout
     kept.unlink()
-    assert "0/1 runs" in run(book, "from-file", "--list").stdout
-    assert run(book, "from-file", "--out", book / "elsewhere").returncode == 2
+    assert "0/1 runs" in run(copy, "from-file", "--list").stdout
+    assert run(copy, "from-file", "--out", copy / "elsewhere").returncode == 2
+
+
+@pytest.mark.slow
+def test_one_stage_of_a_recipe_can_be_an_experiment(book):
+    first = another("first", "staged.toml") + 'stage = "autoencoder"\nset = { steps = 1 }\n'
+    first = first.replace('protocol = "digits"', 'protocol = "reconstruction"')
+    protocol = '[protocol.reconstruction]\ndata = "digits"\nn = 64\nmetrics = ["reconstruction"]\n'
+    (book / "book.toml").write_text(BOOK + protocol + first)
+    assert run(book, "first").returncode == 0
+    found = result(book, "first")["asked"]["settings"]
+    assert found["fit"] == "autoencoder" and found["steps"] == 1 and "stage" not in found
+    (book / "book.toml").write_text(BOOK + protocol + first.replace('stage = "auto', 'stage = "no-auto'))
+    answer = run(book, "first")
+    assert answer.returncode == 2 and "has no stage" in answer.stderr
+
+
+def test_a_record_is_checked_and_shown_but_not_run(copy):
+    (copy / "book.toml").write_text(
+        BOOK.replace("[experiment.tiny]", "[experiment.other]").replace('["tiny"]', '["tiny"]')
+        + '[record]\ntiny = "kept.safetensors"\n'
+    )
+    checked = run(copy, "tiny", "--check", "--scale", "gpu")
+    assert checked.returncode == 0 and checked.stdout.count("agrees") == 4, checked.stdout + checked.stderr
+    assert "record  two steps" in run(copy, "--list").stdout
+    answer = run(copy, "tiny")
+    assert answer.returncode == 2 and "--check" in answer.stderr and answer.stderr.count("\n") == 1
+    assert run(copy, "--book").returncode == 0 and "`tiny`: two steps" in (copy / "README.md").read_text()
 
 
 def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
