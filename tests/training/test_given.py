@@ -127,7 +127,7 @@ def test_a_path_is_a_name(tmp_path):
         ((PIXELS, LABELS[:5]), "48 images but labels (5,)"),
         (torch.utils.data.TensorDataset(torch.zeros(0, 1, 8, 8)), "the data are empty"),
         ({"train": PIXELS}, "data has the splits train; train and validation are wanted"),
-        (np.zeros((20, 5, 8, 8), np.uint8), "images have 5 channels; 1 or 3 are wanted, (N, C, H, W)"),
+        (np.zeros((20, 5, 8, 8), np.uint8), "images have 5 channels; 1 (grey) or 3 (RGB) are wanted"),
         (
             torch.zeros(20, 1, 8, 9, dtype=torch.uint8),
             "images are 8 x 9: model.image_size (--size) brings them to one square",
@@ -147,7 +147,8 @@ def test_images_of_other_sizes_are_resized_as_a_folders_are(tmp_path):
     for i, pixels in enumerate(PIXELS):
         Image.fromarray(pixels[0].numpy()).save(tmp_path / "pics" / f"{i:02d}.png")
     wanted = load_data(tmp_path / "pics", "all", size=12, channels=3).images
-    assert torch.equal(fit_splits({"train": ImageSet(PIXELS, None, "images", "train")}, 12, 3)["train"].images, wanted)
+    fitted = fit_splits({"train": ImageSet(PIXELS, None, "images", "train")}, 12, 3)["train"]
+    assert torch.equal(fitted.images, wanted)
     model = MODEL | {"image_size": 12, "image_channels": 3, "encoder": "8C3s2-TCJA"}
     run = train(tmp_path / "run", data=PIXELS, **SHORT | {"model": model})
     assert run.model.sample([0]).shape == (1, 3, 12, 12) and tg.resume(run.folder, data=PIXELS, quiet=True).finished

@@ -118,7 +118,7 @@ def test_ctrl_c_ends_all_stages_and_names_the_whole_run(tmp_path):
         wait_for(out / FOLDERS[1] / "checkpoints" / "step-000002")
         child.send_signal(signal.SIGINT)
         text = child.stderr.read()
-    assert child.returncode == 0 and "stage 2 of 3, decoder: training" in text
+    assert child.returncode == 0 and "stage 2 of 3, decoder" in text
     assert f"go on with: tcja-gen train --resume {out}\n" in text and "done:" not in text
     assert not (out / FOLDERS[2]).exists()
 
