@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from latent_kinds import LATENT_KINDS
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
@@ -30,13 +31,6 @@ def tiny() -> dict:
         "encoder": "8C3s2-TCJA-8C3s2-TCJA",
         "latent": {"channels": 8, "k": 4},
     }
-
-
-LATENT_KINDS = {
-    "bernoulli": {"latent": {"channels": 8, "k": 4}},
-    "poisson": {"latent": {"kind": "poisson", "channels": 8}},
-    "gaussian": {"latent": {"kind": "gaussian", "channels": 8}, "neuron": "relu", "time_steps": 1},
-}
 
 
 @pytest.fixture(scope="session", params=LATENT_KINDS)

@@ -114,3 +114,14 @@ def _shape(images: Tensor, wanted: tuple[int, int, int]) -> str:
 def _short(value) -> str:
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def check_ends(start: Tensor, end: Tensor, steps: int) -> None:
+    """UserError unless two images (C, H, W) and a number of images between them, the ends included, are given."""
+    if not isinstance(steps, int) or steps < 2:
+        raise UserError(f"steps is {steps!r}, at least 2 images are made, the ends")
+    for image in (start, end):
+        check_tensor(image, "the ends")
+    if start.dim() != 3 or start.shape != end.shape:
+        found = f"{tuple(start.shape)} and {tuple(end.shape)}"
+        raise UserError(f"the ends are {found}, wanted one image (C, H, W) each")

@@ -25,7 +25,7 @@ from ..nn.draws import Draws
 from ..nn.objectives import CrossEntropy, accuracy
 from ..process import whole_fp32
 from .fit import ALL, Fit
-from .inputs import check_classes, check_images, check_latents, check_precision, check_seeds, check_tensor
+from .inputs import check_classes, check_ends, check_images, check_latents, check_precision, check_seeds
 
 CHUNK = 64  # images a forward pass in use; always whole, so that an image never depends on the batch size
 ROOM = 2**22  # numbers a channel in a chunk, at most: 64 images of 64 x 64 pixels at 16 time steps
@@ -118,8 +118,7 @@ class SpikingVAE(nn.Module):
         return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
     def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
-        """Another way to draw from a prior of spatial codes, from now on: passes of it a sample, and what its logits
-        are divided by. None: as before. ValueError for other latents, or if it cannot be so."""
+        """How samples are drawn from now on, see `Latent.sample_by`."""
         self.latent.sample_by(rounds, temperature)
 
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
@@ -155,33 +154,28 @@ class SpikingVAE(nn.Module):
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
         """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], as the latent has it (`Latent.between`)."""
-        if not isinstance(steps, int) or steps < 2:
-            raise UserError(f"steps is {steps!r}, at least 2 images are made, the ends")
-        for image in (start, end):
-            check_tensor(image, "the ends")
-        if start.dim() != 3 or start.shape != end.shape:
-            found = f"{tuple(start.shape)} and {tuple(end.shape)}"
-            raise UserError(f"the ends are {found}, wanted one image (C, H, W) each")
+        check_ends(start, end, steps)
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
         fractions = torch.linspace(0, 1, steps, device=z0.device)
         return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
 
     def check_prior(self) -> None:
         """UserError if there is nothing to sample from."""
-        if not self.prior_is_trained:
-            told, stage = " and ".join(self.provenance["stages"]), self.provenance.get("stage")
-            todo = "train --fit prior --init-from this run"
-            if stage:
-                todo = f"train --resume the run goes on with stage {stage['of'][stage['number']]!r}"
-            raise UserError(
-                f"this model's prior was never trained ({told} only): it reconstructs, but cannot sample; {todo}"
-            )
+        if self.prior_is_trained:
+            return
+        stage = self.provenance.get("stage", {"of": [], "number": 0})
+        missing = stage["of"][stage["number"] :]
+        todo = f"train --resume goes on with stage {missing[0]!r}" if missing else "train --fit prior --init-from it"
+        told = " and ".join(self.provenance["stages"])
+        raise UserError(
+            f"this model's prior was never trained ({told} only): it reconstructs, but cannot sample; {todo}"
+        )
 
     def _classes(self, seeds: Sequence[int] | Tensor, classes) -> Tensor | None:
         """One-hot (N, K) of the classes asked for, None if the model knows none."""
         if not self.classes:
             if classes is not None:
-                raise UserError("this model was trained without classes; one with model.conditional makes them")
+                raise UserError("this model was trained without classes; one with model.latent.conditional makes them")
             return None
         seeds = check_seeds(seeds)
         chosen = [seed % self.classes for seed in seeds] if classes is None else classes

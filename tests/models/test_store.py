@@ -5,7 +5,7 @@ import stat
 
 import pytest
 import torch
-from conftest import LATENT_KINDS
+from latent_kinds import LATENT_KINDS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
