@@ -23,8 +23,7 @@ from .image_sets import ImageSet
 class Batches:
     """Batches of images or event frames, and their classes, by step number.
 
-    batch: samples per step over all processes; of these, process `rank` of `world` gets every `world`-th, from `rank`
-    on
+    batch: samples per step over all processes; process `rank` of `world` gets every `world`-th of them, from `rank` on
     flip: mirror images left to right with probability 1/2
     shift: move images by up to this many pixels in each direction; the border is filled with black
     augment: kinds of `event_augmentation` for event frames

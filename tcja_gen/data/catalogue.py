@@ -52,8 +52,7 @@ class Catalogue:
 
 
 def even(n: int, total: int) -> Tensor:
-    """n of `total` indices, ascending, the same at every call: one drawn from each of n equal parts. All, if n >=
-    total.
+    """n of `total` indices, ascending, the same at every call: one from each of n equal parts. All, if n >= total.
 
     Sets are often sorted by class. The first n would then be of one class, and so may every (total / n)-th be.
     """

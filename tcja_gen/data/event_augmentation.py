@@ -1,10 +1,9 @@
 """Augmentation of event frames in training, after NDA (Li et al., ECCV 2022), and mixup.
 
-NDA, with its authors' ranges: every recording is mirrored with probability 1/2, then moved in one of four ways with
-equal
-probability: roll, rotation, shear or cutout. A move is the same for all T frames and both polarities. Each pixel takes
-the count of the nearest pixel, so counts stay whole numbers: mirroring and rolling keep every event, the other moves
-lose some. As in the published code, what a roll moves out of the frame comes in on the other side.
+NDA, with its authors' ranges: every recording is mirrored with probability 1/2, then moved in one of four ways, all
+equally likely: roll, rotation, shear or cutout. A move is the same for all T frames and both polarities. Each pixel
+takes the count of the nearest pixel, so counts stay whole numbers: mirroring and rolling keep every event, the other
+moves lose some. As in the published code, what a roll moves out of the frame comes in on the other side.
 
 All random numbers come from the generator, at once for the whole batch of all processes, and as many for every choice
 of kinds. With a generator made from (seed, step), a batch is a function of these two.

@@ -12,9 +12,8 @@ Classes that are numbers are ordered as numbers, so that gesture 10 has label 10
 Sets with such folders keep their official splits. CIFAR10-DVS and N-Caltech101 have none. The literature trains on nine
 tenths of each class, and so do we: one recording of ten in every class, rounded down, is for testing, drawn with a
 fixed seed from the files in natural order (TCJA's code takes the last tenth of each class). If validation is missing,
-it is
-drawn in the same way: one in twelve of the training recordings of each class. A split depends on the names of the files
-alone.
+it is drawn in the same way: one in twelve of the training recordings of each class. A split depends on the names of the
+files alone.
 
 N-Caltech101 comes with 101 folders: 100 kinds of things, Faces_easy among them (its authors dropped Faces, which has
 the same pictures), and BACKGROUND_Google, which the published 101 classes include. So it is left out only if 101

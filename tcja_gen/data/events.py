@@ -58,8 +58,7 @@ class Events:
 
 
 def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Events:
-    """The events of an npz. If they are not in the order of time they are sorted, events of one time in their old
-    order.
+    """The events of an npz; sorted by time (stably) if they are not yet.
 
     size: (H, W) of the sensor in pixels, in which the coordinates must lie; None: they must be 0 to 32767
 
