@@ -1,8 +1,11 @@
-"""The data room: images and event frames in, batches out that depend on nothing but (seed, step).
+"""Data sets of images and of event recordings, and the batches that a training takes from them.
 
-`load` reads a built-in set, a folder or a zip of images (`load_images`), or event recordings (`load_events`);
-`check_images` names every bad file before training trips over the first; `Batches` serves either kind to a training
-loop of one or many processes.
+    load             one split of any set, by name or path: images (`load_images`) or event frames (`load_events`)
+    check_data       every bad file of a set, by name
+    Batches          batches by step number; a batch depends on (seed, step) alone, whatever the number of processes
+    splits_of        images that Python hands over: arrays, tensors, torch Datasets
+
+`registry.register_dataset` adds sets of your own (`image_sets`).
 """
 
 from .batches import Batches

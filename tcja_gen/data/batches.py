@@ -1,9 +1,9 @@
-"""Batches as a pure function of (seed, step): a resumed run, or one on more processes, sees the same samples.
+"""Batches as a function of (seed, step): a run that is resumed, or that has more processes, sees the same samples.
 
-Step s takes the positions s·B ... (s+1)·B - 1 of an endless sequence of epochs, each epoch a permutation
-drawn from (seed, epoch). A batch may straddle two epochs, or several where the set is smaller than the
-batch; none is ever short. Augmentation is drawn for the whole batch from (seed, step), before it is dealt
-out to the processes.
+The samples of all epochs form one endless sequence; each epoch is a permutation drawn from (seed, epoch). With a batch
+of B samples, step s takes the positions s·B to (s+1)·B - 1. A batch may therefore span two epochs, or more if the set
+is smaller than the batch, and no batch is short. Augmentation is drawn from (seed, step) for the whole batch, which is
+then divided among the processes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .image_sets import ImageSet
 
 
 class Batches:
-    """Serves images or event frames, and their classes, by step number.
+    """Batches of images or event frames, and their classes, by step number.
 
-    batch: samples a step over all processes; process `rank` of `world` gets every `world`-th, from `rank` on
+    batch: samples per step over all processes; process `rank` of `world` gets every `world`-th of them, from `rank` on
     flip: mirror images left to right with probability 1/2
-    shift: move images by up to so many pixels in each direction, filling with black
+    shift: move images by up to this many pixels in each direction; the border is filled with black
     augment: kinds of `event_augmentation` for event frames
     mixup: alpha of the Beta distribution that blends samples and their targets; 0: none
     classes: K of the targets
-    device: where images are put once, and where batches are made (event frames stay where they are mapped)
+    device: where all images are kept and batches are made; event frames stay in their file until a batch needs them
 
-    ValueError if `batch` does not divide by `world`, the set is empty, or an augmentation is for the other kind.
+    ValueError if `batch` is no multiple of `world`, the set is empty, or an augmentation is for the other kind of data.
     """
 
     def __init__(

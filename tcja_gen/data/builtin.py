@@ -1,4 +1,4 @@
-"""The built-in sets, read from the layouts that torchvision's `download=True` leaves below the data root.
+"""The built-in sets of images, read from the files that torchvision's `download=True` writes below the data root.
 
 | name | own shape | splits |
 |---|---|---|
@@ -37,7 +37,8 @@ CELEBA_CROP = 148  # FSVAE's; the aligned pictures are 178 x 218
 
 @dataclass(frozen=True)
 class Builtin:
-    """A built-in set: own shape, torchvision's class (None: embedded), its files' origin and folder."""
+    """A built-in set: pixels a side, channels, torchvision's class (None: it comes with scikit-learn), where its files
+    come from, and their folder below the data root."""
 
     size: int
     channels: int
@@ -180,8 +181,8 @@ def _idx_fault(file: Path) -> str | None:
 
 
 def _require(name: str, root: Path, download: bool) -> None:
-    """Missing files: download on request, by the first process for all, else FileNotFoundError naming them; damaged
-    ones: ValueError."""
+    """Makes sure that the files of a set are there. Missing ones are downloaded, if that is asked for, by the first
+    process for all. Otherwise FileNotFoundError names them; ValueError names a damaged one."""
     with first_ahead(here(torch.device("cpu")), download):
         found, advice = faults(name, root), f"--download fetches them from {BUILTIN[name].origin}"
         if found and download:

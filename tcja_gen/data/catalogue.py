@@ -1,9 +1,8 @@
-"""What a source offers before its pixels are converted, and how it is split.
+"""The pictures of a data set before they are resized, and how they are split.
 
-The splits are those of the source where it has them. What it lacks is carved out of its training images,
-first the test split (a sixth, at most 10,000), then the validation split (a twelfth of the rest, at most
-5,000), by a permutation that depends on the number of images alone. Inside a split the images keep the
-order of the source.
+A set that has splits keeps them. A split that is missing is held out of the training images: first the test split (a
+sixth, at most 10,000), then the validation split (a twelfth of the rest, at most 5,000). Which images are held out
+depends on their number alone. Inside a split the images keep their order.
 """
 
 from __future__ import annotations
@@ -28,8 +27,11 @@ SPLIT_SEED = 20240229  # another number moves every carved split: never change i
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
-    """Pictures by index and the shape they are wanted in; `picture(i)` is the i-th, of PIL mode L or RGB, and `pixels`,
-    where they are at hand, all of them, (N, H, W) or (N, H, W, 3) of uint8."""
+    """The pictures of a set, by index, and the size and channels that they will have.
+
+    picture: the i-th picture, of PIL mode L or RGB
+    pixels: all pictures, uint8 (N, H, W) or (N, H, W, 3), if they are in memory
+    """
 
     name: str
     size: int
@@ -41,7 +43,7 @@ class Catalogue:
     pixels: np.ndarray | None = None
 
     def indices(self, split: str) -> Tensor:
-        """Indices of the pictures of one of `SPLITS`, ascending; ValueError if there are none."""
+        """Indices of the pictures of a split, one of `SPLITS`, ascending; ValueError if it is empty."""
         chosen = torch.cat([self.parts[part] for part in SPLITS[split]]).sort().values
         if not len(chosen):
             counts = ", ".join(f"{part} {len(indices)}" for part, indices in self.parts.items())
@@ -50,9 +52,9 @@ class Catalogue:
 
 
 def even(n: int, total: int) -> Tensor:
-    """A fixed draw of n of `total` indices, ascending: one out of each n-th part. All of them where n is not fewer.
+    """n of `total` indices, ascending, the same at every call: one from each of n equal parts. All, if n >= total.
 
-    A folder is sorted by class, so its first n images are of one class; every (total / n)-th may be of one, too.
+    Sets are often sorted by class. The first n would then be of one class, and so may every (total / n)-th be.
     """
     n = min(n, total)
     edges = torch.arange(n + 1) * total // max(n, 1)
@@ -61,7 +63,7 @@ def even(n: int, total: int) -> Tensor:
 
 
 def partition(train: Tensor, validation: Tensor | None = None, test: Tensor | None = None) -> dict[str, Tensor]:
-    """The three parts; a part given as None is carved out of `train`, which shrinks by as much."""
+    """Indices of the three parts; a part that is None is held out of `train`."""
     if test is None:
         train, test = carve(train, share=6, most=10_000)
     if validation is None:
@@ -70,7 +72,7 @@ def partition(train: Tensor, validation: Tensor | None = None, test: Tensor | No
 
 
 def carve(indices: Tensor, share: int, most: int) -> tuple[Tensor, Tensor]:
-    """Kept and held-out indices: one in `share` is held out, at least one of two or more, at most `most`."""
+    """Kept and held-out indices: one in `share` is held out, at most `most`, and at least one if there are two."""
     n = len(indices)
     held = min(max(1, n // share), most) if n > 1 else 0
     order = torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))

@@ -1,10 +1,13 @@
-"""Every bad file of a source by name, before training trips over the first.
+"""All bad files of a data set, by name; loading it stops at the first one.
 
-What is reported: files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`; channels
-other than those asked for; sizes or channels that differ when none were asked for (one report a set, naming
-two examples); files that training would pass over (no image extension, outside the split folders); images
-beside class folders; folders without images, or linked to twice; a layout that is not clear; the same bytes in two
-splits. Hidden files and `__MACOSX` are ignored.
+Reported are
+- files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`
+- other channels than those asked for; different sizes or channels if none were asked for (once, with two examples)
+- files that training ignores: no image by their extension, or outside of the split folders
+- images beside class folders; folders without images, or linked to twice; a layout that is not clear
+- the same bytes in two splits
+
+Hidden files and `__MACOSX` are ignored.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """A file (or folder) and what is wrong with it, in words that follow the file's name."""
+    """A file or folder, and what is wrong with it."""
 
     file: str
     reason: str

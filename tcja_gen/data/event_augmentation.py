@@ -1,13 +1,12 @@
 """Augmentation of event frames in training, after NDA (Li et al., ECCV 2022), and mixup.
 
-NDA, with the ranges that its authors give: every recording is mirrored with probability 1/2, then gets one move
-out of roll, rotation, shear and cutout, all with the same probability. A move is the same for all T frames and
-both polarities. It takes whole counts from whole pixels (the nearest), so that counts stay counts: mirroring and
-rolling keep every event, the others lose some. As in the published code a roll comes in again on the other side.
+NDA, with its authors' ranges: every recording is mirrored with probability 1/2, then moved in one of four ways, all
+equally likely: roll, rotation, shear or cutout. A move is the same for all T frames and both polarities. Each pixel
+takes the count of the nearest pixel, so counts stay whole numbers: mirroring and rolling keep every event, the other
+moves lose some. As in the published code, what a roll moves out of the frame comes in on the other side.
 
-What is drawn comes from the generator alone, in one go for the whole batch over all processes and alike for every
-choice of kinds; with a generator made from (seed, step) a batch is a function of these two. Nothing here knows a
-data set: only what the trainer hands over is changed, so test recordings never are.
+All random numbers come from the generator, at once for the whole batch of all processes, and as many for every choice
+of kinds. With a generator made from (seed, step), a batch is a function of these two.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ def augment(
 ) -> Tensor:
     """Mirror and move event frames `(N, T, 2, H, W)`, float; a new tensor of the same shape on the same device.
 
-    generator: on the CPU; it is moved on by the same amount whatever the kinds
-    kinds: of `KINDS`; `flip` is drawn by itself, of the others each recording gets one
-    rank, world: `frames` are every `world`-th of a batch, from `rank` on, as `Batches` deals them out
+    generator: on the CPU; as many numbers are drawn from it whatever the kinds are
+    kinds: of `KINDS`; each recording is flipped or not, and gets one of the others
+    rank, world: `frames` are every `world`-th of a batch, from `rank` on, as in `Batches`
 
     ValueError for an unknown kind, or frames that are not float `(N, T, 2, H, W)`.
     """
@@ -66,9 +65,9 @@ def augment(
 def mixup(frames: Tensor, targets: Tensor, generator: torch.Generator, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
     """Blend each recording and its target with another of the batch: λ · own + (1 - λ) · other's.
 
-    frames: float `(N, ...)`, event frames or images, the whole batch: its partners are in it
+    frames: float `(N, ...)`, event frames or images of the whole batch, from which the partners are taken
     targets: float `(N, classes)`, each summing to 1
-    alpha: λ, one for the batch, follows Beta(alpha, alpha); near 0 batches are hardly blended, at 1 any λ is as likely
+    alpha: λ, one for the batch, follows Beta(alpha, alpha); near 0 batches are hardly blended, at 1 λ is uniform
 
     ValueError if targets are no float `(N, classes)`, or alpha is not positive.
     """
@@ -85,7 +84,7 @@ def mixup(frames: Tensor, targets: Tensor, generator: torch.Generator, alpha: fl
 
 
 def _roll(frames: Tensor, u: Tensor) -> Tensor:
-    """Move by whole pixels down and right, the edge coming in on the other side; u `(n, 3)` in [0, 1)."""
+    """Move by whole pixels down and right; what leaves the frame comes in on the other side. u `(n, 3)` in [0, 1)."""
     n, steps, channels, height, width = frames.shape
     by = (u[:, :2] * (2 * ROLL + 1)).long() - ROLL  # (n, 2)
     rows = (torch.arange(height, device=u.device) - by[:, :1]) % height  # (n, H)
@@ -97,7 +96,7 @@ def _roll(frames: Tensor, u: Tensor) -> Tensor:
 
 
 def _rotate(frames: Tensor, u: Tensor) -> Tensor:
-    """Turn about the middle, black coming in at the corners."""
+    """Turn about the middle; the corners are filled with black."""
     angle = (2 * u[:, 0] - 1) * ROTATION
     cos, sin = angle.cos(), angle.sin()
     return _affine(frames, torch.stack([cos, -sin, sin, cos], dim=1).view(-1, 2, 2))

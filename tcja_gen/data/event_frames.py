@@ -1,9 +1,9 @@
 """Frames of counts from the files of an event data set, made once and kept.
 
-They are kept in $XDG_CACHE_HOME/tcja_gen (~/.cache/tcja_gen), one .npy a set, T, way and size; it
-is mapped, not read, so that the 10 GB of N-Caltech101 at T = 14 need no memory. Its name is a hash of the files'
-names and of the sizes and checksums (CRC-32) that an npz lists for its arrays: content, where times of change
-would not survive a copy, at the cost of some bytes of each file, where a full hash would read all of them.
+They are kept in $XDG_CACHE_HOME/tcja_gen (~/.cache/tcja_gen): one .npy for each set, T, way of cutting, and size. The
+file is memory-mapped, so that the 10 GB of N-Caltech101 at T = 14 need no memory. Its name is a hash of the recordings'
+names and of the sizes and checksums (CRC-32) that each npz lists for its arrays. Unlike the files' times these survive
+a copy, and unlike a hash of all bytes they are read at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERSION = 2  # of the way from files to frames; another number makes every kept 
 
 @dataclass(frozen=True)
 class Cut:
-    """How files become frames; together with the files it is what a kept file depends on."""
+    """How recordings become frames. The kept frames depend on this and on the recordings."""
 
     made: bool  # by SpikingJelly, so that only the size is left to do
     time_steps: int
@@ -54,7 +54,7 @@ def cut_of(
     sensor: tuple[int, int] | None,
     size: int | tuple[int, int] | None,
 ) -> Cut:
-    """What is to be done to each file; ValueError if the sensor is unknown or smaller than the size."""
+    """How each file becomes frames; ValueError if the sensor is unknown or smaller than the size."""
     made = base.name != "events_np"
     if sensor is None and made:
         sensor = read_arrays(recordings.files[0][1], ("frames",))["frames"].shape[-2:]

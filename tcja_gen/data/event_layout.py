@@ -5,20 +5,19 @@ Layout on disk, SpikingJelly's, in a folder for each set (`KNOWN`):
     DVS128Gesture/events_np/train/10/user01_0.npz                        recordings: t, x, y, p
     DVS128Gesture/frames_number_16_split_by_number/train/10/user01_0.npz  frames (T, 2, H, W), read if they fit
 
-The folders train, validation (or val) and test are there where a set has splits; the next folder is the class.
+A set with splits has folders train, validation (or val) and test; the folder below is the class.
 
-Classes with numbers for names are in the order of the numbers, so that gesture 10 has label 10 (sorted as text it
-would come after 1); others are in the order of their names.
+Classes that are numbers are ordered as numbers, so that gesture 10 has label 10; others are ordered by name.
 
-Splits are official where there are folders for them. CIFAR10-DVS and N-Caltech101 have none. The literature takes
-nine parts of ten of each class for training, and so it is here: one recording of ten in every class, rounded down,
-is for testing, drawn with a fixed seed from the files in natural order (TCJA's code takes the last tenth of the
-files of each class). Where validation is missing it is drawn in the same way, one in twelve of each
-class of the training recordings. A split depends on the names of the files and on nothing else.
+Sets with such folders keep their official splits. CIFAR10-DVS and N-Caltech101 have none. The literature trains on nine
+tenths of each class, and so do we: one recording of ten in every class, rounded down, is for testing, drawn with a
+fixed seed from the files in natural order (TCJA's code takes the last tenth of each class). If validation is missing,
+it is drawn in the same way: one in twelve of the training recordings of each class. A split depends on the names of the
+files alone.
 
 N-Caltech101 comes with 101 folders: 100 kinds of things, Faces_easy among them (its authors dropped Faces, which has
-the same pictures), and BACKGROUND_Google, which the published 101 classes include. It is therefore left out only
-where 101 classes remain without it. Faces and Faces_easy are two classes if both are there.
+the same pictures), and BACKGROUND_Google, which the published 101 classes include. So it is left out only if 101
+classes remain without it. Faces and Faces_easy are two classes if both are there.
 """
 
 from __future__ import annotations
@@ -125,7 +124,7 @@ def unfinished(base: Path) -> str:
 
 
 def recipe(folder: Path, known: Known | None) -> str:
-    """How to get a known set, in one line."""
+    """The line that tells how to get a set."""
     if known is None:
         return "put the recordings into events_np/[train|test/]CLASS/*.npz (arrays t, x, y, p)"
     module, reader = known.reader.split(".")
@@ -193,7 +192,7 @@ def _class_order(names: set[str]) -> tuple[str, ...]:
 
 
 def _parts(splits: list[str | None], labels: Tensor) -> dict[str, Tensor]:
-    """Indices of each of PARTS: those given by folders; what is missing is carved out of training."""
+    """Indices of each of PARTS, by folder; a part that is missing is held out of training."""
     given = {part: torch.tensor([i for i, split in enumerate(splits) if split == part]).long() for part in PARTS}
     train, validation, test = given.values()
     if not any(splits):
@@ -206,7 +205,7 @@ def _parts(splits: list[str | None], labels: Tensor) -> dict[str, Tensor]:
 
 
 def rows_of(counts: dict[str, int], split: str, name: str) -> slice:
-    """Where a split lies in the files' order; every one of SPLITS is a run of parts."""
+    """The positions of a split in `Recordings.files`, where its parts are neighbours."""
     before = sum(counts[part] for part in PARTS[: PARTS.index(SPLITS[split][0])])
     number = sum(counts[part] for part in SPLITS[split])
     if not number:

@@ -1,7 +1,7 @@
-"""Event data sets as frames of counts: `load_events` finds the recordings, `EventSet` is what the other rooms get.
+"""`load_events`: one split of event recordings as frames of counts, an `EventSet`.
 
-`event_layout` tells where recordings lie and which split each belongs to, `event_frames` makes frames of them and keeps
-these.
+Where the recordings lie and which split each belongs to is told in `event_layout`, how frames are made and kept in
+`event_frames`.
 """
 
 from __future__ import annotations
@@ -78,16 +78,15 @@ def load_events(
     sensor: tuple[int, int] | None = None,
     root: str | os.PathLike = "data",
 ) -> EventSet:
-    """Load one split of an event data set as frames; the first time makes the frames of all splits.
+    """One split of an event data set as frames. The first call makes and keeps the frames of all splits.
 
     source: `dvs128-gesture`, `cifar10-dvs`, `n-caltech101`, `n-mnist`, or the path of a folder in the same layout
     split: `train`, `validation`, `test`, `train+validation`, or `all`; recordings come in this order of parts
-    time_steps, by: how recordings are cut into T frames, see `integrate`; frames that SpikingJelly has already
-        made for this T and way are taken instead
-    size: side in pixels or (H, W): the pixel (x, y) counts at (x · W // width, y · H // height), so that no event is
-        lost and counts grow; None keeps the sensor's. (A network that pools 128 to 48 itself wants None.)
-    sensor: (H, W) in pixels, wanted for a folder of recordings which is not called as a known one; without it the
-        size is taken for the sensor's
+    time_steps, by: how recordings are cut into T frames, see `integrate`; if SpikingJelly has made frames for this T
+        and way of cutting, they are taken instead
+    size: side in pixels, or (H, W); None: the sensor's. Neighbouring pixels are merged: an event at (x, y) is counted
+        at (x · W // width, y · H // height), so no event is lost
+    sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: as `size`
     root: where the folders of the known sets lie
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
@@ -129,14 +128,14 @@ def parts_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Ite
 
 
 def way(base: Path) -> tuple[int, str] | None:
-    """T and the way of cutting, from the name of a folder of frames; None for other names."""
+    """T and the way of cutting, from the name of a folder of frames; None if it has another name."""
     found = re.fullmatch(r"frames_number_([0-9]+)_split_by_(\w+)", base.name)
     return found and (int(found[1]), found[2])
 
 
 def reader_of(base: Path, known: Known | None, path: Path) -> Callable[[Path], object]:
-    """What reads the files of a folder of `parts_of`, and says what is wrong with one (ValueError naming it). Where the
-    sensor is not known, frames are wanted in the size of those in `path`."""
+    """The function that reads a file of a folder of `parts_of`, or raises a ValueError with its name and what is wrong.
+    If the sensor is not known, frames must have the size of those in `path`."""
     sensor = known.sensor if known else None
     if base.name == "events_np":
         return lambda path: read_events(path, sensor)

@@ -1,13 +1,12 @@
-"""Event recordings: files in, frames of counts out; and a recorder that makes recordings from moving pictures.
+"""Event recordings as frames of counts, and recordings made from moving pictures.
 
-An event says that the pixel (x, y) grew brighter (p = 1) or darker (p = 0) at time t. A file is an npz with
-the arrays t, x, y, p, as SpikingJelly writes them into its `events_np` folders. A network reads T frames of
-counts, `(T, 2, H, W)`, so `integrate` cuts a recording into T slices. Its two rules are SpikingJelly's, event
-for event, except where that one fails: a slice of time without an event is an empty frame here.
+An event says that the pixel (x, y) grew brighter (p = 1) or darker (p = 0) at time t. A file is an npz with the arrays
+t, x, y, p, as SpikingJelly writes them into its `events_np` folders. A network reads T frames of counts,
+`(T, 2, H, W)`: `integrate` cuts a recording into T slices, in one of two ways. Both give SpikingJelly's frames; where
+SpikingJelly fails, on a slice of time without an event, the frame is empty.
 
-`moving` and `record` stand in for a screen, a sensor on a motor and patience: N-MNIST and N-Caltech101 were
-made by filming still pictures in three saccades along a triangle. They serve tests, demos and ideas; nothing
-random is in them.
+`moving` and `record` make recordings as N-MNIST and N-Caltech101 were made: still pictures, filmed by an event sensor
+in three saccades along a triangle. They are for tests and demos, and draw no random numbers.
 """
 
 from __future__ import annotations
@@ -59,14 +58,16 @@ class Events:
 
 
 def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Events:
-    """Read an npz of events; those out of order are sorted by time, stably, unless it is the sensor's clock that ran
-    over (t falls by more than half of what 32 bits count), which is refused: sorted, its end would come first.
+    """The events of an npz; sorted by time (stably) if they are not yet.
 
-    size: (H, W) of the sensor in pixels, against which the coordinates are checked; None checks only that
-        they are neither negative nor too large for int16
+    size: (H, W) of the sensor in pixels, in which the coordinates must lie; None: they must be 0 to 32767
+
+    A recording during which the sensor's clock wrapped around (t falls by more than half of 2^32) is refused: sorted,
+    its end would come first.
 
     FileNotFoundError if there is no file; ValueError naming it if it is no npz, is cut off, lacks one of t,
-    x, y, p, or holds no events, unequal lengths, other types than integers, or pixels outside of the sensor.
+    x, y, p, or holds no events, arrays of different lengths, other types than integers, or pixels outside of the
+    sensor.
     """
     found = read_arrays(path, KEYS)
     try:
@@ -88,10 +89,10 @@ def write_events(path: str | os.PathLike, events: Events) -> None:
 def integrate(events: Events, time_steps: int, by: str = "number", *, size: tuple[int, int]) -> np.ndarray:
     """Count the events in T frames: int64 `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
 
-    by: `number` gives N // T events to a frame and the rest to the last one; with fewer events than T each
-        gets a frame of its own and the last frames stay empty.
-        `time` gives each frame the same time, (last t - first t) // T microseconds (at least 1), and the rest
-        to the last one; a frame without an event is empty.
+    by: `number`: N // T events a frame, and the rest in the last one; with fewer events than T each has a frame of its
+        own, and the last frames are empty.
+        `time`: (last t - first t) // T microseconds a frame, at least 1, and the rest in the last one; a frame without
+        an event is empty.
     size: (H, W) of the sensor in pixels
 
     ValueError if T is not positive, `by` is another word, or an event lies outside of the sensor.
@@ -147,8 +148,8 @@ def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: in
 
     image: uint8, or float in [0, 1]; outside of it everything is black
     size: (H', W') of the film; None adds `reach` pixels on every side (28 x 28 gives 34 x 34, as N-MNIST has it)
-    frames: one at the start and then evenly along the way, which ends where it began
-    reach: how far from the middle the picture goes, in pixels, whole or not
+    frames: number of frames, evenly spaced in time; the last shows the picture where the first does
+    reach: how far the picture moves from the middle, in pixels
 
     ValueError if the picture does not fit.
     """
@@ -168,13 +169,12 @@ def record(
 ) -> Events:
     """What an event sensor sees of a film `(F, H, W)`, uint8 or float in [0, 1].
 
-    Each pixel remembers the level of its last event, at first that of frame 0. Whenever its level has moved
-    from there by the threshold it sends an event, at the time at which a straight line between two frames gets
-    there.
+    Each pixel remembers its level at its last event, at the start that of frame 0. When its level differs from that by
+    the threshold, it sends an event. Between two frames the level changes linearly, which gives the event's time.
 
     duration_us: from the first frame to the last, in microseconds
     threshold: of the level; the level is the logarithm of the intensity, or the intensity itself
-    logarithmic: which of the two; sensors are logarithmic
+    logarithmic: whether the level is the logarithm, as in real sensors
 
     ValueError if nothing moves enough for one event.
     """

@@ -1,19 +1,18 @@
-"""Folders and zips of images; members of a zip are read in memory, nothing is extracted.
+"""Folders and zips of images. A zip is read in memory; nothing is extracted.
 
-Layout, alike in both, with hidden files and `__MACOSX` left out:
+The layout is the same in both; hidden files and `__MACOSX` are ignored:
 
-- a top folder `train/` or `test/` makes top folders splits (`train`, `validation` or `val`, `test`, in any
-  case), and what lies beside them is not used; a split that is missing is carved out of `train/` (see
-  `catalogue`);
-- the first folder below (below the split, if there are splits) is the class; without such folders there are
-  no labels;
-- a single top folder that holds all images is stepped into, as zips made of a folder have it.
+- If there is a top folder `train/` or `test/`, the top folders are the splits: `train`, `validation` or `val`, `test`,
+  in any case. What lies beside them is not used. A split that is missing is held out of `train/` (`catalogue`).
+- The first folder below the split, or the top folder if there are no splits, is the class. Without class folders there
+  are no labels.
+- If a single top folder holds all images, as in a zip of a folder, the rules apply to what is in it.
 
-Images alone decide: other files and empty folders change nothing. A `train/` or `test/` that the rules do not take for
-a split, or that may be a class as well, is refused, for its images would be mixed in silence.
+Only images count: other files and empty folders change nothing. A folder `train/` or `test/` is refused if it lies
+where it is no split, or if it may as well be a class; otherwise its images would be mixed with others without a word.
 
-Files and classes come in natural order: `img2` before `img10`. Links are followed, and every folder is read once, by
-its own name before that of a link. A member of a zip may have `\` for `/`, as .NET's old tools write it.
+Files and classes come in natural order: `img2` before `img10`. Links are followed, and a folder that is linked to is
+read once. Member names of a zip may have `\` in place of `/`, as old .NET tools write them.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image file in its place: `split` or `label` is None where the layout has none."""
+    """An image file with its split and its label (name of the class); None if the layout has none."""
 
     name: str
     split: str | None
@@ -87,8 +86,8 @@ def open_tree(path: Path) -> Tree:
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
-    """The image files in their places by the layout, and the names of those outside the splits; ValueError where it is
-    not clear what a folder called train or test is."""
+    """The image files with their splits and labels, and the names of those outside of the splits. ValueError if a
+    folder called train or test may be a split or a class."""
     images = [(name, tuple(name.split("/"))) for name in tree.files if name.lower().endswith(EXTENSIONS)]
     base = _base([parts for _, parts in images])
     images = [(name, parts[len(base) :]) for name, parts in images]

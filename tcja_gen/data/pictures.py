@@ -1,12 +1,12 @@
-"""From the bytes of an image file to pixels: the stated rules of conversion, all of them Pillow's arithmetic.
+"""From the bytes of an image file to pixels, by these rules; the arithmetic is Pillow's.
 
-1. Mode: alpha is composited onto black; 16-bit grey is scaled to 8 bit (65535 -> 255, rounded); a palette
-   becomes RGB; the camera's orientation tag is obeyed; of an animation the first frame counts. Where Pillow would
-   change values in silence (16-bit colour, grey of 12, 16 signed or 32 bits) the file is refused.
+1. Mode: alpha is composited onto black; 16-bit grey is scaled to 8 bit (65535 -> 255, rounded); a palette becomes RGB;
+   the camera's orientation tag is applied; of an animation the first frame is taken. Files whose values Pillow would
+   change without a word are refused (16-bit colour; grey of 12, 16 signed or 32 bits).
 2. Channels: grey from RGB is Pillow's "L" (ITU-R 601); three channels from grey repeat it.
-3. Size: the shorter side is resized to `size` by Pillow's bilinear filter (antialiased where it shrinks),
-   then the centre is cropped, both to the pixel as torchvision's Resize and CenterCrop do it. MNIST's
-   28 -> 32 is this resize, as in FSVAE, never zero padding.
+3. Size: the shorter side is resized to `size` by Pillow's bilinear filter (with antialiasing when it shrinks), then
+   the centre is cropped; torchvision's Resize and CenterCrop give the same pixels. MNIST's 28 pixels become 32 by this
+   resize, as in FSVAE, not by zero padding.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _check_size(image: Image) -> None:
 
 
 def _check_depth(image: Image) -> None:
-    """ValueError for values that Pillow would cut to 8 bits, or hand on in another range than the mode says."""
+    """ValueError for files whose values Pillow would cut to 8 bits, or return in another range than their mode has."""
     if image.mode not in GREY + COLOUR + SIXTEEN_BIT:
         raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
     decoder = str(image.tile[0][3]) if image.tile else ""
@@ -118,10 +118,11 @@ def fit(image: Image, size: int, channels: int) -> np.ndarray:
 
 
 def fit_all(pixels: np.ndarray, size: int, channels: int) -> np.ndarray | None:
-    """`fit` of arrays (N, H, W) or (N, H, W, 3) at once: (N, channels, size, size); None where only `fit` will do.
+    """`fit` of all pictures at once, uint8 (N, H, W) or (N, H, W, 3) -> (N, channels, size, size); None if that
+    cannot be done, or would give other pixels than `fit`.
 
-    Square grey images are resized by PyTorch, if some of them, tried here, show that its arithmetic for 8-bit images
-    is Pillow's on this processor.
+    PyTorch resizes square grey pictures much faster. On some processors its arithmetic differs from Pillow's, so a
+    sample of the pictures is resized by both and compared.
     """
     import PIL.Image
 

@@ -1,4 +1,4 @@
-"""One door to all data: images or event frames, by name or path."""
+"""Any data set by name or path: images or event frames, and where it is found again."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def place(source: str | os.PathLike, root: str | os.PathLike) -> dict[str, str]:
 
 
 def found_again(source: str, path: str | None) -> str | None:
-    """A source where it was (`path`, if that is known), else where its name leads from here; None if it is gone. The
-    name may lead to another folder: whoever asks compares the fingerprint."""
+    """The data set of an earlier run: its name; or its `path` of then, if that is still there; or else `source` as seen
+    from this folder. None if all are gone. `source` may be another folder by now: compare the fingerprint."""
     if is_named(source):
         return source
     return next((place for place in (path, source) if place and Path(place).exists()), None)
@@ -55,7 +55,8 @@ def load(
     root: str | os.PathLike = "data",
     download: bool = False,
 ) -> ImageSet | EventSet:
-    """`load_images` or `load_events`, as the source is. time_steps, by: how recordings are cut into frames."""
+    """One split of images (`load_images`) or of event recordings (`load_events`). time_steps, by: how recordings are
+    cut into frames."""
     if not is_events(source):
         return load_images(source, split, size=size, channels=channels, root=root, download=download)
     if channels not in (None, 2):
