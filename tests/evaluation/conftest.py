@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import build
 from tcja_gen.nn import ImageDraws, NormLIF
 
 
@@ -9,7 +9,7 @@ from tcja_gen.nn import ImageDraws, NormLIF
 def model(tiny):
     """A generator in evaluation mode whose statistics have settled, so that it fires when it samples."""
     torch.manual_seed(0)
-    model = SpikingVAE(**tiny)
+    model = build(tiny)
     for layer in model.modules():
         if isinstance(layer, NormLIF):
             torch.nn.init.constant_(layer.bias, 0.5)

@@ -9,7 +9,7 @@ import tcja_gen as tg
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import compare, evaluate, predict, read_record, table, write_record
 from tcja_gen.metrics import train_autoencoder
-from tcja_gen.models import SpikingClassifier, load
+from tcja_gen.models import Classifier, build, load
 
 SMALL = {"encoder": "8C3-TCJA-MP2-8C3-TCJA-MP2", "time_steps": 3}
 QUICK = {"steps": 40, "batch": 32, "lr": 0.01, "warmup": 5, "compile": "off", "device": "cpu", "quiet": True}
@@ -112,7 +112,7 @@ def test_what_cannot_be_scored_is_told_in_one_line(model, tmp_path):
     ):
         with pytest.raises(ValueError, match=match):
             evaluate(model, "digits", **options)
-    events = SpikingClassifier(image_size=8, image_channels=2, time_steps=2, encoder="4C3", head="3L")
+    events = build(Classifier(image_size=8, image_channels=2, time_steps=2, encoder="4C3", head="3L"))
     with pytest.raises(ValueError, match="digits: images, the model was trained on event recordings"):
         evaluate(events, "digits")
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_scored_is_told_in_one_line(model, tmp_path):
 def test_a_generator_with_a_head_gets_scores_of_both_kinds(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     train_autoencoder(load_images("digits").images, size=8, width=4, steps=20).save(tmp_path / "a.safetensors")
-    shape = SMALL | {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 8, "k": 4, "head": "10L", "conditional": True}
+    shape = SMALL | {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 8}, "k": 4, "head": "10L", "conditional": True}
     run = tg.train(model=shape, out=str(tmp_path / "joint"), **QUICK)
     record = evaluate(run.model, "digits", n=40, autoencoder=tmp_path / "a.safetensors")
     assert [*record["scores"]] == ["fad", "accuracy"] == [*record["protocol"]]
@@ -142,7 +142,7 @@ def test_spikes_are_answered_with_a_rate_and_logits_with_a_probability(model, tm
     outputs = model.classify(load_images(folder, "all").images[:1] / 255).mean(1)[0]
     assert row["probability"] == pytest.approx(float(outputs.softmax(0).max())) and "rate" not in row
     torch.manual_seed(0)
-    spiking = SpikingClassifier(image_size=8, encoder="4C3", head="20FC-Voting5", neuron="tet")
+    spiking = build(Classifier(image_size=8, encoder="4C3", head="20FC-Voting5", neuron="tet"))
     rows = predict(spiking, [folder, folder / "1"])
     assert len(rows) == 6 and all(0 <= row["rate"] <= 1 and "probability" not in row for row in rows)
     assert {row["class"] for row in rows} <= {"0", "1", "2", "3"}

@@ -3,11 +3,12 @@ import sys
 
 import pytest
 import torch
+from latent_kinds import LATENT_KINDS
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
 from tcja_gen.evaluation.energy import AC_PJ, MAC_PJ, ann_twin, count, operations, table, totals
-from tcja_gen.models import SpikingClassifier, SpikingVAE
+from tcja_gen.models import Classifier, build
 from tcja_gen.nn import ATTENTION, TCJA
 
 SEEDS = range(64)
@@ -97,8 +98,8 @@ def test_what_is_not_a_spike_is_paid_as_multiplication():
 
 
 def test_gates_make_the_next_layer_multiply_and_their_own_cost_is_listed():
-    with_gate = SpikingClassifier(8, time_steps=3, encoder="4C3-TCJA(2,3)-6C3", head="10L")
-    without = SpikingClassifier(8, time_steps=3, encoder="4C3-6C3", head="10L")
+    with_gate = build(Classifier(image_size=8, time_steps=3, encoder="4C3-TCJA(2,3)-6C3", head="10L"))
+    without = build(Classifier(image_size=8, time_steps=3, encoder="4C3-6C3", head="10L"))
     x = torch.rand(5, 1, 8, 8)
     gated, plain = by_layer(count(with_gate, x)), by_layer(count(without, x), "convolution")
     attention, second = gated["encoder.stages.1"], by_layer(count(with_gate, x), "convolution")["encoder.stages.2"]
@@ -111,21 +112,21 @@ def test_gates_make_the_next_layer_multiply_and_their_own_cost_is_listed():
 @pytest.mark.parametrize(("word", "products"), [("FC", (3 * 8) ** 2), ("Conv2d(2,4)", 2 * 4 * 3 * 8)])
 def test_a_gate_uses_every_weight_as_often_as_its_layer_is_wide(word, products):
     """On a stream of T = 3 and C = 8: all with all, or a kernel at each of T C places."""
-    model = SpikingClassifier(8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L")
+    model = build(Classifier(image_size=8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L"))
     (gate,) = by_layer(count(model, torch.rand(2, 1, 8, 8)), "attention").values()
     assert gate.mac == 3 * 8 * 64 + products + 3 * 8 and gate.ac == 3 * 8 * 64
 
 
 @pytest.mark.parametrize("word", ATTENTION)
 def test_every_attention_has_a_cost_and_its_inner_layers_are_not_counted_twice(word):
-    model = SpikingClassifier(8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L")
+    model = build(Classifier(image_size=8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L"))
     rows = count(model, torch.rand(2, 1, 8, 8))
     (gate,) = by_layer(rows, "attention").values()
     assert gate.mac > 3 * 8 * 64 and not [row for row in rows if row.layer.startswith("encoder.stages.1.")]
 
 
 def test_a_static_image_meets_the_first_convolution_once_and_neurons_leak_at_every_step():
-    model = SpikingClassifier(8, time_steps=3, encoder="4C3-MP2-6C3", head="10L")
+    model = build(Classifier(image_size=8, time_steps=3, encoder="4C3-MP2-6C3", head="10L"))
     rows = count(model, torch.rand(5, 1, 8, 8) * 0.4 + 0.6)  # never 0.5, the grey that becomes 0
     weights, neurons = by_layer(rows, "convolution"), by_layer(rows, "neurons")
     first, second = weights["encoder.stages.0"], weights["encoder.stages.2"]
@@ -174,12 +175,13 @@ def test_the_twin_runs_the_same_layers_once_and_dense(model):
 
 
 def test_a_masked_prior_costs_its_twin_a_pass_a_round():
-    codes = {"latent_kind": "codes", "latent": 2, "prior": "8C3-8R3[TCJA]", "encoder": "8C3s2", "decoder": "8T4s2"}
+    codes = {"kind": "codes", "channels": 2, "prior": "8C3-8R3[TCJA]"}
+    model = {"image_size": 8, "time_steps": 3, "encoder": "8C3s2", "decoder": "8T4s2"}
     twins = {}
     for rounds in (2, 4):
         torch.manual_seed(0)
-        model = SpikingVAE(image_size=8, time_steps=3, rounds=rounds, **codes)
-        twins[rounds] = {(row.layer, row.kind): row.mac for row in ann_twin(count(model, range(64)))}
+        generator = build(model | {"latent": codes | {"rounds": rounds}})
+        twins[rounds] = {(row.layer, row.kind): row.mac for row in ann_twin(count(generator, range(64)))}
     for layer, macs in twins[2].items():
         again = layer[0].startswith("latent.prior.trunk")
         assert twins[4][layer] == pytest.approx(macs * (2 if again else 1)), layer
@@ -189,13 +191,13 @@ def test_a_masked_prior_costs_its_twin_a_pass_a_round():
 
 def test_a_net_of_relus_has_no_spikes_and_costs_what_a_twin_does(tiny):
     torch.manual_seed(0)
-    model = SpikingVAE(**{**tiny, "neuron": "relu", "time_steps": 1, "latent_kind": "gaussian"})
+    model = build(tiny | LATENT_KINDS["gaussian"])
     for rows in (count(model, SEEDS), count(model, torch.rand(64, 1, 8, 8), "reconstruct")):
         assert rows == ann_twin(rows) and {row.kind for row in rows} >= {"linear", "transposed", "attention"}
         assert all(row.mac == row.dense > 0 and not row.binary for row in rows)
         assert all(row.ac == 0 for row in rows if row.kind != "attention")
         assert "no neurons, ReLU" in table(rows) and "firing rate" not in table(rows)
-    classifier = SpikingClassifier(8, time_steps=1, encoder="4C3-4R3[TCJA]-MP2", head="10L", neuron="relu")
+    classifier = build(Classifier(image_size=8, time_steps=1, encoder="4C3-4R3[TCJA]-MP2", head="10L", neuron="relu"))
     rows = count(classifier, torch.zeros(2, 1, 8, 8))
     assert totals(rows)["mac"] == totals(rows)["dense"] > 0
 
@@ -210,7 +212,7 @@ def test_the_table_adds_up_and_shows_its_formula(model):
 
 
 def test_mistakes_are_told_in_one_line(model):
-    classifier = SpikingClassifier(8, encoder="4C3", head="10L")
+    classifier = build(Classifier(image_size=8, encoder="4C3", head="10L"))
     with pytest.raises(ValueError, match="63 samples; a generator runs 64 at a time"):
         count(model, range(63))
     with pytest.raises(ValueError, match="no energy of 'sample'"):

@@ -4,7 +4,7 @@ import torch
 from tcja_gen.evaluation import evaluate
 from tcja_gen.evaluation.energy import count, totals
 from tcja_gen.evaluation.first_steps import ReadSteps, run_steps
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import SpikingVAE, build
 from tcja_gen.nn import ATTENTION, ImageDraws, NormLIF
 
 
@@ -15,7 +15,7 @@ def model(tiny):
 
 def firing(settings: dict) -> SpikingVAE:
     torch.manual_seed(0)
-    model = SpikingVAE(**settings).eval()
+    model = build(settings).eval()
     for layer in model.modules():
         if isinstance(layer, NormLIF):
             torch.nn.init.constant_(layer.bias, 1.5)
@@ -43,9 +43,9 @@ def test_any_latent_of_spikes_begins_alike_and_codes_are_refused(tiny, latent_ki
     model = firing(tiny | latent_kind)
     short, draws = run_steps(model, 1), [ImageDraws(range(64)) for _ in range(2)]
     assert torch.equal(short.latent.sample(draws[0]), model.latent.sample(draws[1])[:1])
-    codes = dict(latent_kind="codes", latent=2, prior="8C3", rounds=2)
+    codes = {"latent": {"kind": "codes", "channels": 2, "prior": "8C3", "rounds": 2}}
     with pytest.raises(ValueError, match="codes are made for all T steps at once"):
-        run_steps(SpikingVAE(**tiny | codes), 2)
+        run_steps(build(tiny | codes), 2)
 
 
 def test_without_attention_both_ways_of_stopping_give_the_same_image(tiny):

@@ -1,7 +1,5 @@
 """A plugin: one file, no change elsewhere."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 
 import tcja_gen as tg
 from tcja_gen import registry
-from tcja_gen.errors import MissingFile, UserError
+from tcja_gen.errors import UserError
 from tcja_gen.models import Generator, load
 from tcja_gen.nn import latent_settings
 from tcja_gen.settings import table, texts, update
@@ -105,68 +103,3 @@ def test_its_settings_are_like_any_others(plugin):
         with pytest.raises(UserError) as error:
             change(Config(), {"model": {"latent": {"kind": "rare", **latent}}})
         assert says in str(error.value)
-
-
-LOAD = """
-import sys
-import tcja_gen as tg
-from tcja_gen.errors import UserError
-from tcja_gen.registry import load_plugin
-for plugin in sys.argv[2:]:
-    load_plugin(plugin)
-try:
-    print(tg.load(sys.argv[1]).sample([0]).shape)
-except UserError as error:
-    print(error)
-"""
-
-
-def loaded(*arguments) -> str:
-    """What a fresh process says of a model."""
-    done = subprocess.run([sys.executable, "-c", LOAD, *map(str, arguments)], capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return done.stdout.strip()
-
-
-def test_a_process_without_the_plugin_names_the_file(run, plugin, tmp_path):
-    told = loaded(run.folder)
-    assert "\n" not in told and "'rare'; known: bernoulli, codes, gaussian, poisson" in told
-    assert "it was trained with rare.py (SHA-256 " in told and told.endswith("name the file by --plugin")
-    assert loaded(run.folder, plugin) == "torch.Size([1, 1, 8, 8])"
-    other = tmp_path / "elsewhere" / "rare.py"
-    other.parent.mkdir()
-    other.write_text(LATENT.replace("rate: float", "frequency: float").replace("settings.rate", "settings.frequency"))
-    told = loaded(run.folder, other)
-    assert "unknown key 'model.latent.rate'" in told and "it was trained with rare.py (SHA-256 " in told
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, "no such plugin; a Python file is wanted"),
-        ("1 / 0", "this plugin fails: ZeroDivisionError: division by zero"),
-        ("import nothing_of_this_name", "this plugin fails: ModuleNotFoundError"),
-        (LATENT.replace('"rare"', '"codes"'), "latent 'codes' is registered already, by codes.py"),
-    ],
-)
-def test_a_plugin_that_cannot_be_is_told_in_one_line(tmp_path, clean, content, says):
-    file = tmp_path / "mine.py"
-    if content:
-        file.write_text(content)
-    with pytest.raises((UserError, MissingFile)) as error:
-        registry.load_plugin(file)
-    assert says in str(error.value) and "\n" not in str(error.value)
-
-
-def test_a_file_may_be_loaded_again_and_two_may_not_have_one_name(plugin, tmp_path):
-    registry.load_plugin(plugin)
-    other = tmp_path / "other.py"
-    other.write_text(LATENT)
-    with pytest.raises(UserError, match="latent 'rare' is registered already, by rare.py"):
-        registry.load_plugin(other)
-
-
-def test_a_model_of_the_package_alone_names_no_plugin(tmp_path, clean):
-    settings = {"steps": 1, "device": "cpu", "compile": "off", "quiet": True}
-    run = tg.train(out=str(tmp_path / "run"), model={"encoder": "8C3s2", "latent": {"channels": 4, "k": 2}}, **settings)
-    assert "plugins" not in run.model.provenance
