@@ -247,6 +247,8 @@ def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Confi
     """
     changes = dict(changes)
     _check_moved(changes)
+    if "stages" in changes:
+        raise UserError("unknown key 'stages': a stage is a table [[stage]]")
     if changes.get("task", config.task) != config.task:
         task = typed("task", changes.pop("task"), Config.__annotations__["task"])
         config = replace(config, task=task, model=None)

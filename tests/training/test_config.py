@@ -184,6 +184,7 @@ def test_a_change_is_of_all_stages_or_of_the_one_that_is_named():
         ({"stage": [{"name": "A b"}]}, "stage 'A b': a name has small letters, digits and dashes"),
         ({"stage": [{"fit": "all"}]}, "key 'stage' is a list of tables, each with a name"),
         ({"stage": 3}, "key 'stage' is a list of tables"),
+        ({"stages": [{"name": "a"}]}, "unknown key 'stages': a stage is a table [[stage]]"),
         ({"stage": {"third": {}}}, "no stage 'third' in this recipe; known: autoencoder, decoder, prior"),
     ],
 )

@@ -87,8 +87,9 @@ def test_a_run_is_the_model_of_its_last_finished_stage(run):
     assert tg.load(run).provenance["step"] == 2
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize("left", ["checkpoint", "folder", "nothing"])
+@pytest.mark.parametrize(
+    ("stage", "left"), [(1, "checkpoint"), (2, "checkpoint"), (3, "checkpoint"), (2, "folder"), (3, "nothing")]
+)
 def test_killed_in_any_stage_a_run_goes_on_inside_of_it(whole, run, stage, left):
     """With a checkpoint in the middle of the stage; before its first one; and between two stages."""
     for name in FOLDERS[stage:]:
