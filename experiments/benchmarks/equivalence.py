@@ -15,7 +15,7 @@ import torch
 from measure import by_other_means
 
 from tcja_gen.data import Batches, load_images
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import build
 from tcja_gen.nn import StepDraws, fuse
 from tcja_gen.process import neuron_path
 
@@ -29,7 +29,7 @@ SETTINGS = {
 
 def model(path: str, disturbed: int = 0) -> torch.nn.Module:
     torch.manual_seed(0)
-    made = SpikingVAE(**SETTINGS).train()
+    made = build(SETTINGS).train()
     made = by_other_means(made, "plain") if path == "plain" else fuse(made, path)
     if disturbed:
         torch.manual_seed(disturbed)

@@ -3,8 +3,8 @@
     python experiments/benchmarks/gpu.py --keep FOLDER [--stage steps|others|scaling|layers|recipe] [--minutes 9]
 
 Without --stage, all of them in turn. A stage begins no other measurement after so many minutes, and every measurement
-is a file in FOLDER, so the same command goes on where it was stopped. `recipe` trains `experiments/fsvae-mnist.toml` in
-bf16 to its end, in as many calls as it takes, and scores it. --device cpu --small is a smoke run.
+is a file in FOLDER, so the same command goes on where it was stopped. `recipe` trains the recipe fsvae-mnist in bf16 to
+its end, in as many calls as it takes, and scores it. --device cpu --small is a smoke run.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 from cases import facts, layers, others, scaling, table
 from measure import Case
 
-RECIPE = Path(__file__).parent.parent / "fsvae-mnist.toml"
+RECIPE = "fsvae-mnist"
 PACKAGE = [sys.executable, "-m", "tcja_gen"]
 
 
@@ -41,7 +41,7 @@ def recipe(folder: Path, minutes: float, data_root: str) -> None:
     """Trains for so many minutes; Ctrl-C's signal makes a run save, and the next call resumes it."""
     run = folder / "recipe"
     begun = (run / "config.toml").exists()
-    ask = ["--resume", str(run)] if begun else [str(RECIPE), "--out", str(run), "--data-root", data_root]
+    ask = ["--resume", str(run)] if begun else [RECIPE, "--out", str(run), "--data-root", data_root]
     command = [*PACKAGE, "train", *ask, *([] if begun else ["--precision", "bf16"])]
     with subprocess.Popen(command) as training:
         try:

@@ -30,15 +30,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tcja_gen.models import SpikingVAE
+from tcja_gen.models import build
 from tcja_gen.nn import LIF, Draws, Gate, Neuron, NormLIF, SpikingBlock, StepDraws, fuse, lif_step, set_memory
 from tcja_gen.process import neuron_path, start
 from tcja_gen.training.step import WARM_UP, Graph
 
 STAGES = "32C3s2{0}-64C3s2{0}-128C3s2{0}-256C3s2{0}"
 NETWORKS = {
-    "compat": {"encoder": STAGES.format(""), "neuron": "fsvae", "scheduled_end": 0.1, "scheduled_replace": "vote"},
-    "tcja": {"encoder": STAGES.format("-TCJA"), "neuron": "fsvae", "scheduled_end": 0.1, "scheduled_replace": "vote"},
+    "compat": {"encoder": STAGES.format(""), "neuron": "fsvae"},
+    "tcja": {"encoder": STAGES.format("-TCJA"), "neuron": "fsvae"},
 }
 
 
@@ -141,9 +141,11 @@ def gated(block: Gate, x: Tensor) -> Tensor:
     return x * block.gate(x).to(x.dtype)[..., None, None]
 
 
-def build(case: Case, device: torch.device) -> nn.Module:
+def network(case: Case, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
-    model = SpikingVAE(case.image_size, time_steps=case.time_steps, **NETWORKS[case.network]).to(device).train()
+    shape = {"image_size": case.image_size, "time_steps": case.time_steps}
+    scheduled = {"end": 0.1, "replace": "vote"} if case.time_steps > 6 else {}  # it begins with the sixth step
+    model = build(shape | NETWORKS[case.network] | {"latent": {"scheduled": scheduled}}).to(device).train()
     if case.by == "ours":
         return set_memory(fuse(model, neuron_path(device)[0]), case.memory)
     return by_other_means(model, case.by)
@@ -190,7 +192,7 @@ def measure_step(case: Case) -> dict:
     began = time.perf_counter()
     process = start(case.device)
     device = process.device
-    own = model = build(case, device)
+    own = model = network(case, device)
     if process.world > 1:
         model = nn.parallel.DistributedDataParallel(own, broadcast_buffers=False)
     capturable = device.type == "cuda"
@@ -256,7 +258,7 @@ def measure_layers(case: Case) -> dict:
     from torch.utils.flop_counter import FlopCounterMode
 
     device = start(case.device).device
-    model = build(case, device)
+    model = network(case, device)
     seen: dict[nn.Module, tuple] = {}
     for layer in model.modules():
         if isinstance(layer, SpikingBlock):
