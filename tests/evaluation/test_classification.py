@@ -120,7 +120,8 @@ def test_what_cannot_be_scored_is_told_in_one_line(model, tmp_path):
 def test_a_generator_with_a_head_gets_scores_of_both_kinds(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     train_autoencoder(load_images("digits").images, size=8, width=4, steps=20).save(tmp_path / "a.safetensors")
-    shape = SMALL | {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 8}, "k": 4, "head": "10L", "conditional": True}
+    shape = SMALL | {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "head": "10L"}
+    shape["latent"] = {"channels": 8, "k": 4, "conditional": True}
     run = tg.train(model=shape, out=str(tmp_path / "joint"), **QUICK)
     record = evaluate(run.model, "digits", n=40, autoencoder=tmp_path / "a.safetensors")
     assert [*record["scores"]] == ["fad", "accuracy"] == [*record["protocol"]]
