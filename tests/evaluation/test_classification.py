@@ -128,7 +128,8 @@ def test_a_generator_with_a_head_gets_scores_of_both_kinds(tmp_path, monkeypatch
     images = load_images("digits", "test").images
     assert torch.equal(run.model.classify(images[:3] / 255), run.model.classify(images / 255)[:3])
     assert record["protocol"]["fad"]["classes"] == "seed mod classes" and len(record["confusion"]) == 10
-    plain = tg.train(model=shape | {"head": "", "conditional": False}, out=str(tmp_path / "g"), **QUICK | {"steps": 2})
+    plain = {"model": shape | {"head": "", "latent": {"channels": 8, "k": 4}}, "out": str(tmp_path / "g")}
+    plain = tg.train(**QUICK | plain | {"steps": 2})
     with pytest.raises(ValueError, match="accuracy: this generator names no classes"):
         evaluate(plain.model, "digits", ["accuracy"])
     with pytest.raises(ValueError, match="this generator names no classes"):
