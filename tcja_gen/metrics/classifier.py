@@ -128,7 +128,7 @@ def train_classifier(
     def loss(chosen: Tensor) -> Tensor:
         return F.cross_entropy(classifier(to_network(images[chosen]).to(device)), labels[chosen].to(device))
 
-    title = "training the classifier that scores" if progress else None
+    title = "training a classifier of the data" if progress else None
     how = dict(n=len(images), batch=64, steps=steps, seed=seed, title=title)
     return fit(classifier, loss, optimiser, schedule, **how)
 

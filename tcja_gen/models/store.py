@@ -139,11 +139,12 @@ def stages(run: Path) -> list[Path]:
 def _last_stage(run: Path) -> Path | None:
     """The last stage that is finished, else the first one; None if there is none with a checkpoint."""
     begun = [stage for stage in stages(run) if steps(stage)]
-    finished = [stage for stage in begun if _is_finished(stage)]
+    finished = [stage for stage in begun if is_finished(stage)]
     return finished[-1] if finished else next(iter(begun), None)
 
 
-def _is_finished(stage: Path) -> bool:
+def is_finished(stage: Path) -> bool:
+    """Whether the newest checkpoint of a run is that of its last step."""
     newest = steps(stage)[-1]
     facts = json.loads((metadata(newest / WEIGHTS) or {}).get("provenance", "{}"))
     return facts.get("steps") == step_of(newest)

@@ -89,7 +89,7 @@ def perceptual(
     if kept:
         classifier = Classifier(channels, int(labels.max()) + 1, size=size)
     else:
-        say(f"preparing the perceptual loss: a classifier of {data.name} at {size} pixels, trained once and kept")
+        say(f"perceptual loss: a classifier of {data.name} at {size} pixels is trained, once, and kept in the cache")
         classifier, _ = cached_classifier(
             images, labels, data.fingerprint, size=size, seed=SEED, device=device, progress=True
         )

@@ -144,17 +144,27 @@ def _in_stages(
         place = Place(folder, tuple(stages), number)
         if only not in ("", name):
             continue
+        stage = _after_the_one_before(stage, place, stages)
         if not is_finished(place.folder, stage.steps):
-            stage = _after_the_one_before(stage, place, stages)
             begun = (place.folder / "config.toml").is_file()
             home = place.folder if begun else None
             run = Trainer(replace(stage, out=str(place.folder)), process, samples, home, quiet, place).run()
             run = replace(run, folder=folder)
         else:
+            _check_settings(place, stage)
             run = Run(folder, stage.steps, True)
         if not run.finished:
             break
     return run
+
+
+def _check_settings(place: Place, stage: Config) -> None:
+    """UserError if a finished stage was trained with other settings than the recipe has now."""
+    trained = load(place.folder / "config.toml")
+    if changed := differences(as_table(trained), as_table(stage), FREE_ON_RESUME):
+        told = "; ".join(changed[:3])
+        anew = f"tcja-gen train --resume {place.run} --stage {place.name} trains it anew"
+        raise UserError(f"{place.run}: {place} was trained with other settings ({told}); {anew}")
 
 
 def is_finished(folder: Path, steps: int) -> bool:
@@ -173,15 +183,18 @@ def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Conf
 
 
 def _set_aside(folder: Path, config: Config, name: str) -> None:
-    """Makes room to train a stage anew: its folder, and those of the stages after it, get the ending .before."""
+    """Makes room to train a stage anew: its folder, and those of the stages after it, get the ending .before; those of
+    stages that are not finished are removed."""
+    files.write(folder / "config.toml", text(config))
     names = tuple(stage.name for stage in config.stages)
     for number in range(names.index(name) + 1, len(names) + 1):
         home = Place(folder, names, number).folder
-        if home.exists():
-            old = home.with_name(home.name + ".before")
+        old = home.with_name(home.name + ".before")
+        if store.steps(home) and store.is_finished(home):
             shutil.rmtree(old, ignore_errors=True)
             home.rename(old)
-    files.write(folder / "config.toml", text(config))
+        elif home.exists():
+            shutil.rmtree(home)
 
 
 def _at_home(folder: Path, saved: Config, config: Config) -> Config:

@@ -214,3 +214,12 @@ def test_what_cannot_be_trained_is_told_before_the_first_stage_and_leaves_no_fol
 def test_a_stage_is_no_run_of_its_own(run):
     with pytest.raises(UserError, match=f"a stage of the run {run}; --resume that one"):
         tg.resume(run / FOLDERS[1], quiet=True)
+
+
+def test_a_recipe_that_was_changed_behind_a_finished_stage_is_told(run):
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace('name = "autoencoder"', 'name = "autoencoder"\nlr = 0.003'))
+    with pytest.raises(
+        UserError, match="stage 1 of 3, autoencoder was trained with other settings .lr: .*--stage auto"
+    ):
+        tg.resume(run, quiet=True)
