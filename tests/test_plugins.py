@@ -339,7 +339,7 @@ class Mine(tg.Latent):
             {},
             "Settings lacks channels and divergence_weight; derive it",
         ),
-        (LATENT_TEXT.replace("@dataclass(frozen=True)", ""), {}, "Settings is no dataclass"),
+        (LATENT_TEXT.replace("@dataclass(frozen=True)", ""), {}, "Settings is not a dataclass"),
         (
             LATENT_TEXT.replace("tg.Latent)", "torch.nn.Module)"),
             {"latent": {"kind": "mine"}},

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..errors import MissingFile
-from ..shipped import no_model, weights
+from ..shipped import no_such_model, weights
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 Data = Annotated[Positional[str], arg(metavar="DATA")]
@@ -17,7 +17,7 @@ Number = Annotated[int, arg(aliases=["--number"])]  # torchrun mistakes --n for 
 def run_exists(run: str) -> None:
     """MissingFile if a name is no run and no pretrained model; asked before torch is imported, which takes seconds."""
     if run and not Path(run).exists() and run not in weights():
-        raise MissingFile(no_model(run))
+        raise MissingFile(no_such_model(run))
 
 
 def files_exist(*paths: str) -> None:

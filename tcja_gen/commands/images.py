@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
-from ..files import probe
+from ..files import check_writable
 from .common import Number, Run, data_exists, run_exists, start
 
 
@@ -50,7 +50,7 @@ class Sample:
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         from ..evaluation import generate, pictures
         from ..models.pretrained import pretrained
 
@@ -103,7 +103,7 @@ class Reconstruct:
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         data_exists(self.images)
         import torch
 
@@ -158,7 +158,7 @@ class Interpolate:
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         data_exists(self.images)
         import torch
 

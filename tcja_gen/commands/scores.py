@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..files import probe
+from ..files import check_writable
 from ..shipped import weights
 from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
 
@@ -281,7 +281,7 @@ class Reference:
         data_exists(self.data)
         files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
         if self.out:
-            probe(Path(self.out).parent)
+            check_writable(Path(self.out).parent)
         from .. import evaluation
 
         place = start(self.device)

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from ..errors import MissingFile
-from ..shipped import no_model, weights
+from ..shipped import no_such_model, weights
 
 
 def find(name: str) -> Path:
     """File of a model's weights. MissingFile that names those there are."""
     if name not in weights():
-        raise MissingFile(no_model(name))
+        raise MissingFile(no_such_model(name))
     return weights()[name]
 
 

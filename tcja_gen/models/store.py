@@ -25,7 +25,7 @@ from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
-from ..registry import changed, missing, plugins
+from ..registry import changed_plugins, missing_plugins, plugins
 from ..settings import table, update
 from . import first_format, pretrained
 from .settings import MODELS, Network, build
@@ -73,9 +73,9 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
             f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
     used = json.loads(facts.get("provenance", "{}")).get("plugins", {})
-    for told in changed(used):
+    for told in changed_plugins(used):
         print(f"note: {path}: {told}", file=sys.stderr)
-    advice = f"; {missing(used)}" if missing(used) else ""
+    advice = f"; {missing_plugins(used)}" if missing_plugins(used) else ""
     try:
         model = _built(facts)
     except Exception as error:  # settings of another version, or of another hand, fail anywhere in a model

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..nn import ImageDraws, Latent, SpikingDecoder, SpikingEncoder, SpikingHead, evaluating
 from ..nn.draws import Draws
 from ..nn.objectives import CrossEntropy, accuracy
-from ..process import whole_fp32
+from ..process import without_tf32
 from .fit import ALL, Fit
 from .inputs import check_classes, check_ends, check_images, check_latents, check_precision, check_seeds
 
@@ -185,7 +185,7 @@ class SpikingVAE(nn.Module):
         return check_images(images, (self.image_channels, self.image_size, self.image_size)) * 2 - 1
 
     @torch.no_grad()
-    @whole_fp32()
+    @without_tf32()
     def _chunks(self, function, seeds: Sequence[int] | Tensor, x: Tensor | None = None) -> Tensor:
         """`function(draws[, x])` over chunks of equal size, the last one filled up and cut again."""
         check_precision(self)

@@ -22,7 +22,7 @@ import torch
 from .. import files
 from ..errors import UserError
 from ..models import store
-from ..registry import changed, missing, plugins
+from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
@@ -33,14 +33,14 @@ def check_place(config: Config) -> None:
     path = Path(config.out or "runs")
     if config.out and (path / "config.toml").exists():
         raise _taken(path)
-    files.probe(path)
+    files.check_writable(path)
 
 
 def new_folder(config: Config) -> Path:
     """Creates the run's folder: `config.out`, or runs/ with the next number; no other run gets the same one."""
     if config.out:
         path = Path(config.out)
-        if not files.claim(path / "config.toml", text(config)):
+        if not files.write_if_absent(path / "config.toml", text(config)):
             raise _taken(path)
         return path
     name = Path(config.data).absolute().stem
@@ -92,9 +92,9 @@ def check_plugins(folder: Path, quiet: bool = False) -> None:
     """UserError if a run uses parts of a plugin that is not there. Notes on stderr, unless quiet, tell those that have
     changed."""
     used = _environment(folder).get("plugins", {})
-    if advice := missing(used):
+    if advice := missing_plugins(used):
         raise UserError(f"{folder}: {advice}")
-    for told in () if quiet else changed(used):
+    for told in () if quiet else changed_plugins(used):
         print(f"note: {folder}: {told}", file=sys.stderr)
 
 

@@ -16,7 +16,7 @@ from test_runs import SETTINGS, assert_same, classify, train
 
 import tcja_gen as tg
 from tcja_gen.errors import Diverged, UserError
-from tcja_gen.files import claim
+from tcja_gen.files import write_if_absent
 from tcja_gen.models import Generator, build, store
 from tcja_gen.settings import update
 from tcja_gen.training import checkpoints, runs
@@ -185,7 +185,7 @@ def test_runs_that_begin_at_the_same_moment_have_a_folder_each(tmp_path, monkeyp
         folders = [*pool.map(lambda _: runs.new_folder(Config()), range(24))]
     assert len(set(folders)) == 24
     with ThreadPoolExecutor(8) as pool:
-        claims = [*pool.map(lambda i: claim(tmp_path / "one", f"{i}"), range(24))]
+        claims = [*pool.map(lambda i: write_if_absent(tmp_path / "one", f"{i}"), range(24))]
     assert claims.count(True) == 1 and (tmp_path / "one").read_text() == str(claims.index(True))
     assert not list(tmp_path.rglob("*.tmp"))
 
