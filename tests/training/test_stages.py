@@ -219,7 +219,5 @@ def test_a_stage_is_no_run_of_its_own(run):
 def test_a_recipe_that_was_changed_behind_a_finished_stage_is_told(run):
     config = run / "config.toml"
     config.write_text(config.read_text().replace('name = "autoencoder"', 'name = "autoencoder"\nlr = 0.003'))
-    with pytest.raises(
-        UserError, match="stage 1 of 3, autoencoder was trained with other settings"
-    ):
+    with pytest.raises(UserError, match="stage 1 of 3, autoencoder was trained with other settings"):
         tg.resume(run, quiet=True)
