@@ -12,7 +12,7 @@ def recipes() -> dict[str, Path]:
 
 
 def weights() -> dict[str, Path]:
-    """Files of the pretrained models, by name. NAME.md in the same folder says how a model was made and how good it is."""
+    """Files of the pretrained models, by name. NAME.md in the same folder says how the model was made and scored."""
     return {p.stem: p for p in sorted(WEIGHTS.glob("*.safetensors"))}
 
 

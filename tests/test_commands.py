@@ -206,7 +206,7 @@ def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, 
     assert "note: memorisation-classifier is left out: it is inf, not a number" in told.err
     assert list(json.loads(out.read_text())["scores"]) == ["fid-classifier"]
     assert main([*ask, "--metrics", "memorisation-classifier"]) == 2
-    assert "nothing of what was asked for could be scored" in capsys.readouterr().err
+    assert "none of the metrics could be computed" in capsys.readouterr().err
 
 
 def test_other_seeds_have_another_record_and_any_number_of_metrics_a_short_name(run, capsys):
@@ -273,7 +273,7 @@ def test_the_environment_tells_what_the_neurons_run_on_and_why(run, mistake, cap
     assert "neurons       plain: there is no C++ compiler" in capsys.readouterr().out
     assert "leave the run" in mistake("show", run, "--environment")
     assert "--environment (which takes --device)" in mistake("show", run, "--device", "cpu")
-    assert "the folder of a run is wanted" in mistake("show")
+    assert "show needs a RUN" in mistake("show")
 
 
 def test_bad_files_are_named(folder, capsys):
