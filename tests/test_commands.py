@@ -619,7 +619,7 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     assert "pretrained model (digits" in capsys.readouterr().err
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
-        assert "a run or --pretrained NAME" in capsys.readouterr().err
+        assert "a RUN or --pretrained NAME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate"])
