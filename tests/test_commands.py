@@ -347,7 +347,7 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
     assert all(main([*score, "--compare", str(file)]) == 0 for file in kept)
     assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
     assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
-    assert "none to sample from" in mistake("evaluate", classifier, "--rounds", "2")
+    assert "is no generator" in mistake("evaluate", classifier, "--rounds", "2")
 
 
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
