@@ -206,7 +206,7 @@ def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, 
     assert "note: memorisation-classifier is left out: it is inf, not a number" in told.err
     assert list(json.loads(out.read_text())["scores"]) == ["fid-classifier"]
     assert main([*ask, "--metrics", "memorisation-classifier"]) == 2
-    assert "nothing of what was asked for could be scored" in capsys.readouterr().err
+    assert "none of the metrics could be computed" in capsys.readouterr().err
 
 
 def test_other_seeds_have_another_record_and_any_number_of_metrics_a_short_name(run, capsys):
@@ -273,7 +273,7 @@ def test_the_environment_tells_what_the_neurons_run_on_and_why(run, mistake, cap
     assert "neurons       plain: there is no C++ compiler" in capsys.readouterr().out
     assert "leave the run" in mistake("show", run, "--environment")
     assert "--environment (which takes --device)" in mistake("show", run, "--device", "cpu")
-    assert "the folder of a run is wanted" in mistake("show")
+    assert "show needs a RUN" in mistake("show")
 
 
 def test_bad_files_are_named(folder, capsys):
@@ -347,7 +347,7 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
     assert all(main([*score, "--compare", str(file)]) == 0 for file in kept)
     assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
     assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
-    assert "none to sample from" in mistake("evaluate", classifier, "--rounds", "2")
+    assert "is no generator" in mistake("evaluate", classifier, "--rounds", "2")
 
 
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
@@ -619,7 +619,7 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     assert "pretrained model (digits" in capsys.readouterr().err
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
-        assert "a run or --pretrained NAME" in capsys.readouterr().err
+        assert "a RUN or --pretrained NAME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate"])

@@ -1,12 +1,12 @@
-"""Training from a config to a model, in one stage or in several.
+"""Training in one stage or in several: the functions `train` and `resume`.
 
     RUN/config.toml                 the recipe, with all of its stages
-    RUN/stage-1-autoencoder/        a run of its own (see `runs`), that starts from nothing
-    RUN/stage-2-decoder/            the next one, that starts from the last checkpoint of the one before
+    RUN/stage-1-autoencoder/        a run of its own (see `runs`), which starts from random weights
+    RUN/stage-2-decoder/            the next one, which starts from the last checkpoint of the stage before
     ...
 
-A stage takes model and data from the recipe, weights from the stage before. The run as a whole is the model of its last
-finished stage. Which stage is in hand follows from the folders: a run that was killed goes on inside of it.
+A stage takes model and data from the recipe, and weights from the stage before. Used as a model, the whole run is its
+last finished stage. The folders show which stages are finished, so a killed run resumes in the right one.
 """
 
 import shutil
@@ -38,12 +38,15 @@ def train(
 ) -> Run:
     """Trains a generator or a classifier, in all stages of its recipe, and returns its `Run`.
 
-    config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits). Overrides are
-    fields of `Config`, those of parts as nested dicts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
-    data: a data set's name or path; or the images themselves, an `ImageSet`, an array or tensor (N, C, H, W), a pair of
-    it and labels (N,), or a torch `Dataset`; see `data.splits_of`.
-    stage: the only stage to train; overrides of a recipe with stages apply to it, else to all of them.
-    stages: tables of stages, [dict(name="prior", fit="prior", ...), ...], or changes of a recipe's by name.
+    config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits).
+    overrides: fields of `Config`, nested for parts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
+    data: name or path of a data set, or the images: an `ImageSet`, an array or tensor (N, C, H, W), (images, labels),
+    or a torch `Dataset`; see `data.splits_of`.
+    stage: train only this stage. Overrides of stage settings apply to it, otherwise to all stages.
+    stages: a list of stages, [dict(name="prior", fit="prior", ...), ...], or changes of the recipe's stages by name.
+    quiet: print no progress.
+
+    UserError for settings, data or folders that cannot be used, Diverged if losses or gradients are not finite.
     """
     given, overrides = _given(data, overrides)
     if stages is not None:
@@ -69,10 +72,13 @@ def train(
 
 
 def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = False, **overrides) -> Run:
-    """Goes on with a run from its last checkpoint, whatever ended it. Only settings that cannot change the result
-    (devices, logging, where the data are) may be overridden.
+    """Resumes a run from its last checkpoint and returns its `Run`. Only settings that cannot change the result
+    (devices, logging, where the data are) can be overridden.
 
-    stage: of a run with stages, train this one anew, with overrides; the stages after it are to be trained again, too.
+    data: as for `train`; needed if the run was trained on images that were passed in Python. stage: in a run with
+    stages, train this one again, with any overrides. The stages after it must then be trained again, too.
+
+    UserError for other settings or data than those of the run, Diverged if losses or gradients are not finite.
     """
     folder = Path(run)
     if not (folder / "config.toml").is_file():
@@ -84,7 +90,7 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     given, overrides = _given(data, overrides)
     if given is None and runs.data_facts(folder).get("given"):
         raise UserError(
-            f"{folder}: trained on images that Python handed over; tg.resume(run, data=...) goes on with it"
+            f"{folder}: trained on images that were passed in Python; resume it by tg.resume(run, data=...)"
         )
     config = change(saved, overrides, stage)
     if config.out != saved.out and Path(config.out) != folder:
@@ -93,16 +99,16 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
         rehearse(one_by_one(config)[stage])
         _set_aside(folder, config, stage)
     elif changed := differences(as_table(saved), as_table(config), FREE_ON_RESUME):
-        told, advice = "; ".join(changed), _advice(folder, saved, config)
-        raise UserError(f"{folder}: a resumed run keeps its settings, but {told}; {advice}")
-    config, process, samples = prepare(_at_home(folder, saved, config), given)
+        advice = _advice(folder, saved, config)
+        raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; {advice}")
+    config, process, samples = prepare(_with_data_paths(folder, saved, config), given)
     if config.stages:
         return _in_stages(config, process, samples, folder, quiet, stage)
     return Trainer(config, process, samples, folder, quiet).run()
 
 
 def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
-    """Images that are handed over, and the overrides with the name of the data."""
+    """The splits of images that were passed in Python, or None; and the overrides with the name of the data."""
     if data is None:
         return None, overrides
     if isinstance(data, str | Path):
@@ -137,7 +143,7 @@ def _advice(folder: Path, saved: Config, config: Config) -> str:
 def _in_stages(
     config: Config, process: Process, samples: Samples, folder: Path, quiet: bool = False, only: str = ""
 ) -> Run:
-    """Trains the stages that are not finished, or `only` one."""
+    """Trains all stages that are not finished, or only the one named `only`."""
     stages = one_by_one(config)
     run = Run(folder, 0, False)
     for number, (name, stage) in enumerate(stages.items(), 1):
@@ -146,9 +152,9 @@ def _in_stages(
             continue
         stage = _after_the_one_before(stage, place, stages)
         if not is_finished(place.folder, stage.steps):
-            begun = (place.folder / "config.toml").is_file()
-            home = place.folder if begun else None
-            run = Trainer(replace(stage, out=str(place.folder)), process, samples, home, quiet, place).run()
+            started = (place.folder / "config.toml").is_file()
+            resumed = place.folder if started else None
+            run = Trainer(replace(stage, out=str(place.folder)), process, samples, resumed, quiet, place).run()
             run = replace(run, folder=folder)
         else:
             _check_settings(place, stage)
@@ -173,7 +179,7 @@ def is_finished(folder: Path, steps: int) -> bool:
 
 
 def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Config]) -> Config:
-    """A stage's config, with the stage before it as what it starts from."""
+    """The config of a stage, which starts from the stage before it. UserError if that one is not finished."""
     if place.number == 1:
         return stage
     before = replace(place, number=place.number - 1)
@@ -183,24 +189,24 @@ def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Conf
 
 
 def _set_aside(folder: Path, config: Config, name: str) -> None:
-    """Makes room to train a stage anew: its folder, and those of the stages after it, get the ending .before; those of
-    stages that are not finished are removed."""
+    """Renames the folders of a stage and of all later ones to NAME.before, so that the stage can be trained again. The
+    folders of unfinished stages are removed."""
     files.write(folder / "config.toml", text(config))
     names = tuple(stage.name for stage in config.stages)
     for number in range(names.index(name) + 1, len(names) + 1):
-        home = Place(folder, names, number).folder
-        old = home.with_name(home.name + ".before")
-        if store.steps(home) and store.is_finished(home):
+        current = Place(folder, names, number).folder
+        old = current.with_name(current.name + ".before")
+        if store.steps(current) and store.is_finished(current):
             shutil.rmtree(old, ignore_errors=True)
-            home.rename(old)
-        elif home.exists():
-            shutil.rmtree(home)
+            current.rename(old)
+        elif current.exists():
+            shutil.rmtree(current)
 
 
-def _at_home(folder: Path, saved: Config, config: Config) -> Config:
-    """`config` with the places of its data, which need not be told from the folder that the run was started in."""
+def _with_data_paths(folder: Path, saved: Config, config: Config) -> Config:
+    """`config` with the absolute paths of the run's data, unless overridden, so it resumes from any working directory."""
     facts = runs.data_facts(folder)
-    found = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
+    data = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
     root = facts.get("root")
-    places = {"data": found, "data_root": root if root and Path(root).is_dir() else saved.data_root}
-    return replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
+    paths = {"data": data, "data_root": root if root and Path(root).is_dir() else saved.data_root}
+    return replace(config, **{name: paths[name] for name in paths if getattr(config, name) == getattr(saved, name)})

@@ -151,7 +151,7 @@ def rewrite(path, tensors=None, **changes) -> None:
 )
 def test_settings_that_this_version_does_not_know_are_refused(kept, tiny, changes):
     rewrite(kept[1], model=json.dumps({**tiny, **changes}))
-    assert "cannot build a model of its settings" in refused(kept[1])
+    assert "cannot build a model from its settings" in refused(kept[1])
 
 
 FLAT = {  # settings of generators as format 1 had them, those of every latent side by side

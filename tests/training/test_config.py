@@ -181,9 +181,9 @@ def test_a_change_is_of_all_stages_or_of_the_one_that_is_named():
         ({"stage": [{"name": "a", "fit": "half"}]}, "stage 'a': key 'fit' is 'half'; known: all, autoencoder"),
         ({"stage": [{"name": "a", "lr": -1.0}]}, "stage 'a': config: lr is -1.0"),
         ({"stage": [{"name": "a"}, {"name": "a"}]}, "stage 'a': there are two of this name"),
-        ({"stage": [{"name": "A b"}]}, "stage 'A b': a name has small letters, digits and dashes"),
-        ({"stage": [{"fit": "all"}]}, "key 'stage' is a list of tables, each with a name"),
-        ({"stage": 3}, "key 'stage' is a list of tables"),
+        ({"stage": [{"name": "A b"}]}, "stage 'A b': a name has lower-case letters, digits, - and _"),
+        ({"stage": [{"fit": "all"}]}, "key 'stage' must be a list of tables, each with a name"),
+        ({"stage": 3}, "key 'stage' must be a list of tables"),
         ({"stages": [{"name": "a"}]}, "unknown key 'stages': a stage is a table [[stage]]"),
         ({"stage": {"third": {}}}, "no stage 'third' in this recipe; known: autoencoder, decoder, prior"),
     ],
@@ -197,9 +197,9 @@ def test_stages_that_cannot_be_are_told(changes, says):
 def test_a_stage_that_is_not_there_is_told():
     with pytest.raises(UserError, match="no stage 'third' in this recipe; known: autoencoder, decoder, prior"):
         change(change(Config(), STAGED), {"steps": 3}, stage="third")
-    with pytest.raises(UserError, match="no stage 'prior' in this recipe; known: none, it is trained in one go"):
+    with pytest.raises(UserError, match="no stage 'prior' in this recipe; known: none, it has no stages"):
         change(Config(), {"steps": 3}, stage="prior")
-    with pytest.raises(UserError, match="belongs into the stages"):
+    with pytest.raises(UserError, match="must be set in the stages"):
         Config(steps=3, stages=(Stage("a"),))
 
 

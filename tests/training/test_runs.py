@@ -447,7 +447,7 @@ def autoencoder(tmp_path_factory):
         ({"model": {"time_steps": 8}}, "time_steps is 4 there, 8 here"),
         ({"model": {"latent": {"kind": "poisson"}}}, "latent is 'BernoulliLatent' there, 'PoissonLatent' here"),
         ({"model": {"encoder": "8C3s2-TCJA-16C5s2-TCJA"}}, "does not fit this model: (encoder.stages.2|decoder)"),
-        ({"data": "others"}, "trained on other images .digits. than those"),
+        ({"data": "others"}, "trained on other images .digits. than those of this training"),
     ],
 )
 def test_a_fit_names_what_is_unlike_in_the_run_that_it_starts_from(autoencoder, tmp_path, settings, named):

@@ -88,7 +88,7 @@ def test_a_prior_is_new_or_with_all_the_one_that_was_there(tmp_path):
     [
         ({"init_from": "nothing"}, "nothing: no such run or checkpoint, and no pretrained model of this name; there"),
         ({"init": "all"}, "init = 'all' has no meaning without init_from"),
-        ({"init": "encoder", "fit": "prior"}, "init = 'encoder': fit = 'prior' needs all of the run"),
+        ({"init": "encoder", "fit": "prior"}, "init = 'encoder': fit = 'prior' needs all weights of the run"),
         ({"init": "all", "model": {"time_steps": 3}}, "time_steps is 4 there, 3 here"),
         ({"init": "all", "model": {"neuron": "tet"}}, "neuron is 'tcja' there, 'tet' here"),
         ({"init": "all", "model": {"readout": "mean"}}, "readout is 'membrane' there, 'mean' here"),
