@@ -66,17 +66,17 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
-    if facts.get("format") == "1":
-        facts, tensors = first_format.convert(facts, tensors)
-    if facts.get("format") != FORMAT:
+    if facts.get("format") not in ("1", FORMAT):
         raise UserError(
             f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
-    used = json.loads(facts.get("provenance", "{}")).get("plugins", {})
+    used = _plugins_used(facts)
     for change in changed_plugins(used):
         print(f"note: {path}: {change}", file=sys.stderr)
     advice = f"; {missing_plugins(used)}" if missing_plugins(used) else ""
     try:
+        if facts["format"] == "1":
+            facts, tensors = first_format.convert(facts, tensors)
         model = _built(facts)
     except Exception as error:  # settings of another version, or that were edited, can fail anywhere in a model
         raise UserError(f"{path}: cannot build a model from its settings: {error}{advice}") from None
@@ -89,12 +89,20 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     return fuse(model, neuron_path(device)[0])
 
 
+def _plugins_used(facts: dict[str, str]) -> dict[str, str]:
+    """Names and hashes of the plugins in a file's metadata; none if those cannot be read, which `_built` then tells."""
+    try:
+        return dict(json.loads(facts["provenance"]).get("plugins", {}))
+    except (KeyError, ValueError, AttributeError):
+        return {}
+
+
 def _built(facts: dict[str, str]) -> nn.Module:
     """The model that a file's metadata describe, with random weights."""
     objective = json.loads(facts["objective"])
     objective = update(OBJECTIVES[objective.pop("kind")](), objective, "objective.")
     model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
-    model.provenance = json.loads(facts["provenance"])
+    model.provenance = dict(json.loads(facts["provenance"]))
     return model
 
 
