@@ -164,6 +164,11 @@ def differences(a: Mapping, b: Mapping, ignore: tuple[str, ...] = ()) -> list[st
     return found
 
 
+def shortened(lines: list[str], most: int = 3) -> str:
+    """The first of many lines, as one."""
+    return "; ".join(lines[:most]) + (f" and {len(lines) - most} more" if len(lines) > most else "")
+
+
 @cache
 def texts(settings: type) -> dict[str, str]:
     """The text below every field of a dataclass, by name, from its source: Python itself does not keep them."""

@@ -66,7 +66,7 @@ class Generator(Network):
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
     readout: str = "membrane"
-    """Time weights of the output: membrane, decaying (FSVAE), or mean (as TCJA's generator is described)."""
+    """Time weights of the output: membrane (decaying, FSVAE's), or mean (as TCJA's generator is described)."""
     latent: LatentSettings = part(latent_settings, BernoulliSettings())
     """The latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (the ANN's), or codes
     (spatial spike codes with a masked prior)."""

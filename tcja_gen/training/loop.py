@@ -23,13 +23,13 @@ from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import Process, first_ahead, neuron_path, peak_memory
-from ..settings import differences
+from ..settings import differences, shortened
 from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
 from .config import FREE_ON_RESUME, Config, as_table, change
 from .guard import Guard
-from .perceptual import perceptual
+from .perceptual import check_labels, perceptual
 from .samples import Samples
 from .step import Losses, Step, is_trained, parameter_groups
 
@@ -296,8 +296,8 @@ def _check_settings(state: dict, config: Config, data: Samples, folder: Path) ->
     """UserError, one line, if config.toml or the data are not what the checkpoint was trained with."""
     trained = as_table(change(Config(), state["config"]))
     if changed := differences(trained, as_table(config), (*FREE_ON_RESUME, "steps")):  # which may be raised
-        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
+        told = f"not the settings of its checkpoints ({shortened(changed)}); put them back"
+        raise UserError(f"{folder / 'config.toml'}: {told}")
     if state["data"] != data.train.fingerprint:
         found = f"the samples of {config.data!r} are not those that this run was trained on"
         raise UserError(f"{folder}: {found}; --data tells where those are")
@@ -322,13 +322,17 @@ def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
     return frozen
 
 
-def rehearse(config: Config) -> None:
-    """UserError if the settings of a stage do not go together: better now than when the stages before it are done."""
+def rehearse(config: Config, data: Samples) -> None:
+    """UserError if a stage cannot be trained: better now than when the stages before it are done, or set aside."""
     model = new_model(config)
+    if config.init_from:
+        adopt(model, config, data.train.fingerprint)
     _freeze(model, config)
     parameter_groups(model, config)
     if config.objective.adversarial:
         Adversary(config.objective.adversarial, config.model)
+    if config.objective.perceptual:
+        check_labels(data.train)
 
 
 def _terms(config: Config, data: Samples, process: Process, kept: set[str], log) -> nn.ModuleDict:

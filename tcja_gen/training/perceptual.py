@@ -70,6 +70,12 @@ class PerceptualDistance(nn.Module):
         return found
 
 
+def check_labels(data: ImageSet) -> None:
+    """UserError for images without labels."""
+    if data.labels is None:
+        raise UserError(f"{data.name}: no labels; the features of a perceptual loss are those of a classifier")
+
+
 def perceptual(
     settings: Perceptual,
     data: ImageSet,
@@ -82,8 +88,7 @@ def perceptual(
 
     say: gets a line before the classifier is trained, which takes minutes.
     """
-    if data.labels is None:
-        raise UserError(f"{data.name}: no labels; the features of a perceptual loss are those of a classifier")
+    check_labels(data)
     images, labels = data.images, data.labels
     channels, size = images.shape[1], images.shape[-1]
     if kept:
