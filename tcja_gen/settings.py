@@ -165,6 +165,11 @@ def differences(a: Mapping, b: Mapping, ignore: tuple[str, ...] = ()) -> list[st
     return lines
 
 
+def shortened(lines: list[str], most: int = 3) -> str:
+    """The first of many lines, as one."""
+    return "; ".join(lines[:most]) + (f" and {len(lines) - most} more" if len(lines) > most else "")
+
+
 @cache
 def texts(settings: type) -> dict[str, str]:
     """The text below each field of a dataclass, by the field's name. Read from the source, as Python drops it."""

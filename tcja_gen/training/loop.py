@@ -23,13 +23,13 @@ from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import Process, first_ahead, neuron_path, peak_memory
-from ..settings import differences
+from ..settings import differences, shortened
 from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
 from .config import FREE_ON_RESUME, Config, as_table, change
 from .guard import Guard
-from .perceptual import perceptual
+from .perceptual import check_labels, perceptual
 from .samples import Samples
 from .step import Losses, Step, is_trained, parameter_groups
 
@@ -305,8 +305,8 @@ def _check_settings(state: dict, config: Config, data: Samples, folder: Path) ->
     """UserError if config.toml or the data differ from what the checkpoint was trained with."""
     trained = as_table(change(Config(), state["config"]))
     if changed := differences(trained, as_table(config), (*FREE_ON_RESUME, "steps")):  # steps may be raised
-        listed = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({listed}); put them back")
+        problem = f"not the settings of its checkpoints ({shortened(changed)}); put them back"
+        raise UserError(f"{folder / 'config.toml'}: {problem}")
     if state["data"] != data.train.fingerprint:
         problem = f"the samples of {config.data!r} are not those that this run was trained on"
         raise UserError(f"{folder}: {problem}; name their folder or file by --data")
@@ -331,13 +331,17 @@ def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
     return frozen
 
 
-def rehearse(config: Config) -> None:
-    """UserError if the settings of a stage do not fit together. Asked before the stages before it are trained."""
+def rehearse(config: Config, data: Samples) -> None:
+    """UserError if a stage cannot be trained. Asked before the stages before it are trained, or set aside."""
     model = new_model(config)
+    if config.init_from:
+        adopt(model, config, data.train.fingerprint)
     _freeze(model, config)
     parameter_groups(model, config)
     if config.objective.adversarial:
         Adversary(config.objective.adversarial, config.model)
+    if config.objective.perceptual:
+        check_labels(data.train)
 
 
 def _terms(config: Config, data: Samples, process: Process, resumed: set[str], log) -> nn.ModuleDict:

@@ -70,6 +70,12 @@ class PerceptualDistance(nn.Module):
         return features
 
 
+def check_labels(data: ImageSet) -> None:
+    """UserError for images without labels."""
+    if data.labels is None:
+        raise UserError(f"{data.name}: no labels; a perceptual loss needs them to train its classifier")
+
+
 def perceptual(
     settings: Perceptual,
     data: ImageSet,
@@ -82,8 +88,7 @@ def perceptual(
     resumed: only make the classifier; its weights will be loaded from the state of the run. say: gets a line before the
     classifier is trained, which takes minutes. UserError if the data have no labels.
     """
-    if data.labels is None:
-        raise UserError(f"{data.name}: no labels; a perceptual loss needs them to train its classifier")
+    check_labels(data)
     images, labels = data.images, data.labels
     channels, size = images.shape[1], images.shape[-1]
     if resumed:

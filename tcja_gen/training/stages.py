@@ -20,7 +20,7 @@ from ..data import found_again, splits_of
 from ..errors import MissingFile, UserError
 from ..models import FITS, store
 from ..process import Process, start
-from ..settings import differences
+from ..settings import differences, shortened
 from . import runs
 from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
 from .loop import Place, Run, Trainer, rehearse
@@ -61,7 +61,7 @@ def train(
     if not config.stages:
         return Trainer(config, process, samples, quiet=quiet).run()
     for one in one_by_one(config).values():
-        rehearse(one)
+        rehearse(one, samples)
     folder = process.share(runs.new_folder(config) if process.first else None)
     try:
         return _in_stages(config, process, samples, folder, quiet, stage)
@@ -95,16 +95,15 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     config = change(saved, overrides, stage)
     if config.out != saved.out and Path(config.out) != folder:
         raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
-    if stage:
-        rehearse(one_by_one(config)[stage])
-        _set_aside(folder, config, stage)
-    elif changed := differences(as_table(saved), as_table(config), FREE_ON_RESUME):
+    if not stage and (changes := _differences(saved, config)):
         advice = _advice(folder, saved, config)
-        raise UserError(f"{folder}: a resumed run keeps its settings, but {'; '.join(changed)}; {advice}")
-    config, process, samples = prepare(_with_data_paths(folder, saved, config), given)
+        raise UserError(f"{folder}: a resumed run keeps its settings, but {shortened(changes)}; {advice}")
+    prepared, process, samples = prepare(_with_data_paths(folder, saved, config), given)
+    if stage:
+        _begin_anew(folder, prepared, config, stage, process, samples)
     if config.stages:
-        return _in_stages(config, process, samples, folder, quiet, stage)
-    return Trainer(config, process, samples, folder, quiet).run()
+        return _in_stages(prepared, process, samples, folder, quiet, stage)
+    return Trainer(prepared, process, samples, folder, quiet).run()
 
 
 def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
@@ -127,11 +126,17 @@ def _saved(folder: Path) -> Config:
         raise UserError(f"{error}: a run of an earlier version, which cannot be resumed; {advice}") from None
 
 
+def _differences(saved: Config, config: Config) -> list[str]:
+    """Lines that tell in which settings, of any stage, two configs differ, of those that can change the result."""
+    before, now = ([as_table(one) for one in one_by_one(each).values()] for each in (saved, config))
+    pairs = zip(before, now, strict=True)
+    return [*dict.fromkeys(line for a, b in pairs for line in differences(a, b, FREE_ON_RESUME))]
+
+
 def _advice(folder: Path, saved: Config, config: Config) -> str:
     """What to do instead of resuming with changed settings."""
     if not config.stages and config.steps > saved.steps:
-        again = replace(config, steps=saved.steps, out=saved.out)
-        if not differences(as_table(saved), as_table(again), FREE_ON_RESUME):
+        if not _differences(saved, replace(config, steps=saved.steps)):
             file = folder / "config.toml"
             return f"to train longer: tcja-gen train {file} --init-from {folder} --init all --out OTHER --steps N"
     return "start a new run"
@@ -188,13 +193,22 @@ def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Conf
     return replace(stage, init_from=str(before.folder), init="all" if FITS[stage.fit].encoder else "auto")
 
 
-def _set_aside(folder: Path, config: Config, name: str) -> None:
-    """Renames the folders of a stage and of all later ones to NAME.before, so that the stage can be trained again. The
-    folders of unfinished stages are removed."""
-    files.write(folder / "config.toml", text(config))
-    names = tuple(stage.name for stage in config.stages)
-    for number in range(names.index(name) + 1, len(names) + 1):
-        current = Place(folder, names, number).folder
+def _begin_anew(folder: Path, prepared: Config, config: Config, name: str, process: Process, samples: Samples) -> None:
+    """Makes room to train a stage again, once it is sure that it can be trained."""
+    stages = one_by_one(prepared)
+    place = Place(folder, tuple(stages), [*stages].index(name) + 1)
+    rehearse(_after_the_one_before(stages[name], place, stages), samples)
+    if process.first:
+        asked = {key: getattr(config, key) for key in ("data", "data_root")}  # `prepared` has them as they were found
+        files.write(folder / "config.toml", text(replace(prepared, **asked)))
+        _set_aside(place)
+    process.share(None)  # the others wait
+
+
+def _set_aside(place: Place) -> None:
+    """Renames the folders of a stage and of all later ones to NAME.before. Folders of unfinished stages are removed."""
+    for number in range(place.number, len(place.names) + 1):
+        current = replace(place, number=number).folder
         old = current.with_name(current.name + ".before")
         if store.steps(current) and store.is_finished(current):
             shutil.rmtree(old, ignore_errors=True)
