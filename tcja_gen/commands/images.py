@@ -8,7 +8,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
 from ..files import check_writable
-from .common import Number, Run, data_exists, run_exists, start
+from .arguments import Number, Run, data_exists, run_exists, start
 
 
 @dataclass

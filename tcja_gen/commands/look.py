@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from ..errors import UserError
 from ..shipped import recipes, weights
-from .common import Data, Run, data_exists, run_exists, start
+from .arguments import Data, Run, data_exists, run_exists, start
 
 
 @dataclass

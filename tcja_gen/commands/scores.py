@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from ..errors import MissingFile, UserError
 from ..files import check_writable
 from ..shipped import weights
-from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
+from .arguments import Data, Number, Run, data_exists, files_exist, run_exists, start
 
 
 @dataclass

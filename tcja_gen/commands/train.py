@@ -12,7 +12,7 @@ from ..nn.latents import BernoulliSettings
 from ..training import config as configs
 from ..training.config import Config
 from ..training.runs import check_plugins
-from .common import data_exists, run_exists, start
+from .arguments import data_exists, run_exists, start
 from .flags import Given, changes_of, check_known, choices_given, flags_of, scan, switches_of
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate

@@ -50,7 +50,7 @@ def nested_table(flat: Mapping[str, Any], kind: str = "generator") -> dict[str, 
         *path, last = MOVED.get(name, f"model.{name}").split(".")
         table: Any = nested
         for step in path:
-            table = table.setdefault(step, {}) if table is not None else None
+            table = table.setdefault(step, {})
         table[last] = value
     return {name: _of_kind(table, "bernoulli") for name, table in nested.items()}
 
