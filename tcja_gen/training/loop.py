@@ -155,7 +155,7 @@ class Trainer:
             self._describe(resumed)
 
     def run(self) -> Run:
-        """Does all steps that are left. After Ctrl-C or SIGTERM, the current step is finished and a checkpoint saved."""
+        """Does all steps that are left. Ctrl-C or SIGTERM ends it after the current step, with a checkpoint."""
         self._to_training(self.model)
         with stopping() as stop:
             since = time.monotonic()

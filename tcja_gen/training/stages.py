@@ -191,7 +191,7 @@ def _set_aside(folder: Path, config: Config, name: str) -> None:
 
 
 def _with_data_paths(folder: Path, saved: Config, config: Config) -> Config:
-    """`config` with the absolute paths of the run's data, unless overridden, so it resumes from any working directory."""
+    """`config` with absolute paths of the data, unless overridden, so that a run resumes from any working directory."""
     facts = runs.data_facts(folder)
     data = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
     root = facts.get("root")

@@ -86,7 +86,7 @@ def test_a_prior_is_new_or_with_all_the_one_that_was_there(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"init_from": "nothing"}, "nothing: no such run or checkpoint, and no pretrained model of this name; there"),
+        ({"init_from": "nothing"}, "nothing: no such run or checkpoint; give a run folder"),
         ({"init": "all"}, "init = 'all' has no meaning without init_from"),
         ({"init": "encoder", "fit": "prior"}, "init = 'encoder': fit = 'prior' needs all weights of the run"),
         ({"init": "all", "model": {"time_steps": 3}}, "time_steps is 4 there, 3 here"),
