@@ -155,7 +155,7 @@ class Trainer:
             self._describe(resumed)
 
     def run(self) -> Run:
-        """Does all steps that are left. Ctrl-C or SIGTERM lets the current step finish and saves a checkpoint."""
+        """Does all steps that are left. Ctrl-C or SIGTERM ends it after the current step, with a checkpoint."""
         self._to_training(self.model)
         with stopping() as stop:
             since = time.monotonic()

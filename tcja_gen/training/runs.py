@@ -89,7 +89,7 @@ def data_facts(folder: Path) -> dict:
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
-    """UserError if a run uses a plugin that is not loaded. Unless quiet, notes on stderr name changed plugins."""
+    """UserError if a run uses parts of a plugin that is not loaded. Unless quiet, notes name changed plugins."""
     used = _environment(folder).get("plugins", {})
     if advice := missing_plugins(used):
         raise UserError(f"{folder}: {advice}")

@@ -88,7 +88,7 @@ def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Proces
 
 
 def load_split(config: Config, split: str) -> ImageSet | EventSet:
-    """A split of `config.data`, as the model takes it. UserError if it does not suit the task."""
+    """A split of `config.data` with the size and channels of the model. UserError if it does not suit the task."""
     model = config.model
     if config.task == "generate" and is_events(config.data):
         raise UserError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")

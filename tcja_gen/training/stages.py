@@ -218,7 +218,7 @@ def _set_aside(place: Place) -> None:
 
 
 def _with_data_paths(folder: Path, saved: Config, config: Config) -> Config:
-    """`config` with absolute paths of the run's data, unless overridden: it resumes from any directory."""
+    """`config` with absolute paths of the data, unless overridden, so that a run resumes from any working directory."""
     facts = runs.data_facts(folder)
     data = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
     root = facts.get("root")
