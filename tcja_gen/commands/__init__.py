@@ -58,9 +58,9 @@ def _without_plugins(arguments: list[str]) -> list[str]:
     left, files, given = [], [], iter(arguments)
     for word in given:
         if word == "--plugin":
-            files.append(next(given, ""))
+            files.append(_file(next(given, "")))
         elif word.startswith("--plugin="):
-            files.append(word.partition("=")[2])
+            files.append(_file(word.partition("=")[2]))
         else:
             left.append(word)
     if files:
@@ -68,6 +68,12 @@ def _without_plugins(arguments: list[str]) -> list[str]:
     for file in files:
         registry.load_plugin(file)
     return left
+
+
+def _file(word: str) -> str:
+    if not word or word.startswith("--"):
+        raise UserError("--plugin wants a Python file")
+    return word
 
 
 def _text(command: type) -> str:
@@ -94,7 +100,8 @@ def _first_of(box: str) -> str:
     words = []
     for line in box.splitlines()[1:]:
         line = line.strip("│╭╮╰╯ ")
-        if set(line) <= {"─"}:
+        if not set(line) <= {*"─-"}:  # of - where the terminal has ASCII only
+            words += line.split()
+        elif words:
             break
-        words += line.split()
     return " ".join(words) or "the options cannot be read"

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from ..errors import MissingFile, UserError
 from ..models import Generator
 from ..nn.latents import BernoulliSettings
+from ..ranges import Range
 from ..training import config as configs
 from ..training.config import Config
 from ..training.runs import check_plugins
@@ -38,7 +39,8 @@ class Train:
     A recipe is a TOML file, or the name of one that comes with the package (tcja-gen list). Flags change its settings;
     of a recipe with stages they change all stages, or that of --stage. The settings of a part are those of its kind:
     --help behind --model.latent.kind codes, or behind a recipe of that kind, tells what codes have. A term of the loss
-    is there if a flag or the recipe names it: --objective.perceptual.weight, --objective.adversarial.weight.
+    is there if a flag or the recipe names it: --objective.perceptual.weight, --objective.adversarial.weight; the flag
+    --objective.no-perceptual leaves out the recipe's.
 
     examples:
       tcja-gen train --steps 2000
@@ -58,7 +60,7 @@ class Train:
     changes: dict
 
     def run(self) -> None:
-        run_exists(self.config.init_from)
+        run_exists("" if self.resume else self.config.init_from)  # whose weights a run may have, though it is gone
         data_exists("" if self.resume else self.config.data)
         from .. import training
 
@@ -82,23 +84,27 @@ OPTIONS = {
 }
 
 
+HIDDEN = ("stages",)  # settings that are no flags
+
+
 def parse(arguments: list[str], read) -> Train:
     """The command of a command line. read(kind): tyro's reading of it as a dataclass, or a UserError."""
     given = look_through(arguments, switches_of(Config()) | switches_of(Config(task="classify")) | {"help", "version"})
     _check_renamed(given)
     base, recipe = _base(given)
-    chosen = configs.change(base, {key: value for key, value in given.flags.items() if key == "task"})
+    chosen = configs.unchecked(base, {key: value for key, value in given.flags.items() if key == "task"})
     kinds = choices_given(given, chosen)
-    shown = _one_stage(configs.change(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
+    shown = _one_stage(configs.unchecked(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
     options = [(name, kind, field(default=default)) for name, (kind, default) in OPTIONS.items()]
-    settings = flags_of(shown, hidden=("stages",))
+    settings = flags_of(shown, HIDDEN)
     options.append(("settings", Annotated[settings, arg(name="")], field(default_factory=settings)))
     own = {name: value for name, value in given.flags.items() if name not in OPTIONS and name != "help"}
-    check_known(own, shown)
+    check_known(own, shown, HIDDEN)
     parsed = read(make_dataclass("Train", options))
     changes = changes_of(parsed.settings, Given((), own))
     if parsed.resume and parsed.steps_scale != 1:
         raise UserError("--steps-scale: a run goes on with its own number of steps")
+    Range(above=0).check("--steps-scale", parsed.steps_scale)
     config = configs.change(base, changes, parsed.stage)
     return Train(recipe, parsed.resume, parsed.stage, configs.scaled(config, parsed.steps_scale), changes)
 

@@ -8,7 +8,8 @@ import codecs
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -144,14 +145,6 @@ class Config(StageSettings):
                 raise UserError(f"config: {name} is {value!r}, which is no UTF-8: take another name")
         if type(self.model) is not _model_of(self.task):
             raise UserError(f"config: task is {self.task!r}, its model is not a {type(self.model).__name__}")
-        if self.init != "auto" and not self.init_from:
-            raise UserError(f"config: init = {self.init!r} has no meaning without init_from")
-        if self.stages:
-            _check_stages(self)
-        elif self.task == "classify":
-            _check_classifier(self)
-        else:
-            _check_generator(self)
 
 
 STAGE_KEYS = {f.name for f in fields(StageSettings)}
@@ -176,6 +169,19 @@ def _model_of(task: str) -> type[Network]:
 
 
 # what goes together
+
+
+def check(config: Config) -> Config:
+    """The same config. UserError for settings that contradict each other, or that nothing reads."""
+    if config.init != "auto" and not config.init_from:
+        raise UserError(f"config: init = {config.init!r} has no meaning without init_from")
+    if config.stages:
+        _check_stages(config)
+    elif config.task == "classify":
+        _check_classifier(config)
+    else:
+        _check_generator(config)
+    return config
 
 
 def _check_classifier(config: Config) -> None:
@@ -216,7 +222,9 @@ def _check_stages(config: Config) -> None:
             raise UserError(f"stage {name!r}: there are two of this name")
     if changed := [name for name in STAGE_KEYS if getattr(config, name) != getattr(Config(), name)]:
         raise UserError(f"config: {changed[0]} belongs into the stages, which have their own")
-    one_by_one(config)
+    for name, one in one_by_one(config).items():
+        with _of_stage(name):
+            check(one)
 
 
 def one_by_one(config: Config) -> dict[str, Config]:
@@ -229,11 +237,18 @@ def one_by_one(config: Config) -> dict[str, Config]:
             raise UserError(
                 f"stage {stage.name!r}: {unknown[0]!r} is no setting of a stage; known: {', '.join(sorted(STAGE_KEYS))}"
             )
-        try:
+        with _of_stage(stage.name):
             made[stage.name] = update(alone, stage.changes)
-        except UserError as error:
-            raise UserError(f"stage {stage.name!r}: {error}") from None
     return made
+
+
+@contextmanager
+def _of_stage(name: str) -> Iterator[None]:
+    """A UserError within tells the stage that it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"stage {name!r}: {error}") from None
 
 
 # changes
@@ -241,10 +256,16 @@ def one_by_one(config: Config) -> dict[str, Config]:
 
 def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
     """`config` with settings changed, nested as in a file. If it has stages, settings that stages have of their own are
-    changed in all of them, or in the one that is named. UserError for an unknown key or an unlike type.
+    changed in all of them, or in the one that is named. UserError for an unknown key or an unlike type, or for settings
+    that contradict each other.
 
     "stage" is a list of tables, which are the stages from now on, or a table of changes by name.
     """
+    return check(unchecked(config, changes, stage))
+
+
+def unchecked(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
+    """The same while some of the changes are still to come, by which settings go together that now do not."""
     changes = dict(changes)
     _check_moved(changes)
     if "stages" in changes:
