@@ -101,6 +101,12 @@ def mistake(capsys):
     return check
 
 
+def test_a_short_h_asks_for_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "-h"])
+    assert not end.value.code and "--steps-scale" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_two_examples(command, capsys):
     with pytest.raises(SystemExit) as end:
@@ -314,6 +320,54 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
     assert "--n 0" in mistake("sample", run, "--n", "0")
     if not torch.cuda.is_available():
         assert "no CUDA device" in mistake("sample", run, "--device", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--steps-scale nan", "--steps-scale is nan, it must be positive"),
+        ("--steps-scale -1", "--steps-scale is -1.0"),
+        ("--model 3", "--model is a table of settings: --model.image-size,"),
+        ("--objective.perceptual 3", "--objective.perceptual is a table of settings: --objective.perceptual.weight"),
+        ("--objective.adversarial None", "--objective.adversarial is a table of settings"),
+        ("--stages 3", "no flag --stages"),
+        ("--objective.perceptual.weight 1 --objective.no-perceptual", "one of the two"),
+        ("--objective.no-perceptual --objective.perceptual.weight 1", "one of the two"),
+        ("--plugin", "--plugin wants a Python file"),
+        ("--plugin --steps 3", "--plugin wants a Python file"),
+        ("--model.head 10L --objective.classification.kind tet --model.encoder XYZ", "cannot read 'XYZ'"),
+    ],
+)
+def test_flags_that_cannot_be_given_so_are_told(mistake, flags, says):
+    assert says in mistake("train", *flags.split())
+
+
+def test_a_mistake_in_a_flag_is_one_line_on_a_terminal_without_unicode():
+    asked = [sys.executable, "-m", "tcja_gen", "train", "--steps", "2.5"]
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run(asked, capture_output=True, text=True, env=plain).stderr
+    assert said.startswith("tcja-gen: Error parsing --steps: ") and "---" not in said
+
+
+def test_flags_that_need_each_other_come_in_any_order(tmp_path):
+    flags = ["--objective.classification.kind", "tet", "--model.head", "10L", "--out", tmp_path / "run"]
+    assert main([str(word) for word in ["train", *TINY, *flags, "--objective.classification.tet-mean", "-1"]]) == 0
+    assert "tet_mean = -1.0" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_term_of_the_recipe_is_left_out_by_a_flag(tmp_path):
+    toml, out = tmp_path / "sharp.toml", tmp_path / "run"
+    toml.write_text("[objective.perceptual]\nweight = 0.5\n")
+    assert main(["train", str(toml), *TINY, "--objective.no-perceptual", "--out", str(out)]) == 0
+    assert "perceptual" not in (out / "config.toml").read_text()
+
+
+def test_a_run_goes_on_though_what_it_started_from_is_gone(run, tmp_path):
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(run, start)
+    assert main(["train", *TINY, "--init-from", str(start), "--out", str(out)]) == 0
+    shutil.rmtree(start)
+    assert main(["train", "--resume", str(out)]) == 0
 
 
 def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, tmp_path):

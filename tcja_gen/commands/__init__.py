@@ -58,9 +58,9 @@ def _without_plugins(arguments: list[str]) -> list[str]:
     others, files, words = [], [], iter(arguments)
     for word in words:
         if word == "--plugin":
-            files.append(next(words, ""))
+            files.append(_file(next(words, "")))
         elif word.startswith("--plugin="):
-            files.append(word.partition("=")[2])
+            files.append(_file(word.partition("=")[2]))
         else:
             others.append(word)
     if files:
@@ -68,6 +68,12 @@ def _without_plugins(arguments: list[str]) -> list[str]:
     for file in files:
         registry.load_plugin(file)
     return others
+
+
+def _file(word: str) -> str:
+    if not word or word.startswith("--"):
+        raise UserError("--plugin wants a Python file")
+    return word
 
 
 def _text(command: type) -> str:
@@ -95,7 +101,8 @@ def _first_box(message: str) -> str:
     words = []
     for line in message.splitlines()[1:]:
         line = line.strip("│╭╮╰╯ ")
-        if set(line) <= {"─"}:
+        if not set(line) <= {*"─-"}:  # of - where the terminal has ASCII only
+            words += line.split()
+        elif words:
             break
-        words += line.split()
     return " ".join(words) or "the options cannot be read"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
 from ..settings import kind_of, texts
@@ -18,7 +18,7 @@ from ..settings import kind_of, texts
 
 @dataclass(frozen=True)
 class Given:
-    """The words and flags of a command line."""
+    """The words and flags of a command line. `--objective.no-perceptual` is a switch as well: the value None."""
 
     words: tuple[str, ...]
     """Words that belong to no flag."""
@@ -31,6 +31,7 @@ def scan(arguments: Iterable[str], switches: set[str]) -> Given:
     words, flags, left = [], {}, list(arguments)
     while left:
         word = left.pop(0)
+        word = "--help" if word == "-h" else word
         if not word.startswith("--"):
             words.append(word)
             continue
@@ -46,10 +47,13 @@ def scan(arguments: Iterable[str], switches: set[str]) -> Given:
 
 
 def switches_of(settings: Any, path: str = "") -> set[str]:
-    """Names of all boolean settings, for all kinds of all parts. path: prefix of the names."""
+    """Names of all boolean settings, for all kinds of all parts, and no_NAME of optional parts. path: prefix of the
+    names."""
     found = set()
     for f in fields(settings):
         name, kinds, absent = path + f.name, f.metadata.get("kinds"), f.metadata.get("optional")
+        if absent:
+            found.add(f"{path}no_{f.name}")
         if kinds or absent:
             for kind in kinds().values() if kinds else (absent,):
                 found |= switches_of(kind, name + ".")
@@ -78,17 +82,21 @@ def choices_given(given: Given, settings: Any, path: str = "") -> dict[str, Any]
     return changes
 
 
-def check_known(given: Iterable[str], settings: Any) -> None:
+def check_known(given: Mapping[str, str | None], settings: Any, hidden: tuple[str, ...] = ()) -> None:
     """UserError for the first flag that these settings do not have. It lists the flags of the same table."""
-    for name in given:
+    for name, value in given.items():
         table, path = settings, ""
         for step in name.split("."):
-            known = [f.name for f in fields(table)] if is_dataclass(table) else []
+            known = {f.name: f for f in fields(table) if f.name not in hidden} if is_dataclass(table) else {}
             if step not in [*known, "kind"]:
                 near = difflib.get_close_matches(step, known, 1)
                 hint = f"did you mean --{_flag(path + near[0])}? " if near else ""
                 raise UserError(f"no flag --{_flag(name)}; {hint}known here: {', '.join(map(_flag, known))}")
-            table, path = getattr(table, step, None), f"{path}{step}."
+            absent = known[step].metadata.get("optional") if step in known else None
+            table, path = getattr(table, step, None) or absent, f"{path}{step}."
+        if is_dataclass(table) and value is not None:
+            inner = ", ".join(f"--{_flag(path + f.name)}" for f in fields(table))
+            raise UserError(f"--{_flag(name)} is a table of settings: {inner}")
 
 
 def _flag(name: str) -> str:
@@ -103,6 +111,9 @@ def flags_of(settings: Any, hidden: tuple[str, ...] = ()) -> type:
     options = []
     for f in fields(settings):
         value, text = getattr(settings, f.name), texts(type(settings)).get(f.name, "")
+        if "optional" in f.metadata:
+            without = Annotated[FlagCreatePairsOff[bool], arg(help=f"Without {f.name}, though the recipe has it.")]
+            options.append((f"no_{f.name}", without, field(default=False)))
         if f.name in hidden or (value is None and "optional" in f.metadata):
             continue
         if is_dataclass(value):
@@ -129,5 +140,10 @@ def changes_of(parsed: Any, given: Given) -> dict[str, Any]:
         table, values = changes, parsed
         for step in path:
             table, values = table.setdefault(step, {}), getattr(values, step)
-        table[last] = getattr(values, last)
+        if not hasattr(values, f"no_{last}"):
+            table[last] = getattr(values, last)
+        elif both := [flag for flag in given.flags if flag.startswith(name + ".")]:
+            raise UserError(f"--{_flag(both[0])} and --{_flag('.'.join([*path, 'no_' + last]))}: one of the two")
+        else:
+            table[last] = None
     return changes

@@ -9,6 +9,7 @@ from tyro.conf import Positional, arg
 from ..errors import MissingFile, UserError
 from ..models import Generator
 from ..nn.latents import BernoulliSettings
+from ..ranges import Range
 from ..training import config as configs
 from ..training.config import Config
 from ..training.runs import check_plugins
@@ -40,7 +41,7 @@ class Train:
 
     Each kind of a part has its own settings. To see those of a kind, choose it before --help, by a recipe or by a flag:
     tcja-gen train --model.latent.kind codes --help. A term of the loss exists only if the recipe or a flag names it:
-    --objective.perceptual.weight, --objective.adversarial.weight.
+    --objective.perceptual.weight, --objective.adversarial.weight; --objective.no-perceptual leaves out the recipe's.
 
     examples:
       tcja-gen train --steps 2000
@@ -60,7 +61,7 @@ class Train:
     changes: dict
 
     def run(self) -> None:
-        run_exists(self.config.init_from)
+        run_exists("" if self.resume else self.config.init_from)  # whose weights a run may have, though it is gone
         data_exists("" if self.resume else self.config.data)
         from .. import training
 
@@ -84,24 +85,28 @@ OPTIONS = {
 }
 
 
+HIDDEN = ("stages",)  # settings that are no flags
+
+
 def parse(arguments: list[str], read) -> Train:
     """The `Train` command of a command line. read(flags): lets tyro read it as the dataclass `flags`. UserError for a
     mistake in the flags."""
     given = scan(arguments, switches_of(Config()) | switches_of(Config(task="classify")) | {"help", "version"})
     _check_renamed(given)
     base, recipe = _base(given)
-    chosen = configs.change(base, {key: value for key, value in given.flags.items() if key == "task"})
+    chosen = configs.unchecked(base, {key: value for key, value in given.flags.items() if key == "task"})
     kinds = choices_given(given, chosen)
-    current = _one_stage(configs.change(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
+    current = _one_stage(configs.unchecked(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
     options = [(name, kind, field(default=default)) for name, (kind, default) in OPTIONS.items()]
-    settings = flags_of(current, hidden=("stages",))
+    settings = flags_of(current, HIDDEN)
     options.append(("settings", Annotated[settings, arg(name="")], field(default_factory=settings)))
     own = {name: value for name, value in given.flags.items() if name not in OPTIONS and name != "help"}
-    check_known(own, current)
+    check_known(own, current, HIDDEN)
     parsed = read(make_dataclass("Train", options))
     changes = changes_of(parsed.settings, Given((), own))
     if parsed.resume and parsed.steps_scale != 1:
         raise UserError("--steps-scale: a resumed run keeps its own number of steps; leave this out")
+    Range(above=0).check("--steps-scale", parsed.steps_scale)
     config = configs.change(base, changes, parsed.stage)
     return Train(recipe, parsed.resume, parsed.stage, configs.scaled(config, parsed.steps_scale), changes)
 

@@ -9,7 +9,8 @@ import codecs
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -146,14 +147,6 @@ class Config(StageSettings):
                 raise UserError(f"config: {name} is {value!r}, which is no UTF-8: use another name")
         if type(self.model) is not _model_of(self.task):
             raise UserError(f"config: task is {self.task!r}, its model is not a {type(self.model).__name__}")
-        if self.init != "auto" and not self.init_from:
-            raise UserError(f"config: init = {self.init!r} has no meaning without init_from")
-        if self.stages:
-            _check_stages(self)
-        elif self.task == "classify":
-            _check_classifier(self)
-        else:
-            _check_generator(self)
 
 
 STAGE_KEYS = {f.name for f in fields(StageSettings)}
@@ -178,6 +171,19 @@ def _model_of(task: str) -> type[Network]:
 
 
 # checks
+
+
+def check(config: Config) -> Config:
+    """The same config. UserError for settings that contradict each other, or that nothing reads."""
+    if config.init != "auto" and not config.init_from:
+        raise UserError(f"config: init = {config.init!r} has no meaning without init_from")
+    if config.stages:
+        _check_stages(config)
+    elif config.task == "classify":
+        _check_classifier(config)
+    else:
+        _check_generator(config)
+    return config
 
 
 def _check_classifier(config: Config) -> None:
@@ -218,7 +224,9 @@ def _check_stages(config: Config) -> None:
             raise UserError(f"stage {name!r}: there are two of this name")
     if changed := [name for name in STAGE_KEYS if getattr(config, name) != getattr(Config(), name)]:
         raise UserError(f"config: {changed[0]} must be set in the stages, as each has its own")
-    one_by_one(config)
+    for name, one in one_by_one(config).items():
+        with _of_stage(name):
+            check(one)
 
 
 def one_by_one(config: Config) -> dict[str, Config]:
@@ -231,11 +239,18 @@ def one_by_one(config: Config) -> dict[str, Config]:
             raise UserError(
                 f"stage {stage.name!r}: {unknown[0]!r} is no setting of a stage; known: {', '.join(sorted(STAGE_KEYS))}"
             )
-        try:
+        with _of_stage(stage.name):
             configs[stage.name] = update(common, stage.changes)
-        except UserError as error:
-            raise UserError(f"stage {stage.name!r}: {error}") from None
     return configs
+
+
+@contextmanager
+def _of_stage(name: str) -> Iterator[None]:
+    """Adds the name of the stage to a UserError that is raised inside."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"stage {name!r}: {error}") from None
 
 
 # changes
@@ -246,8 +261,13 @@ def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Confi
 
     If the config has stages, changes of stage settings apply to all of them, or only to the one named `stage`. The key
     "stage" holds a list of tables that replace the stages, or a table of changes by the stage's name. UserError for an
-    unknown key or a value of the wrong type.
+    unknown key, a value of the wrong type, or settings that contradict each other.
     """
+    return check(unchecked(config, changes, stage))
+
+
+def unchecked(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
+    """As `change`, for settings that need not fit together yet, since more changes will follow."""
     changes = dict(changes)
     _check_moved(changes)
     if "stages" in changes:

@@ -9,7 +9,7 @@ from tcja_gen.nn.objectives import OBJECTIVES, TET
 from tcja_gen.settings import table, update
 from tcja_gen.training import config as recipes
 from tcja_gen.training.adversary import Adversarial
-from tcja_gen.training.config import Config, Objective, Stage, change, load, one_by_one, scaled, text
+from tcja_gen.training.config import Config, Objective, Stage, change, check, load, one_by_one, scaled, text
 from tcja_gen.training.perceptual import Perceptual
 
 STAGES = [
@@ -200,7 +200,7 @@ def test_a_stage_that_is_not_there_is_told():
     with pytest.raises(UserError, match="no stage 'prior' in this recipe; known: none, it has no stages"):
         change(Config(), {"steps": 3}, stage="prior")
     with pytest.raises(UserError, match="must be set in the stages"):
-        Config(steps=3, stages=(Stage("a"),))
+        check(Config(steps=3, stages=(Stage("a"),)))
 
 
 def test_a_shorter_training_is_shorter_in_every_stage():

@@ -23,7 +23,7 @@ from tcja_gen.nn.objectives import OBJECTIVES
 from tcja_gen.training import Diverged
 from tcja_gen.training import config as configs
 from tcja_gen.training.adversary import Adversarial
-from tcja_gen.training.config import Config
+from tcja_gen.training.config import Config, check
 from tcja_gen.training.perceptual import Perceptual
 
 BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA"}
@@ -333,8 +333,8 @@ def test_every_number_has_a_range():
 def test_the_defaults_and_every_kind_of_them_go_together():
     for kind in ("bernoulli", "poisson", "codes"):
         for fit in ("all", "autoencoder", "decoder", "prior"):
-            Config(fit=fit, model=Generator(latent=latent_settings()[kind]()))
-    Config(task="classify")
+            check(Config(fit=fit, model=Generator(latent=latent_settings()[kind]())))
+    check(Config(task="classify"))
 
 
 def test_a_run_that_goes_on_stays_in_its_folder(whole, tmp_path):
