@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_are_told_in_one_line_and_no_run_begins(first, t
 def test_all_of_a_classifier_is_no_start_of_a_generator(tmp_path):
     model = {"encoder": MODEL["encoder"], "time_steps": 4}
     labels = classify(tmp_path / "labels", model=model, steps=1)
-    with pytest.raises(UserError, match="a classifier, and this is a generator: --init encoder takes its encoder"):
+    with pytest.raises(UserError, match="a classifier, and this is a generator: --init encoder takes only its encoder"):
         train(tmp_path / "run", model=MODEL, init_from=str(labels.folder), init="all")
 
 
