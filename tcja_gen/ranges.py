@@ -19,7 +19,7 @@ class Range:
     def check(self, name: str, value) -> None:
         """UserError unless `value` is a number in the range. name: of the setting, for the message."""
         if not isinstance(value, (int, float)) or not self._has(value):
-            raise UserError(f"{name} is {value}, it must {self}")
+            raise UserError(f"{name} is {value!r}, it must {self}")
 
     def _has(self, value: float) -> bool:
         low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)

@@ -15,9 +15,10 @@ import json
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, fields, is_dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 from .errors import UserError
@@ -50,7 +51,7 @@ def update(settings, changes: Mapping[str, Any], path: str = ""):
     changed = {}
     for key, value in changes.items():
         if key not in known:
-            raise UserError(f"unknown key {path + key!r}; {_near(key, known)}known: {', '.join(known)}")
+            raise UserError(f"unknown key {f'{path}{key}'!r}; {_near(str(key), known)}known: {', '.join(known)}")
         changed[key] = _changed(known[key], getattr(settings, key), value, path + key)
     return replace(settings, **changed)
 
@@ -63,8 +64,10 @@ def _near(key: str, known: Mapping) -> str:
 def _changed(f, old: Any, value: Any, path: str) -> Any:
     """The new value of a field."""
     kinds, absent = f.metadata.get("kinds"), f.metadata.get("optional")
-    if is_dataclass(value) or (absent and value is None):
+    if absent and value is None:
         return value
+    if is_dataclass(value):
+        return _part(kinds().values() if kinds else [absent or type(old)], value, path)
     if not (kinds or absent or is_dataclass(old)):
         return typed(path, value, f.type)
     if not isinstance(value, Mapping):
@@ -75,16 +78,24 @@ def _changed(f, old: Any, value: Any, path: str) -> Any:
     return update(absent() if old is None else old, value, path + ".")
 
 
+def _part(kinds: Iterable[type], value: Any, path: str) -> Any:
+    """The settings of a part that Python hands over."""
+    if type(value) not in kinds:
+        found = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise UserError(f"key {path!r} is {found}; wanted: {', '.join(f'{kind.__name__}(...)' for kind in kinds)}")
+    return value
+
+
 def _of_kind(kinds: Mapping[str, type], old: Any, name: str | None, path: str) -> Any:
-    if name is None or type(old) is kinds.get(name):
+    if name is None:
         return old
-    if name not in kinds:
+    if name not in [*kinds]:
         raise UserError(f"key '{path}.kind' is {name!r}; known: {', '.join(kinds)}")
-    return kinds[name]()
+    return old if type(old) is kinds[name] else kinds[name]()
 
 
 def typed(key: str, value: Any, kind: Any) -> Any:
-    """`value` as a setting of type `kind`; an int becomes a float if needed. UserError for any other type."""
+    """`value` as a setting of type `kind`: an int becomes a float, a path a string. UserError for any other type."""
     choices = choices_of(kind)
     if choices:
         if value not in choices:
@@ -92,6 +103,8 @@ def typed(key: str, value: Any, kind: Any) -> Any:
         return value
     if kind is float and type(value) is int:
         return float(value)
+    if kind is str and isinstance(value, Path):
+        return str(value)
     allowed = typing.get_args(kind) or (kind,)  # of `str | None`: both
     if type(value) not in allowed:
         raise UserError(f"key {key!r} is {value!r}; {allowed[0].__name__} is wanted")

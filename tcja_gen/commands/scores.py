@@ -194,7 +194,10 @@ class Evaluate:
         """What is scored, and the folder for its scores: a model and a folder inside its run (None if it is a
         pretrained model), or the path of images and None."""
         from ..models import load, store
+        from ..models.pretrained import pretrained
 
+        if self.pretrained:
+            return pretrained(self.pretrained, device), None
         if not store.is_model(self.target):
             return self.target, None
         model, file = load(self.target, device, self.which), store.find(self.target, self.which)

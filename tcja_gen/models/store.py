@@ -107,13 +107,14 @@ def _built(facts: dict[str, str]) -> nn.Module:
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:
-    """The model.safetensors of a file name, a checkpoint folder, a run folder, or the name of a pretrained model.
+    """The model.safetensors of a file name, a checkpoint folder, a run folder, or the name of a pretrained model (also
+    where a folder of the same name holds other things, such as images).
 
     A run with stages stands for its last finished stage, or for the first one while none is finished. which: as for
     `load`. MissingFile if there is no whole checkpoint.
     """
     path = Path(run_or_file)
-    if not path.exists():
+    if not path.exists() or (str(run_or_file) in shipped.weights() and not is_model(path) and not steps(path)):
         return pretrained.find(str(run_or_file))
     if path.is_file():
         return path

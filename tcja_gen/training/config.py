@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,11 +222,18 @@ def _check_stages(config: Config) -> None:
             raise UserError(f"stage {name!r}: a name has lower-case letters, digits, - and _, as it names a folder")
         if names.count(name) > 1:
             raise UserError(f"stage {name!r}: there are two of this name")
+    if objects := [stage.name for stage in config.stages if not _is_plain(stage.changes)]:
+        raise UserError(f"stage {objects[0]!r}: its parts are written as tables, dict(weight=...), and not as objects")
     if changed := [name for name in STAGE_KEYS if getattr(config, name) != getattr(Config(), name)]:
         raise UserError(f"config: {changed[0]} must be set in the stages, as each has its own")
     for name, one in one_by_one(config).items():
         with _of_stage(name):
             check(one)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can hold it: no settings of parts are in it."""
+    return all(map(_is_plain, value.values())) if isinstance(value, Mapping) else not is_dataclass(value)
 
 
 def one_by_one(config: Config) -> dict[str, Config]:
@@ -297,6 +304,8 @@ def _stages(stages: tuple[Stage, ...], changes: list | Mapping) -> tuple[Stage, 
         names = [stage.name for stage in stages]
         if unknown := [name for name in changes if name not in names]:
             raise UserError(f"no stage {unknown[0]!r} in this recipe; known: {', '.join(names) or 'none'}")
+        if bad := [name for name, value in changes.items() if not isinstance(value, Mapping)]:
+            raise UserError(f"stage {bad[0]!r} is {changes[bad[0]]!r}; a table of settings is wanted")
         return tuple(replace(stage, changes=_merged(stage.changes, changes.get(stage.name, {}))) for stage in stages)
     if not isinstance(changes, list | tuple) or not all(isinstance(one, Mapping) and "name" in one for one in changes):
         raise UserError("key 'stage' must be a list of tables, each with a name: [[stage]]")
@@ -331,7 +340,7 @@ def _check_moved(changes: Mapping[str, Any]) -> None:
         **{f"model.{key}": value for key, value in (model if isinstance(model, Mapping) else {}).items()},
     }
     for old in RENAMED:
-        if old in flat and not isinstance(flat[old], Mapping):
+        if isinstance(flat.get(old), int | float | str):  # not a table, or settings, of the same name
             raise UserError(f"{old} is called {RENAMED[old]} now")
 
 

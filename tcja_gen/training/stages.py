@@ -51,8 +51,7 @@ def train(
     given, overrides = _given(data, overrides)
     if stages is not None:
         overrides["stage"] = stages
-    base = config if isinstance(config, Config) else load(config) if config else Config()
-    config = change(base, overrides, stage)
+    config = change(_base(config), overrides, stage)
     if stage and stage != config.stages[0].name:
         raise UserError(f"stage {stage!r}: a new run begins with {config.stages[0].name!r}; --resume RUN has others")
     if start(config.device).first:
@@ -104,6 +103,13 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     if config.stages:
         return _in_stages(prepared, process, samples, folder, quiet, stage)
     return Trainer(prepared, process, samples, folder, quiet).run()
+
+
+def _base(config: Config | str | Path | None) -> Config:
+    """The settings to begin with; those that were made in Python are looked through as those of a file are."""
+    if isinstance(config, Config):
+        return change(Config(), as_table(config))
+    return load(config) if config else Config()
 
 
 def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:

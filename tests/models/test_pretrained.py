@@ -25,10 +25,12 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are():
         tg.pretrained("nothing")
 
 
-def test_names_are_taken_wherever_a_run_is_unless_there_is_such_a_folder(tmp_path, monkeypatch):
+def test_names_are_taken_wherever_a_run_is_and_a_run_of_this_name_is_preferred(tmp_path, monkeypatch):
     assert tg.load("digits").provenance == tg.pretrained("digits").provenance
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits").mkdir()  # a folder of images, say
+    assert tg.load("digits").provenance == tg.pretrained("digits").provenance
+    (tmp_path / "digits" / "config.toml").touch()
     with pytest.raises(MissingFile, match="no checkpoint in this folder"):
         tg.load("digits")
 

@@ -8,6 +8,7 @@ from tcja_gen.nn import CodeSettings, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES, TET
 from tcja_gen.settings import table, update
 from tcja_gen.training import config as recipes
+from tcja_gen.training import train
 from tcja_gen.training.adversary import Adversarial
 from tcja_gen.training.config import Config, Objective, Stage, change, check, load, one_by_one, scaled, text
 from tcja_gen.training.perceptual import Perceptual
@@ -37,6 +38,12 @@ STAGED = {"model": {"latent": {"kind": "codes", "flips": 0.1}}, "batch": 16, "st
         ({"model": {"surrogate": 3}}, "key 'model.surrogate' is 3; str is wanted"),
         ({"model": {"latent": {"k": 3.0}}}, "key 'model.latent.k' is 3.0; int is wanted"),
         ({"model": {"latent": {"divergence": "js"}}}, "key 'model.latent.divergence' is 'js'; known: mmd, mmd-sum, kl"),
+        ({"model": {"latent": {"kind": ["codes"]}}}, "key 'model.latent.kind' is ['codes']; known: bernoulli"),
+        ({"model": {"latent": CodeSettings}}, "key 'model.latent' is the class CodeSettings; wanted: Bernoulli"),
+        ({"model": {"latent": Config()}}, "key 'model.latent' is a Config; wanted: BernoulliSettings(...), Code"),
+        ({"model": {"latent": {"scheduled": CodeSettings()}}}, "is a CodeSettings; wanted: ScheduledSampling(...)"),
+        ({"objective": {"perceptual": TET()}}, "key 'objective.perceptual' is a TET; wanted: Perceptual(...)"),
+        ({"model": {3: 4}}, "unknown key 'model.3'; known: image_size"),
         ({"model": 3}, "key 'model' must be a table of settings, got 3"),
         ({"objective": {"adversarial": True}}, "key 'objective.adversarial' must be a table of settings, got True"),
         ({"lr": float("nan")}, "lr is nan, it must be positive"),
@@ -52,6 +59,30 @@ def test_a_setting_that_is_not_known_or_not_of_its_kind_is_told(changes, says):
     with pytest.raises(UserError) as error:
         change(Config(), changes)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parts_and_paths_are_handed_over_from_python_as_they_are(tmp_path):
+    config = change(Config(), {"model": {"latent": CodeSettings(channels=3)}, "out": tmp_path})
+    assert config.model.latent == CodeSettings(channels=3) and config.out == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (lambda: Config(precision="fp16"), "key 'precision' is 'fp16'; known: fp32, bf16, auto"),
+        (lambda: Config(fit="half"), "key 'fit' is 'half'"),
+        (lambda: Config(fit="prior", freeze=True), "freeze has no meaning"),
+        (lambda: Config(steps="3"), "steps is '3', it must be at least 1"),
+        (
+            lambda: Config(stages=(Stage("a", {"objective": Objective()}),)),
+            "stage 'a': its parts are written as tables",
+        ),
+    ],
+)
+def test_a_config_that_is_made_in_python_is_checked_like_a_file(config, says):
+    with pytest.raises(UserError) as error:
+        train(config())
+    assert says in str(error.value)
 
 
 def test_a_whole_number_will_do_for_a_float():
