@@ -46,7 +46,8 @@ def write(folder: Path, step: int, model: nn.Module, settings: dict, provenance:
     except OSError as error:
         earlier = store.steps(folder)
         before = f"{earlier[-1].name} is whole" if earlier else "there is none before it"
-        advice = f"once that is fixed, go on with: tcja-gen train --resume {folder}"
+        run = folder.parent if "stage" in provenance else folder
+        advice = f"once that is fixed, go on with: tcja-gen train --resume {run}"
         raise UserError(f"{path}: not written ({error.strerror or error}); {before}; {advice}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)

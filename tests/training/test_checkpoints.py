@@ -219,3 +219,15 @@ def test_a_run_whose_settings_were_changed_by_hand_does_not_go_on_with_others(ru
     (run / "config.toml").write_text("")  # cut short, it would stand for the defaults
     with pytest.raises(UserError, match="not the settings of its checkpoints"):
         tg.resume(run, quiet=True)
+
+
+def test_a_stage_that_cannot_be_written_names_the_run_that_goes_on(tmp_path):
+    """The stage's own folder is no run that --resume takes."""
+    toml, out = tmp_path / "stages.toml", tmp_path / "run"
+    toml.write_text('steps = 2\nbatch = 4\n[model]\nencoder = "4C3s2"\nlatent.channels = 2\n[[stage]]\nname = "a"\n')
+    code = FULL.format(before="import torch; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", str(toml), "--out", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.endswith(f"--resume {out}\n"), done.stderr
+    assert tg.resume(out, quiet=True).finished
