@@ -18,6 +18,7 @@ import inspect
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -144,6 +145,10 @@ def register_latent(name: str, settings: type) -> Callable:
     if lacking := {"channels", "divergence_weight"} - {f.name for f in fields(settings)}:
         problem = f"lacks {' and '.join(sorted(lacking))}; derive it from nn.LatentSettings, which has them"
         raise UserError(f"latent {name!r}: {settings.__name__} {problem}")
+
+    kinds = typing.get_type_hints(settings)
+    for f in fields(settings):
+        f.type = kinds[f.name]  # a text where the file says `from __future__ import annotations`
 
     def register(part: type) -> type:
         if abstract := getattr(part, "__abstractmethods__", ()):

@@ -103,3 +103,11 @@ def test_its_settings_are_like_any_others(plugin):
         with pytest.raises(UserError) as error:
             change(Config(), {"model": {"latent": {"kind": "rare", **latent}}})
         assert says in str(error.value)
+
+
+def test_a_plugin_may_say_from_future_import_annotations(clean, tmp_path):
+    (tmp_path / "rare.py").write_text("from __future__ import annotations\n" + LATENT)
+    registry.load_plugin(tmp_path / "rare.py")
+    assert change(Config(), {"model": SETTINGS}).model.latent.rate == 0.25
+    with pytest.raises(UserError, match="key 'model.latent.rate' is 'x'; float is wanted"):
+        change(Config(), {"model": {"latent": {"kind": "rare", "rate": "x"}}})
