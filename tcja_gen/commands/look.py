@@ -129,6 +129,7 @@ class Show:
             return self._environment()
         run_exists(self.folder)
         from ..evaluation import energy, report
+        from ..models import store
 
         if self.data_root and not self.energy:
             raise UserError(f"--data-root {self.data_root}: only --energy reads data; add --energy or leave this out")
@@ -137,7 +138,7 @@ class Show:
         print(report.describe(self.folder))
         if costs:
             print(costs)
-        if self.out or Path(self.folder).is_dir():
+        if self.out or (Path(self.folder).is_dir() and store.is_model(self.folder)):  # not one of images by its name
             for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
                 print(path)
 

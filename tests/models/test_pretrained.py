@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import tcja_gen as tg
+from tcja_gen.cli import main
 from tcja_gen.errors import MissingFile
 from tcja_gen.shipped import recipes, weights
 
@@ -33,6 +34,13 @@ def test_names_are_taken_wherever_a_run_is_and_a_run_of_this_name_is_preferred(t
     (tmp_path / "digits" / "config.toml").touch()
     with pytest.raises(MissingFile, match="no checkpoint in this folder"):
         tg.load("digits")
+
+
+def test_a_pretrained_model_is_shown_without_a_figure_among_the_images_of_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert main(["show", "digits"]) == 0
+    assert not [*(tmp_path / "digits").iterdir()]
 
 
 def test_recipes_and_weights_are_part_of_the_package():
