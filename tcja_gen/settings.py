@@ -165,6 +165,15 @@ def _value(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def merged(old: Mapping, new: Mapping) -> dict:
+    """Two nested tables merged into one; if both have a key, the value of `new` is used."""
+    both = {**old, **new}
+    for key in old:
+        if isinstance(old[key], Mapping) and isinstance(new.get(key), Mapping):
+            both[key] = merged(old[key], new[key])
+    return both
+
+
 def differences(a: Mapping, b: Mapping, ignore: tuple[str, ...] = ()) -> list[str]:
     """Lines "key: value in a -> value in b" for the values in which two nested tables differ. ignore: keys of the
     outer tables that are not compared."""

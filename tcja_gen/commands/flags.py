@@ -56,11 +56,9 @@ def switches_of(settings: Any, path: str = "") -> set[str]:
             found.add(f"{path}no_{f.name}")
         if kinds or absent:
             for kind in kinds().values() if kinds else (absent,):
-                found |= switches_of(kind, name + ".")
+                found |= switches_of(kind(), name + ".")
         elif f.type is bool:
             found.add(name)
-        elif isinstance(settings, type):
-            found |= switches_of(f.type, name + ".") if is_dataclass(f.type) else set()
         elif is_dataclass(value := getattr(settings, f.name)):
             found |= switches_of(value, name + ".")
     return found

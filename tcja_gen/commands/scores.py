@@ -200,7 +200,8 @@ class Evaluate:
             return pretrained(self.pretrained, device), None
         if not store.is_model(self.target):
             return self.target, None
-        model, file = load(self.target, device, self.which), store.find(self.target, self.which)
+        file = store.find(self.target, self.which)
+        model = load(file, device)
         run = file.parents[2] if file.parents[1].name == "checkpoints" else file.parent
         return model, run / "scores" / f"step-{model.provenance['step']:06d}" if Path(self.target).exists() else None
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..errors import MissingFile, UserError
+from ..errors import UserError
 from ..models import Generator
 from ..nn.latents import BernoulliSettings
 from ..ranges import Range
 from ..training import config as configs
 from ..training.config import Config
-from ..training.runs import check_plugins
+from ..training.recipes import load
+from ..training.stages import saved_config
 from .arguments import data_exists, run_exists, start
 from .flags import Given, changes_of, check_known, choices_given, flags_of, scan, switches_of
 from .images import Interpolate, Reconstruct, Sample
@@ -124,11 +125,8 @@ def _base(given: Given) -> tuple[Config, str]:
     if recipe and resume:
         raise UserError(f"--resume {resume} uses that run's own settings; leave out {recipe}")
     if not resume:
-        return (configs.load(recipe) if recipe else Config()), recipe
-    if not (Path(resume) / "config.toml").is_file():
-        raise MissingFile(f"{resume}: no run to resume here (config.toml is missing)")
-    check_plugins(Path(resume), quiet=True)
-    return configs.load(Path(resume) / "config.toml"), ""
+        return (load(recipe) if recipe else Config()), recipe
+    return saved_config(Path(resume), quiet=True), ""
 
 
 def _one_stage(config: Config, stage: str | None) -> Config:

@@ -153,6 +153,11 @@ def _last_stage(run: Path) -> Path | None:
     return finished[-1] if finished else next(iter(begun), None)
 
 
+def has_step(run: Path, step: int) -> bool:
+    """Whether a run has a whole checkpoint of this step."""
+    return metadata(run / "checkpoints" / f"step-{step:06d}" / WEIGHTS) is not None
+
+
 def is_finished(stage: Path) -> bool:
     """Whether the newest checkpoint of a run is that of its last step."""
     newest = steps(stage)[-1]

@@ -112,10 +112,10 @@ def _attention(kind: str, k_time: str | None, k_channel: str | None) -> Attentio
 
 def parse(notation: str) -> tuple[Word, ...]:
     """Words of a notation, in order. UserError, which names the first word that cannot be read, and its position."""
-    words = []
+    words, patterns = [], _patterns()
     position = 0
     for text in notation.split("-"):
-        word = _parse_word(text)
+        word = _parse_word(text, patterns)
         if word is None:
             raise UserError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
@@ -127,8 +127,8 @@ def parse(notation: str) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _parse_word(text: str) -> Word | None:
-    for pattern, build in _patterns().items():
+def _parse_word(text: str, patterns: dict[str, Callable[..., Word]]) -> Word | None:
+    for pattern, build in patterns.items():
         if found := re.fullmatch(pattern, text):
             return build(*found.groups())
     return None

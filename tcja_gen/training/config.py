@@ -1,27 +1,22 @@
-"""The settings of a training run, and the recipes (TOML files) that hold them.
+"""The settings of a training run, and of its stages.
 
 Each field is a flag of `tcja-gen train`, and the text below it is the flag's help. `Config()` trains on the embedded
 digits. A recipe can have several stages, which are tables [[stage]] with a name and the settings that are special to
 the stage. Each stage fits a part of the same model and starts from the stage before.
 """
 
-import codecs
-import difflib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import MissingFile, UserError
+from ..errors import UserError
 from ..models.first_format import MOVED
 from ..models.settings import MODELS, Generator, Network
 from ..nn.objectives import OBJECTIVES, CrossEntropy
 from ..ranges import check_ranges, setting
-from ..settings import dump, optional, part, table, typed, update
-from ..shipped import recipes
+from ..settings import dump, merged, optional, part, table, typed, update
 from .adversary import Adversarial
 from .perceptual import Perceptual
 
@@ -291,7 +286,7 @@ def unchecked(config: Config, changes: Mapping[str, Any], stage: str = "") -> Co
         common = {key: changes.pop(key) for key in [*changes] if key in STAGE_KEYS}
         weaker = isinstance(of_stages, list | tuple)  # in a file, a stage's own settings win over those above it
         stages = tuple(
-            replace(each, changes=_merged(common, each.changes) if weaker else _merged(each.changes, common))
+            replace(each, changes=merged(common, each.changes) if weaker else merged(each.changes, common))
             if stage in ("", each.name)
             else each
             for each in stages
@@ -306,19 +301,10 @@ def _stages(stages: tuple[Stage, ...], changes: list | Mapping) -> tuple[Stage, 
             raise UserError(f"no stage {unknown[0]!r} in this recipe; known: {', '.join(names) or 'none'}")
         if bad := [name for name, value in changes.items() if not isinstance(value, Mapping)]:
             raise UserError(f"stage {bad[0]!r} is {changes[bad[0]]!r}; a table of settings is wanted")
-        return tuple(replace(stage, changes=_merged(stage.changes, changes.get(stage.name, {}))) for stage in stages)
+        return tuple(replace(stage, changes=merged(stage.changes, changes.get(stage.name, {}))) for stage in stages)
     if not isinstance(changes, list | tuple) or not all(isinstance(one, Mapping) and "name" in one for one in changes):
         raise UserError("key 'stage' must be a list of tables, each with a name: [[stage]]")
     return tuple(Stage(str(one["name"]), {k: v for k, v in one.items() if k != "name"}) for one in changes)
-
-
-def _merged(old: Mapping, new: Mapping) -> dict:
-    """Two nested tables merged into one; if both have a key, the value of `new` is used."""
-    both = {**old, **new}
-    for key in old:
-        if isinstance(old[key], Mapping) and isinstance(new.get(key), Mapping):
-            both[key] = _merged(old[key], new[key])
-    return both
 
 
 RENAMED = {
@@ -359,46 +345,7 @@ def scaled(config: Config, factor: float) -> Config:
 SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that `scaled` changes, and their least values
 
 
-# files
-
-
-def find_recipe(name: str | Path) -> Path:
-    """The TOML file of this name, or that of a recipe that ships with the package. MissingFile if there is neither."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.is_dir() and path.suffix != ".toml" and str(name) not in recipes():
-        raise UserError(f"{path}: a folder is not a recipe; to resume the run in it: --resume {path}")
-    if str(name) in recipes():
-        return recipes()[str(name)]
-    near = difflib.get_close_matches(str(name), recipes(), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise MissingFile(f"{name}: no such file, and no recipe of this name; {hint}tcja-gen list names them")
-
-
-def load(name: str | Path) -> Config:
-    """The config of a TOML file or of a recipe's name. Settings that it does not name have their defaults. UserError,
-    which names file and key, for a mistake in it."""
-    path = find_recipe(name)
-    settings = read(path)
-    try:
-        return change(Config(), settings)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def read(path: Path) -> dict:
-    """The content of a TOML file. A byte order mark, which Windows editors write, is ignored. UserError if it is not
-    TOML in UTF-8."""
-    data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path}: text in UTF-16, TOML is UTF-8: save it as UTF-8")
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number that is too long
-        raise UserError(f"{path}: not TOML: {error}") from None
+# as a table and as TOML
 
 
 def as_table(config: Config) -> dict[str, Any]:
@@ -412,5 +359,5 @@ def as_table(config: Config) -> dict[str, Any]:
 
 
 def text(config: Config) -> str:
-    """All settings as TOML, which `load` reads back as the same config."""
+    """All settings as TOML, which `recipes.load` reads back as the same config."""
     return dump(as_table(config))

@@ -22,8 +22,9 @@ from ..models import FITS, store
 from ..process import Process, start
 from ..settings import differences, shortened
 from . import runs
-from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
+from .config import FREE_ON_RESUME, Config, as_table, change, one_by_one, text
 from .loop import Place, Run, Trainer, rehearse
+from .recipes import load
 from .samples import Samples, Splits, prepare
 
 
@@ -80,12 +81,7 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     UserError for other settings or data than those of the run, Diverged if losses or gradients are not finite.
     """
     folder = Path(run)
-    if not (folder / "config.toml").is_file():
-        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
-    if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
-        raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
-    runs.check_plugins(folder, quiet)
-    saved = _saved(folder)
+    saved = saved_config(folder, quiet)
     given, overrides = _given(data, overrides)
     if given is None and runs.data_facts(folder).get("given"):
         raise UserError(
@@ -122,7 +118,13 @@ def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
     return given, overrides | {"data": given["train"].name}
 
 
-def _saved(folder: Path) -> Config:
+def saved_config(folder: Path, quiet: bool = False) -> Config:
+    """The settings of a run, in order to resume it. UserError or MissingFile if there is no run that can be resumed."""
+    if not (folder / "config.toml").is_file():
+        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
+    if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
+        raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
+    runs.check_plugins(folder, quiet)
     try:
         return load(folder / "config.toml")
     except UserError as error:
@@ -162,31 +164,25 @@ def _in_stages(
         if only not in ("", name):
             continue
         stage = _after_the_one_before(stage, place, stages)
-        if not is_finished(place.folder, stage.steps):
+        if not store.has_step(place.folder, stage.steps):
             started = (place.folder / "config.toml").is_file()
             resumed = place.folder if started else None
             run = Trainer(replace(stage, out=str(place.folder)), process, samples, resumed, quiet, place).run()
             run = replace(run, folder=folder)
         else:
-            _check_settings(place, stage)
+            _check_unchanged(place, stage)
             run = Run(folder, stage.steps, True)
         if not run.finished:
             break
     return run
 
 
-def _check_settings(place: Place, stage: Config) -> None:
+def _check_unchanged(place: Place, stage: Config) -> None:
     """UserError if a finished stage was trained with other settings than the recipe has now."""
     trained = load(place.folder / "config.toml")
     if changed := differences(as_table(trained), as_table(stage), FREE_ON_RESUME):
-        told = "; ".join(changed[:3])
         anew = f"tcja-gen train --resume {place.run} --stage {place.name} trains it anew"
-        raise UserError(f"{place.run}: {place} was trained with other settings ({told}); {anew}")
-
-
-def is_finished(folder: Path, steps: int) -> bool:
-    """Whether the folder of a stage has a whole checkpoint of its last step."""
-    return store.metadata(folder / "checkpoints" / f"step-{steps:06d}" / store.WEIGHTS) is not None
+        raise UserError(f"{place.run}: {place} was trained with other settings ({shortened(changed)}); {anew}")
 
 
 def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Config]) -> Config:
@@ -194,7 +190,7 @@ def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Conf
     if place.number == 1:
         return stage
     before = replace(place, number=place.number - 1)
-    if not is_finished(before.folder, stages[before.name].steps):
+    if not store.has_step(before.folder, stages[before.name].steps):
         raise UserError(f"{place.run}: stage {place.name!r} starts from {before.name!r}, which is not finished")
     return replace(stage, init_from=str(before.folder), init="all" if FITS[stage.fit].encoder else "auto")
 

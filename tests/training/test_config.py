@@ -7,11 +7,11 @@ from tcja_gen.models import Classifier
 from tcja_gen.nn import CodeSettings, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES, TET
 from tcja_gen.settings import table, update
-from tcja_gen.training import config as recipes
-from tcja_gen.training import train
+from tcja_gen.training import recipes, train
 from tcja_gen.training.adversary import Adversarial
-from tcja_gen.training.config import Config, Objective, Stage, change, check, load, one_by_one, scaled, text
+from tcja_gen.training.config import Config, Objective, Stage, change, check, one_by_one, scaled, text
 from tcja_gen.training.perceptual import Perceptual
+from tcja_gen.training.recipes import load
 
 STAGES = [
     {"name": "autoencoder", "fit": "autoencoder", "steps": 30},

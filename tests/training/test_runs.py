@@ -20,8 +20,7 @@ import tcja_gen as tg
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
-from tcja_gen.training import Diverged
-from tcja_gen.training import config as configs
+from tcja_gen.training import Diverged, recipes
 from tcja_gen.training.adversary import Adversarial
 from tcja_gen.training.config import Config, check
 from tcja_gen.training.perceptual import Perceptual
@@ -117,7 +116,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 def test_a_run_folder_holds_what_is_promised(whole):
     folder = whole.folder
-    assert configs.load(folder / "config.toml").model.latent.channels == 8
+    assert recipes.load(folder / "config.toml").model.latent.channels == 8
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["data"]["name"] == "digits" and environment["versions"]["torch"]
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]

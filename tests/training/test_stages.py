@@ -11,7 +11,7 @@ from test_runs import BACKBONE, CODES, assert_same, process, train, wait_for
 import tcja_gen as tg
 from tcja_gen.errors import UserError
 from tcja_gen.models import store
-from tcja_gen.training.config import load
+from tcja_gen.training.recipes import load
 
 LOSS = {"adversarial": {"weight": 0.2, "network": "4C3s2"}}
 STAGES = [

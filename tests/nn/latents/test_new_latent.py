@@ -12,7 +12,7 @@ from tcja_gen.models import Generator, load
 from tcja_gen.nn import latent_settings
 from tcja_gen.settings import table, texts, update
 from tcja_gen.training.config import Config, change
-from tcja_gen.training.config import load as load_config
+from tcja_gen.training.recipes import load as load_config
 
 LATENT = '''from dataclasses import dataclass
 from torch import nn
