@@ -74,6 +74,8 @@ def test_help_has_its_text_where_python_keeps_no_docstrings():
 INTERRUPTED = """
 import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+
 class Finder:
     def find_spec(self, name, *_):
         if name == "tyro":
