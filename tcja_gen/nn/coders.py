@@ -6,9 +6,11 @@ classes. The decoder maps latent spikes to images, by a linear block, the notati
 
 import math
 from collections.abc import Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -35,6 +37,7 @@ from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
+SPIKING = (NormLIF, LIF, NormNode, Node)
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
 
@@ -72,6 +75,48 @@ def run_stages(
 def gives_spikes(layer: nn.Module) -> bool:
     """Whether the layer's output is known to be 0 or 1."""
     return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
+
+
+def tell_of_spikes(stages: Sequence[nn.Module], spikes: bool) -> None:
+    """Tells the weights of every stage whether their input is spikes, gated or not. spikes: whether that of the first
+    stage is."""
+    for stage in stages:
+        if isinstance(stage, SpikingBlock):
+            stage.weights.takes_spikes = spikes
+            spikes = isinstance(stage.neurons, SPIKING)
+        elif isinstance(stage, (Residual, ReLU)):
+            spikes = False
+        elif isinstance(stage, Pool):
+            spikes = spikes and stage.kind == "max"
+        else:
+            spikes = spikes or isinstance(stage, SPIKING)
+
+
+@contextmanager
+def computing(stages: Sequence[nn.Module], pixels: Tensor):
+    """Inside, layers of `stages` that skip zeros need not compute what cannot matter for some `pixels` of the output,
+    (H, W) of bool. Only stages that keep the size, from the last one back to where every pixel matters."""
+    told = []
+    for stage in reversed(stages):
+        blocks = [stage] if isinstance(stage, SpikingBlock) else []
+        if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
+            blocks = [stage.second, stage.first]
+        if not blocks and not isinstance(stage, (LIF, Node, ReLU, TemporalDropout)):
+            break  # a gate sees all pixels
+        for block in blocks:
+            told.append(block.weights)
+            block.weights.wanted = pixels
+            pixels = F.max_pool2d(pixels[None].float(), 2 * _reach(block) + 1, 1, _reach(block))[0] > 0
+    try:
+        yield
+    finally:
+        for weights in told:
+            weights.wanted = None
+
+
+def _reach(block: SpikingBlock) -> int:
+    """How many pixels far a convolution looks in each direction."""
+    return block.weights.kernel_size[0] // 2
 
 
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
@@ -133,6 +178,7 @@ class Stages(nn.Module):
             except UserError as error:
                 raise UserError(f"notation {notation!r} at {text!r}: {error}") from None
         self._fire()
+        tell_of_spikes(self.stages, self.takes_spikes)
 
     def _add(self, word: words.Word) -> None:
         if isinstance(word, words.Residual):

@@ -17,6 +17,7 @@ from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
+from .sparse import Conv2d, ConvTranspose2d, Linear
 
 
 class SpikingBlock(nn.Module):
@@ -126,17 +127,17 @@ def transposed_block(
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
         raise UserError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
-    conv = nn.ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
+    conv = ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
     return SpikingBlock(conv, build.neurons(channels))
 
 
 def linear_block(in_features: int, features: int, build: Build, alpha: float = 1.0) -> SpikingBlock:
     neurons = build.fire() if build.plain else build.neurons(features, alpha)
-    return SpikingBlock(nn.Linear(in_features, features, bias=build.bias), neurons)
+    return SpikingBlock(Linear(in_features, features, bias=build.bias), neurons)
 
 
-def _conv(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=build.bias)
+def _conv(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> Conv2d:
+    return Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=build.bias)
 
 
 class Residual(nn.Module):
@@ -156,6 +157,7 @@ class Residual(nn.Module):
         self.first = conv_block(in_channels, channels, kernel, stride, build)
         self.attention = attention
         self.second = SpikingBlock(_conv(channels, channels, kernel, 1, build), build.norm(channels))
+        self.first.weights.takes_spikes = self.second.weights.takes_spikes = build.neuron is not None
         same = stride == 1 and in_channels == channels
         shortcut = None if same else _conv(in_channels, channels, 1, stride, build)
         self.shortcut = shortcut and SpikingBlock(shortcut, build.norm(channels))

@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ranges import Range, setting
 from ...registry import register_latent
-from ..coders import SpikingEncoder
+from ..coders import SpikingEncoder, computing
 from ..draws import Draws
 from ..layers import conv_block
 from ..neurons import Neuron
+from ..sparse import Linear
 from .protocol import Context, Latent, LatentSettings, check_class
 
 PLANES = 16  # of the prior's input that are learnt, and tell places apart
@@ -115,7 +116,7 @@ class CodeLatent(Latent):
         tokens = torch.zeros_like(u, dtype=torch.long)
         for known, wanted in self._passes():
             p = self._logits(tokens, known, wanted, y).softmax(2)
-            drawn = (p.cumsum(2) < u[:, wanted, None]).sum(2).clamp(max=p.shape[2] - 1)
+            drawn = torch.searchsorted(p.cumsum(2), u[:, wanted, None])[..., 0].clamp(max=p.shape[2] - 1)
             tokens = tokens.index_copy(1, wanted, drawn)
         return self.bits(tokens).unflatten(1, (self.time_steps, self.channels)).transpose(0, 1)
 
@@ -169,7 +170,8 @@ class MaskedPrior(nn.Module):
         self.trunk = SpikingEncoder(notation, bits + 1 + classes + PLANES, time_steps, neuron, sides)
         if self.trunk.shape[1:] != tuple(sides):
             raise UserError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
-        self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
+        self.logits = Linear(self.trunk.shape[0], 2**bits)
+        self.logits.takes_spikes = True  # their mean over time, of which much is 0, too
 
     def forward(
         self,
@@ -188,8 +190,13 @@ class MaskedPrior(nn.Module):
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        rates = self.trunk(x, draws).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
-        return self.logits(rates if places is None else rates[:, places])
+        if places is None:
+            places = torch.arange(math.prod(sides), device=x.device)
+        pixels = torch.zeros(math.prod(sides), dtype=torch.bool, device=x.device).index_fill(0, places, True)
+        with computing(self.trunk.stages, pixels.view(*sides)):
+            spikes = self.trunk(x, draws).flatten(3)[..., places]  # (T, N, C, P)
+        rates = spikes.mean(0).transpose(1, 2)  # (N, P, C)
+        return self.logits(rates.flatten(0, 1)).unflatten(0, rates.shape[:2])
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:
