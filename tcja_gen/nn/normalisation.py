@@ -268,8 +268,8 @@ def process_mean(x: Tensor) -> Tensor:
 
 
 def fuse(module: nn.Module, path: str = "native") -> nn.Module:
-    """Sets what runs normalisation, neurons and weights of spikes inside `module`, one of `kernels.PATHS`; `process.neuron_path` finds the
-    best one for a device. Returns the module."""
+    """Sets what runs normalisation, neurons and the weights of spikes inside `module`, one of `kernels.PATHS`;
+    `process.neuron_path` finds the best one for a device. Returns the module."""
     if path not in PATHS:
         raise UserError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
