@@ -17,7 +17,7 @@ import torch.nn.functional as F
 
 from tcja_gen.data import integrate, moving, record
 from tcja_gen.models import SpikingClassifier, build, load, save
-from tcja_gen.training import config
+from tcja_gen.training import recipes
 
 NETWORKS = ("dvs128-gesture", "n-caltech101", "cifar10-dvs", "cifar10-dvs-tet", "n-caltech101-tet")
 NETWORKS += ("fashion-mnist", "cifar10", "cifar100", "digits")
@@ -43,7 +43,7 @@ def samples(model: SpikingClassifier, n: int = 2) -> torch.Tensor:
 
 def check(name: str, folder: Path) -> str:
     torch.manual_seed(0)
-    recipe = config.load(f"classify/{name}")
+    recipe = recipes.load(f"classify/{name}")
     model = build(recipe.model, recipe.objective.classification)
     x = samples(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)

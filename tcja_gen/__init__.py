@@ -6,7 +6,7 @@
 >>> images = model.sample(seeds=range(64))              # doctest: +SKIP
 >>> tg.evaluate(model, "digits", metrics=["fad"])       # doctest: +SKIP
 
-Every name here is imported when it is first used: `import tcja_gen` alone imports no torch.
+Every name is imported when it is first used, so `import tcja_gen` alone does not import torch.
 """
 
 from importlib import import_module

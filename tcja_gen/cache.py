@@ -1,9 +1,11 @@
-"""Where what is slow to make is kept: event frames, and what scores need. The folder is `$XDG_CACHE_HOME/tcja_gen`, by
-default `~/.cache/tcja_gen`.
+"""The cache of things that are slow to compute: event frames, compiled kernels, and what scores need.
 
-A file's name is the SHA-256 of everything its content depends on, so a changed image, split, size, extractor
-or mode never meets an old file. The version of the code that makes it is part of that. A kept file never stands in the
-way: one that cannot be read is made anew, and where nothing can be kept the work goes on without; a note says so.
+The folder is `$XDG_CACHE_HOME/tcja_gen`, by default `~/.cache/tcja_gen`. A file's name is the SHA-256 of everything
+that its content depends on, including the version of the code that made it. So a changed image, split, size, extractor
+or mode never reads an old file.
+
+The cache never stops the work. A file that cannot be read is made anew. Where no file can be written, the work goes on
+without the cache. A note on stderr reports either case.
 """
 
 import hashlib
@@ -16,75 +18,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from .files import replacing, unless_there
+from .files import move_if_absent, replacing
 
 T = TypeVar("T")
 
 
 def key(**facts) -> str:
-    """A name for a thing that depends on exactly these JSON-ready facts."""
+    """A name (32 hex digits) for a thing that depends on exactly these facts, which JSON can write."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def cache_file(kind: str, suffix: str, **facts) -> Path:
-    """The cache's path for a thing of this kind that depends on exactly these JSON-ready facts."""
+    """The path in the cache of a thing of this kind that depends on exactly these facts, which JSON can write."""
     return _folder() / f"{kind}-{key(**facts)}{suffix}"
 
 
 def _folder() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tcja_gen"
-    except RuntimeError:  # a user without a home, as in some containers: nothing can be kept there
+    except RuntimeError:  # a user without a home, as in some containers: nothing can be stored
         return Path(os.devnull) / "tcja_gen"
 
 
 def entry(kind: str, suffix: str, version: int, read: Callable[[Path], T], **facts) -> "Entry[T]":
-    """A thing of this kind, made by this version of the code that makes it, that depends on exactly these facts.
+    """The cache's entry for a thing of this kind that depends on exactly these facts, which JSON can write.
 
-    version: 1 until that code makes something else of the same facts
-    read: the thing in a file; any error means that the file is damaged
+    version: of the code that makes the thing; starts at 1 and rises when the same facts give another content
+    read: reads the thing from its file; any error means that the file is damaged
     """
-    made_by = {} if version == 1 else {"version": version}  # files from before there were versions stay good
-    return Entry(cache_file(kind, suffix, **facts, **made_by), read)
+    versioned = {} if version == 1 else {"version": version}  # files from before there were versions stay valid
+    return Entry(cache_file(kind, suffix, **facts, **versioned), read)
 
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """A file of the cache. Of several processes that make it at once, all end with the thing of the first to finish."""
+    """A file of the cache. If several processes make it at once, all of them use the one that is finished first."""
 
     file: Path
     read: Callable[[Path], T]
 
     def get(self) -> T | None:
-        """The thing, if it is kept; None, with a note, if its file cannot be read, which is then removed."""
+        """The thing in the cache, or None if it is not there. A file that cannot be read is removed, with a note."""
         try:
-            found = self.file.stat()
+            before = self.file.stat()
         except OSError:
             return None
         try:
             return self.read(self.file)
-        except Exception as error:  # a reader meets a damaged file with any error it likes
-            _note(f"{self.file} cannot be read and is made anew ({_line(error)})")
+        except Exception as error:  # a damaged file can raise anything in its reader
+            _note(f"{self.file} cannot be read and is made anew ({_reason(error)})")
         with suppress(OSError):
-            if os.path.samestat(self.file.stat(), found):  # and not what another process has just put there
+            if os.path.samestat(self.file.stat(), before):  # and not a file that another process has just written
                 self.file.unlink()
         return None
 
     def store(self, write: Callable[[Path], object]) -> T:
-        """Has `write` fill a file, and reads what is then kept: that, or what another process kept before.
+        """Lets `write` fill the file and reads it back. If another process stored it first, that file is read.
 
-        OSError, before `write` is called, if there is no writing to the cache.
+        OSError, before `write` is called, if the cache cannot be written to.
         """
-        with replacing(self.file, unless_there) as temporary:
+        with replacing(self.file, move_if_absent) as temporary:
             write(temporary)
         return self.read(self.file)
 
-    def keep(self, thing: T, write: Callable[[Path], object]) -> T:
-        """`store`; the thing itself, with a note, if it cannot be kept."""
+    def try_store(self, thing: T, write: Callable[[Path], object]) -> T:
+        """As `store`. If the thing cannot be stored, a note says so and the thing itself is returned."""
         try:
             return self.store(write)
         except (OSError, ValueError, EOFError) as error:
-            _note(f"{self.file.parent}: not kept there, and made anew next time ({_line(error)})")
+            _note(f"{self.file.parent}: not kept there, and made anew next time ({_reason(error)})")
             return thing
 
 
@@ -92,6 +94,6 @@ def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def _line(error: Exception) -> str:
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split()) or type(error).__name__
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,6 +1,6 @@
-"""The command line: finds the command, runs it, and turns a user's mistake into one line and exit code 2.
+"""The command line: finds the command, runs it, and reports a user's mistake in one line with exit code 2.
 
-Results go to stdout, progress to stderr. Exit codes: 0, 1 for a failure, 2 for a mistake of the user's, 130 after
+Results go to stdout, progress to stderr. Exit codes: 0 for success, 1 for a failure, 2 for a user's mistake, 130 after
 Ctrl-C. TCJA_GEN_TRACEBACK=1 shows where an error came from.
 """
 
@@ -14,23 +14,23 @@ from contextlib import contextmanager
 from . import __version__, registry, streams
 from .errors import Diverged, UserError
 
-HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help tells its options)
+HELP = """usage: tcja-gen COMMAND [options]        (tcja-gen COMMAND --help shows its options)
 
 Train spiking image generators and classifiers with temporal-channel joint attention, use them, score them.
 
   demo          train on the embedded digits, sample and score: everything in one go
-  train         train a generator or a classifier, or go on with a run that was stopped
-  sample        make images, one seed each
+  train         train a generator or a classifier, or resume a run that was stopped
+  sample        make images, one from each seed
   reconstruct   send images through the latent spikes and back
   interpolate   make images between two images
   predict       name the classes of images or event recordings
   evaluate      score a run, or a folder or zip of images, against a data set
-  reference     prepare what scores need for a data set, and tell its floor
+  reference     compute what scores need for a data set, and the score of real images
   check         name every bad file of a data set
-  show          tell what a run is and how it went
-  list          name the recipes, pretrained models, data sets and parts there are
+  show          describe a run: settings, size, losses, firing rates, scores
+  list          list all recipes, pretrained models, data sets and parts
 
-Every command takes --plugin FILE, a Python file with parts of your own (tcja-gen list names them).
+Every command takes --plugin FILE, a Python file that adds your own parts (tcja-gen list names them).
 
 examples:
   tcja-gen demo
@@ -40,16 +40,16 @@ examples:
 
 version: tcja-gen --version
 """
-OURS = "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: "
-NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "could not create a memory object")  # of torch
+OUR_FAULT = "a fault of tcja_gen's own, please report it with what TCJA_GEN_TRACEBACK=1 prints: "
+NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "could not create a memory object")  # torch says
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
+    """Runs a command and returns its exit code. arguments: the words behind `tcja-gen`; None: those of this process."""
     streams.prepare()
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
-    except SystemExit as end:  # after --help, or a mistake in a flag: all has been said
+    except SystemExit as end:  # after --help, or a mistake in a flag: everything is printed already
         failed = _flush()
         if failed:
             return failed
@@ -60,9 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     with _interrupts() as seen:
         try:
-            return _answer(arguments)
+            return _run_command(arguments)
         except (BrokenPipeError, streams.Unwritable) as error:
-            return _lost(error)
+            return _output_lost(error)
         except (UserError, OSError) as error:
             return _fail(error, 2)
         except Diverged as error:
@@ -70,14 +70,14 @@ def _run(arguments: list[str]) -> int:
         except (KeyboardInterrupt, Exception) as error:
             if seen or isinstance(error, KeyboardInterrupt):
                 return _fail("stopped", 130)
-            if (place := registry.place_of(error)) and not _too_large(error):
-                return _fail(error, 2, f"{place}: ")
-            return _fail(error, 1, OURS, _too_large(error))
+            if (line := registry.plugin_line(error)) and not _out_of_memory(error):
+                return _fail(error, 2, f"{line}: ")
+            return _fail(error, 1, OUR_FAULT, _out_of_memory(error))
         finally:
-            _leave()
+            _leave_process_group()
 
 
-def _answer(arguments: list[str]) -> int:
+def _run_command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -94,7 +94,7 @@ def _answer(arguments: list[str]) -> int:
 
 @contextmanager
 def _interrupts():
-    """Yields a list that is empty until Ctrl-C: an import that is interrupted can end in any exception."""
+    """Yields a list that stays empty until Ctrl-C. It is needed as an interrupted import can end in any exception."""
     seen = []
 
     def note(number, frame):
@@ -112,44 +112,44 @@ def _interrupts():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _fail(error: BaseException | str, code: int, whose: str = "", advice: str = "") -> int:
-    """Tells the error in one line; `advice` is told in its place."""
+def _fail(error: BaseException | str, code: int, prefix: str = "", advice: str = "") -> int:
+    """Prints the error in one line, or `advice` in its place, and returns the exit code."""
     if os.environ.get("TCJA_GEN_TRACEBACK") and isinstance(error, BaseException):
         raise error
     if isinstance(error, OSError) and error.filename and error.strerror:
         error = f"{error.filename}: {error.strerror}"
-    told = advice or whose + (f"{type(error).__name__}: {error}" if whose else str(error))
-    print("tcja-gen:", *told.split(), file=sys.stderr)
+    message = advice or prefix + (f"{type(error).__name__}: {error}" if prefix else str(error))
+    print("tcja-gen:", *message.split(), file=sys.stderr)
     return code
 
 
 def _flush() -> int:
-    """Writes what stdout still holds; the exit code if that cannot be done, else 0."""
+    """Writes what stdout still holds. Returns 0, or the exit code if it cannot be written."""
     try:
         sys.stdout.flush()
     except (BrokenPipeError, streams.Unwritable) as error:
-        return _lost(error)
+        return _output_lost(error)
     return 0
 
 
-def _lost(error: OSError) -> int:
-    """Nobody gets what is still to be said on stdout: silence if its reader has seen enough (tcja-gen ... | head)."""
+def _output_lost(error: OSError) -> int:
+    """Drops the rest of stdout. A reader that has closed the pipe (tcja-gen ... | head) gets no error message."""
     streams.drop_output()
     return 1 if isinstance(error, BrokenPipeError) else _fail(error, 1)
 
 
-def _too_large(error: Exception) -> str:
-    """One line if the memory of the machine or the GPU is too small, else nothing."""
+def _out_of_memory(error: Exception) -> str:
+    """One line of advice if the memory of the machine or the GPU is too small, else ""."""
     words = str(error)
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", words, re.IGNORECASE)
-    if isinstance(error, MemoryError) or any(said in words for said in NO_MEMORY):
+    if isinstance(error, MemoryError) or any(phrase in words for phrase in NO_MEMORY):
         size = f" ({asked[1]} more were asked for)" if asked else ""
         return f"out of memory{size}; a smaller --batch needs less, training also with --memory recompute"
     return ""
 
 
-def _leave() -> None:
-    """Leaves the process group, if torchrun made one."""
+def _leave_process_group() -> None:
+    """Leaves the process group if torchrun made one."""
     distributed = sys.modules.get("torch.distributed")
     if distributed and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

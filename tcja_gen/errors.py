@@ -1,18 +1,17 @@
-"""What is a user's mistake, told from what is a fault of this package.
+"""Exceptions whose message is for the user: one line that says what was found, what was expected and what to do.
 
-Whoever raises one of these has a line for the user: what was found, what was wanted, what to do. The command line
-prints that line and ends with exit code 2. `Diverged` is a training that failed, OSError the system's answer; any other
-exception is a fault of ours, and is reported as one.
+The command line prints the message of a `UserError` or an OSError and ends with exit code 2, that of a `Diverged` with
+exit code 1. Any other exception counts as a fault of this package and is reported as one.
 """
 
 
 class UserError(ValueError):
-    """A setting, a file or a call that cannot be worked with. The message is one line."""
+    """A user's mistake in a setting, a file or a call. The message is one line."""
 
 
 class MissingFile(UserError, FileNotFoundError):
-    """A file or folder that is not there. The message is one line."""
+    """A file or folder that does not exist. The message is one line."""
 
 
 class Diverged(RuntimeError):
-    """A training whose numbers are not finite any more. The message is one line."""
+    """A training whose losses or gradients are no longer finite. The message is one line."""

@@ -1,4 +1,4 @@
-"""What a process sets up before it works: its place among others, its device, its memory, its kernels."""
+"""What a process sets up before it works: its rank among others, its device, its memory, its kernels."""
 
 import ctypes
 import math
@@ -19,7 +19,7 @@ from .nn.kernels.cpu import compiler, library
 
 @dataclass(frozen=True)
 class Process:
-    """Place of this process: `rank` of `world`, working on `device`."""
+    """A process of a training or scoring job: number `rank` of `world` processes, working on `device`."""
 
     rank: int
     world: int
@@ -27,10 +27,11 @@ class Process:
 
     @property
     def first(self) -> bool:
+        """Whether this is the process that prints and writes files."""
         return self.rank == 0
 
     def share(self, value):
-        """The first process's value, in all of them."""
+        """The value that the first process has. Every process must call this."""
         if self.world == 1:
             return value
         box = [value]
@@ -38,7 +39,7 @@ class Process:
         return box[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
+        """Whether the flag is set in any process. Every process must call this."""
         if self.world == 1:
             return flag
         votes = torch.tensor(float(flag), device=self.device)
@@ -47,18 +48,19 @@ class Process:
 
 
 def start(device: str = "auto") -> Process:
-    """Joins the process group if `torchrun` started this process, and chooses the device ("auto": GPU if any)."""
+    """Joins the process group if `torchrun` started this process, and chooses the device ("auto": a GPU if there is
+    one). UserError if there is no such device."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device == "auto":
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
     except RuntimeError:
-        raise UserError(f"unknown device {device!r}; auto, cpu, cuda or cuda:0 is wanted") from None
+        raise UserError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0") from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r}: there is no CUDA device on this machine")
     if chosen.type == "cpu":
-        keep_memory()
+        reuse_freed_memory()
         share_cores()
         sleep_when_busy()
     else:
@@ -66,19 +68,19 @@ def start(device: str = "auto") -> Process:
         torch.cuda.set_device(chosen)
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         _join(chosen)
-    return here(chosen)
+    return this_process(chosen)
 
 
 def _join(device: torch.device) -> None:
-    """The process group that torchrun speaks of."""
+    """Joins the process group that torchrun describes in environment variables."""
     if not dist.is_available():
-        raise UserError("this build of torch has no torch.distributed: it works in one process alone")
+        raise UserError("this build of torch has no torch.distributed: it works in a single process only")
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
-def here(device: torch.device) -> Process:
-    """Place of this process in the group that it has joined, if any."""
+def this_process(device: torch.device) -> Process:
+    """This process with its rank in the group that it has joined; the only one if it has joined none."""
     if dist.is_available() and dist.is_initialized():
         return Process(dist.get_rank(), dist.get_world_size(), device)
     return Process(0, 1, device)
@@ -86,9 +88,9 @@ def here(device: torch.device) -> Process:
 
 @contextmanager
 def first_ahead(process: Process, needed: bool = True):
-    """The body runs on the first process, then on the others: for downloads and caches that are there afterwards.
+    """The body runs in the first process, then in the others: for downloads and caches, which the others then find.
 
-    needed: the same in every process; if it is not, none waits
+    needed: if False, no process waits. It must be the same in every process.
     """
     if needed and process.world > 1 and not process.first:
         dist.barrier()
@@ -99,24 +101,27 @@ def first_ahead(process: Process, needed: bool = True):
             dist.barrier()
 
 
-def everywhere(fact: bool) -> bool:
-    """Whether it is so in every process; all must ask."""
+def in_all_processes(flag: bool) -> bool:
+    """Whether the flag is set in every process. Every process must call this."""
     if not (dist.is_available() and dist.is_initialized()):
-        return fact
-    count = torch.tensor(int(fact), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        return flag
+    count = torch.tensor(int(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(count)
     return int(count) == dist.get_world_size()
 
 
 def share_cores() -> None:
-    """As many threads as there are cores for this process, unless OMP_NUM_THREADS or a caller asked for fewer."""
+    """Limits torch's threads to the cores of this process (`cores`). A lower number stays, and OMP_NUM_THREADS wins."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(min(torch.get_num_threads(), cores()))
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those of its affinity, or fewer where its container has a quota; of these its
-    share, where torchrun started several processes on this machine."""
+    """Number of cores that this process may use, at least 1.
+
+    It is the number of CPUs in its affinity, or the CPU quota of its container if that is lower. Processes that
+    torchrun started on this machine divide it equally.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if quota := _quota(cgroup):
         allowed = min(allowed, math.ceil(quota))
@@ -124,7 +129,7 @@ def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Cores that a container may use in all (cgroup v2, then v1), None without a limit."""
+    """Number of cores that a container may use (cgroup v2, then v1); None without a limit."""
     for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
             quota, period = " ".join((cgroup / file).read_text(encoding="utf-8") for file in files).split()
@@ -135,7 +140,7 @@ def _quota(cgroup: Path) -> float | None:
 
 
 def peak_memory(device: torch.device) -> float | None:
-    """Largest memory so far in MB: of the device, or of the process; None where the system does not tell (Windows)."""
+    """Peak memory so far in MB, of the GPU or of this process. None if the system does not report it (Windows)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
@@ -146,11 +151,11 @@ def peak_memory(device: torch.device) -> float | None:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes on macOS, KiB elsewhere
 
 
-def keep_memory() -> None:
-    """Lets glibc keep freed memory for the next tensor.
+def reuse_freed_memory() -> None:
+    """Lets glibc keep freed memory for the next tensor. Does nothing with another C library.
 
-    By default every tensor above 32 MiB is mapped anew and its pages are faulted in one by one; a training step on a
-    CPU then takes up to twice as long. Does nothing where the C library is another.
+    By default every tensor above 32 MiB is mapped anew and its pages are faulted in one by one. A training step on a
+    CPU then takes up to twice as long.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -162,9 +167,11 @@ def keep_memory() -> None:
 
 
 @contextmanager
-def whole_fp32():
-    """Inside, a GPU's convolutions of fp32 numbers use all of their bits, as its products do: TF32, which they take
-    otherwise, flips enough spikes to make another image of a seed than a CPU does."""
+def without_tf32():
+    """Inside, a GPU's fp32 convolutions do not round their inputs to TF32, which is torch's default for them.
+
+    TF32 flips so many spikes that a seed gives another image than on a CPU.
+    """
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -173,15 +180,15 @@ def whole_fp32():
         torch.backends.cudnn.allow_tf32 = before
 
 
-def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
-    """What the neurons of a device run on ("triton", "native" or "plain", see `nn.kernels`), and why.
+def neuron_path(device: torch.device, setting: str = "auto") -> tuple[str, str]:
+    """The kernels that neurons use on a device ("triton", "native" or "plain", see `nn.kernels`), and the reason.
 
-    wanted: the setting `compile`, auto, on or off. ValueError if it is on, and there is nothing to compile with.
+    setting: the value of `compile` in a recipe, auto, on or off. UserError if it is on and there is no compiler.
     """
-    if wanted == "off":
+    if setting == "off":
         return "plain", "compile = off"
-    missing = _missing(device)
-    if missing and wanted == "on":
+    missing = _missing_compiler(device)
+    if missing and setting == "on":
         raise UserError(f"compile = 'on': {missing}")
     if missing:
         return "plain", missing
@@ -190,8 +197,8 @@ def neuron_path(device: torch.device, wanted: str = "auto") -> tuple[str, str]:
     return "native", f"a CPU, and a C++ compiler is there ({compiler()})"
 
 
-def _missing(device: torch.device) -> str:
-    """Why this device has no kernels, or nothing."""
+def _missing_compiler(device: torch.device) -> str:
+    """Why kernels cannot be compiled for this device; "" if they can."""
     if device.type == "cuda":
         from torch.utils._triton import has_triton
 
@@ -204,7 +211,7 @@ def _missing(device: torch.device) -> str:
 
 
 def environment(device: torch.device) -> dict[str, str]:
-    """What work on this device runs on, by name: for people, who wonder why it is slow."""
+    """The hardware, threads and kernels that work on this device uses, by name: it shows why a run is slow."""
     path, why = neuron_path(device)
     return {
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else _processor(),
@@ -219,11 +226,11 @@ def _processor() -> str:
 
 
 def bf16_units(device: torch.device) -> list[str]:
-    """What a device computes bf16 products with; empty if it has nothing but emulation."""
+    """The hardware units of a device for bf16 products; empty if it only emulates them."""
     if device.type == "cuda":
         return ["tensor cores"] if torch.cuda.is_bf16_supported(including_emulation=False) else []
-    able = torch.cpu.get_capabilities()
-    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if able.get(name)]
+    capabilities = torch.cpu.get_capabilities()
+    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if capabilities.get(name)]
 
 
 def _bf16(device: torch.device) -> str:

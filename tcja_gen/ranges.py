@@ -1,4 +1,4 @@
-"""Ranges of settings, declared where a setting is: `lr: float = setting(2e-3, above=0)`."""
+"""Ranges of settings, declared with the setting: `lr: float = setting(2e-3, above=0)`."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -8,7 +8,8 @@ from .errors import UserError
 
 @dataclass(frozen=True)
 class Range:
-    """Finite numbers: at least `least`, or greater than `above`; at most `most`, or less than `below`."""
+    """A range of finite numbers: from `least` (included) or `above` (excluded) to `most` (included) or `below`
+    (excluded). None: no bound."""
 
     least: float | None = None
     above: float | None = None
@@ -16,9 +17,9 @@ class Range:
     below: float | None = None
 
     def check(self, name: str, value) -> None:
-        """UserError unless value is a number of the range."""
+        """UserError unless `value` is a number in the range. name: of the setting, for the message."""
         if not isinstance(value, (int, float)) or not self._has(value):
-            raise UserError(f"{name} is {value}, it must {self}")
+            raise UserError(f"{name} is {value!r}, it must {self}")
 
     def _has(self, value: float) -> bool:
         low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
@@ -38,12 +39,13 @@ class Range:
 
 
 def setting(default, **limits: float):
-    """Field of a dataclass of settings with its default and its `Range`."""
+    """A field of a settings dataclass: its default, and its bounds as for `Range`."""
     return field(default=default, metadata={"range": Range(**limits)})
 
 
 def check_ranges(settings, where: str) -> None:
-    """UserError for the first number of a dataclass that is out of its range; `where` stands before its name."""
+    """UserError for the first setting of a dataclass that is out of its range. where: prefix of its name in the
+    message, such as "model."."""
     for f in fields(settings):
         if "range" in f.metadata:
             f.metadata["range"].check(f"{where}{f.name}", getattr(settings, f.name))

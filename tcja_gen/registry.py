@@ -1,15 +1,15 @@
-"""Names of parts: the words that a notation, a recipe and a checkpoint may use, from the package or from a plugin.
+"""Names of parts: the words that a notation, a recipe or a checkpoint may use, from the package or from a plugin.
 
     @register_attention("SQUASH")     a word of the notation         class of (time_steps, channels), see `nn.Gate`
     @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, context), see `nn.latents`
-    @register_neuron("mine")          [model] neuron = "mine"        function of nothing -> neurons, see `nn.neurons`
+    @register_neuron("mine")          [model] neuron = "mine"        function without arguments, see `nn.neurons`
     @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), see `nn.readouts`
     @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see
                                                                      `data.image_sets`
 
 The package registers its own parts in the same way. A plugin is a Python file with such lines. On the command line
-`--plugin FILE` runs it; in Python it is imported like any module, or run by `load_plugin`. A checkpoint keeps the name
-and the hash of the plugins that it uses. Loading it never runs a plugin; an error names the one that is missing.
+`--plugin FILE` runs it. In Python it is imported like any module, or run by `load_plugin`. A checkpoint stores the name
+and the SHA-256 of the plugins that it uses. Loading a checkpoint never runs a plugin; an error names a missing one.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import inspect
 import re
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,7 +31,7 @@ PACKAGE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Source:
-    """The file that registered a part, and its SHA-256 at that moment; "" for the package's own files."""
+    """The file that registered a part, and its SHA-256 at that moment ("" for the package's own files)."""
 
     file: Path
     sha: str
@@ -39,7 +40,7 @@ class Source:
     def of(cls, part: Any) -> "Source":
         try:
             file = Path(inspect.getsourcefile(part) or "").resolve()
-        except (OSError, TypeError):  # a class of an interactive session
+        except (OSError, TypeError):  # a class from an interactive session
             file = Path()
         if not file.is_file():
             return cls(Path("a notebook"), "")
@@ -49,7 +50,7 @@ class Source:
 class Registry:
     """Parts of one kind by name.
 
-    what: the kind, as messages call it. arguments: what a part is called with; optional: what it may take beside them.
+    what: the kind, as messages name it. arguments: what a part is called with. optional: arguments it may also take.
     """
 
     def __init__(self, what: str, arguments: tuple[str, ...], optional: tuple[str, ...] = ()):
@@ -58,7 +59,8 @@ class Registry:
         self._sources: dict[str, Source] = {}
 
     def register(self, name: str, part: Any) -> None:
-        """UserError if another file has registered the name; the same file may do so again (a notebook's cell)."""
+        """Adds a part. UserError if another file has registered the name; the same file may replace it (as a notebook
+        does when a cell runs again)."""
         source = Source.of(part)
         if name in self._parts and self._sources[name].file != source.file:
             raise UserError(
@@ -68,7 +70,7 @@ class Registry:
         self._parts[name], self._sources[name] = part, source
 
     def check_arguments(self, name: str, part: Any) -> None:
-        """UserError for a part that cannot be called as it will be."""
+        """UserError if the part cannot be called with the arguments of this registry."""
         try:
             signature = inspect.signature(part)
             signature.bind(*self.arguments, **{key: key for key in self.optional if key in signature.parameters})
@@ -76,10 +78,10 @@ class Registry:
             raise UserError(f"{self.what} {name!r} is called with ({', '.join(self.arguments)}): {error}") from None
 
     def __getitem__(self, name: str) -> Any:
-        """The part of this name. UserError that lists the names there are."""
+        """The part of this name. UserError for an unknown name; it lists the known ones."""
         if name not in self._parts:
             known = ", ".join(self._parts)
-            raise UserError(f"unknown {self.what} {name!r}; known: {known}; --plugin FILE adds those of a file")
+            raise UserError(f"unknown {self.what} {name!r}; known: {known}; --plugin FILE adds the parts of a file")
         return self._parts[name]
 
     def __contains__(self, name: str) -> bool:
@@ -89,11 +91,11 @@ class Registry:
         return iter(self._parts)
 
     def name_of(self, part: Any) -> str:
-        """The name under which a part is registered."""
+        """The name under which `part` is registered."""
         return next(name for name, known in self._parts.items() if known is part)
 
     def from_plugins(self) -> list[str]:
-        """Names that do not come from the package itself."""
+        """Names that were registered outside the package."""
         return [name for name, source in self._sources.items() if not source.file.is_relative_to(PACKAGE)]
 
     def source(self, name: str) -> Source:
@@ -119,22 +121,34 @@ def _decorator(registry: Registry, name: str) -> Callable:
 
 
 def register_attention(name: str) -> Callable:
-    """A block of attention as a word of the notation: a class of (time_steps, channels), with `k_time` and `k_channel`
-    if it has kernels, that maps (T, N, C, H, W) to the same shape and draws no random numbers. The name has letters and
-    digits, a letter first and last, so that it is none of the other words (MP2, U2, 10L)."""
+    """Registers an attention block as a word of the notation.
+
+    The decorated class is called with (time_steps, channels), and with `k_time` and `k_channel` if it has kernels. It
+    maps (T, N, C, H, W) to the same shape and draws no random numbers. The name has letters and digits, and starts and
+    ends with a letter, so that it cannot be another word (MP2, U2, 10L). UserError for any other name.
+    """
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):
         raise UserError(f"attention {name!r}: the name has letters and digits only, a letter first and last")
     return _decorator(ATTENTION, name)
 
 
 def register_latent(name: str, settings: type) -> Callable:
-    """A latent, a subclass of `nn.Latent`, and its settings, a frozen dataclass derived from `nn.LatentSettings`, which
-    are the table [model.latent] of a recipe."""
+    """Registers a latent, a subclass of `nn.Latent`, with its settings.
+
+    settings: a frozen dataclass derived from `nn.LatentSettings`. Its fields are the keys of the table [model.latent]
+    in a recipe. UserError if the settings are no such dataclass or the class lacks a method of `nn.Latent`.
+    """
     if "__dataclass_fields__" not in vars(settings):
-        raise UserError(f"latent {name!r}: {settings.__name__} is no dataclass; write @dataclass(frozen=True) above it")
+        raise UserError(
+            f"latent {name!r}: {settings.__name__} is not a dataclass; write @dataclass(frozen=True) above it"
+        )
     if lacking := {"channels", "divergence_weight"} - {f.name for f in fields(settings)}:
-        told = f"lacks {' and '.join(sorted(lacking))}; derive it from nn.LatentSettings, which has them"
-        raise UserError(f"latent {name!r}: {settings.__name__} {told}")
+        problem = f"lacks {' and '.join(sorted(lacking))}; derive it from nn.LatentSettings, which has them"
+        raise UserError(f"latent {name!r}: {settings.__name__} {problem}")
+
+    kinds = typing.get_type_hints(settings)
+    for f in fields(settings):
+        f.type = kinds[f.name]  # a text where the file says `from __future__ import annotations`
 
     def register(part: type) -> type:
         if abstract := getattr(part, "__abstractmethods__", ()):
@@ -146,18 +160,22 @@ def register_latent(name: str, settings: type) -> Callable:
 
 
 def register_neuron(name: str) -> Callable:
-    """Neurons: a function without arguments that makes a `nn.Neuron`, or a module of currents (T, ...) to spikes."""
+    """Registers a neuron: a function without arguments that returns an `nn.Neuron`, or a module that maps currents
+    (T, ...) to spikes of the same shape."""
     return _decorator(NEURONS, name)
 
 
 def register_readout(name: str) -> Callable:
-    """Time weights of the output: a function of T that gives them, (T,)."""
+    """Registers a readout: a function of T that returns the weights (T,) of the output's time steps."""
     return _decorator(READOUTS, name)
 
 
 def register_dataset(name: str) -> Callable:
-    """A data set: a function of (split, root) that gives the images of "train", "validation" or "test", an `ImageSet`,
-    an array (N, C, H, W) or (array, labels); None for a split that is to be held out of the training images."""
+    """Registers a data set: a function of (split, root) that returns the images of "train", "validation" or "test".
+
+    It returns an `ImageSet`, an array (N, C, H, W), or (array, labels). For a split that does not exist it returns
+    None; that split is then held out of the training images.
+    """
     return _decorator(DATASETS, name)
 
 
@@ -165,16 +183,16 @@ def register_dataset(name: str) -> Callable:
 
 
 def load_plugin(file: str | Path) -> None:
-    """Runs a Python file that registers parts. UserError, one line, if it is not there or fails."""
+    """Runs a Python file that registers parts. MissingFile if it does not exist, UserError if it fails."""
     path = Path(file)
     if not path.is_file():
-        raise MissingFile(f"{path}: no such plugin; a Python file is wanted")
-    name = f"plugin {path.resolve()}"  # two files of one name are two modules
+        raise MissingFile(f"{path}: no such plugin; give a Python file")
+    name = f"plugin {path.resolve()}"  # two files with the same name are two modules
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None:
-        raise UserError(f"{path}: a plugin is a Python file, named .py")
+        raise UserError(f"{path}: a plugin is a Python file, its name ends in .py")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # `dataclass` looks the module up
     try:
         spec.loader.exec_module(module)
     except UserError:
@@ -184,9 +202,9 @@ def load_plugin(file: str | Path) -> None:
 
 
 def plugins(settings: Mapping[str, Any] | None = None) -> dict[str, str]:
-    """The files, by name, that registered parts from outside of the package, and the SHA-256 of each.
+    """The files outside the package that registered parts: {file name: SHA-256}.
 
-    settings: a nested table; only the files whose parts are named in it.
+    settings: a nested table; if given, only the files whose parts it names.
     """
     words = None if settings is None else set(_words(settings))
     sources = [
@@ -199,7 +217,7 @@ def plugins(settings: Mapping[str, Any] | None = None) -> dict[str, str]:
 
 
 def _words(value: Any) -> Iterator[str]:
-    """The texts in a nested table, and the words of those that are notations."""
+    """All texts in a nested table, and the single words in them."""
     if isinstance(value, Mapping):
         for each in value.values():
             yield from _words(each)
@@ -208,26 +226,26 @@ def _words(value: Any) -> Iterator[str]:
         yield from re.findall("[A-Za-z0-9]+", value)
 
 
-def missing(wanted: Mapping[str, str]) -> str:
-    """What to do about plugins that a checkpoint uses, {file: SHA-256}, and that are not there; nothing if all are."""
-    files = [name for name in wanted if name not in plugins()]
+def missing_plugins(used: Mapping[str, str]) -> str:
+    """Advice on plugins that a checkpoint uses but that are not loaded; "" if all are. used: {file name: SHA-256}."""
+    files = [name for name in used if name not in plugins()]
     if not files:
         return ""
     return f"it uses parts of {', '.join(files)}: name the file by --plugin, in Python by tg.load_plugin"
 
 
-def changed(wanted: Mapping[str, str]) -> list[str]:
-    """Those of the plugins, {file: SHA-256}, that are there in another version, in words."""
-    here = plugins()
+def changed_plugins(used: Mapping[str, str]) -> list[str]:
+    """A line for each plugin that is loaded in another version than a checkpoint used. used: {file name: SHA-256}."""
+    loaded = plugins()
     return [
-        f"{name} is another version (SHA-256 {here[name][:12]}...) than it was trained with ({sha[:12]}...)"
-        for name, sha in wanted.items()
-        if here.get(name, sha) != sha
+        f"{name} is another version (SHA-256 {loaded[name][:12]}...) than it was trained with ({sha[:12]}...)"
+        for name, sha in used.items()
+        if loaded.get(name, sha) != sha
     ]
 
 
-def place_of(error: BaseException) -> str:
-    """The line of a plugin that raised an error, or called what raised it: "parts.py, line 12"; "" if there is none."""
+def plugin_line(error: BaseException) -> str:
+    """The last line of a plugin in an error's traceback, as "parts.py, line 12"; "" if there is none."""
     files = {registry.source(name).file for registry in REGISTRIES for name in registry.from_plugins()}
     calls = [call for call in traceback.extract_tb(error.__traceback__) if Path(call.filename).resolve() in files]
     return f"{Path(calls[-1].filename).name}, line {calls[-1].lineno}" if calls else ""

@@ -1,4 +1,4 @@
-"""What ships with the package, by name: recipes of trainings, and weights of trained models. Imports nothing heavy."""
+"""Files that ship with the package, by name: training recipes, and weights of trained models. Imports nothing heavy."""
 
 from pathlib import Path
 
@@ -12,12 +12,11 @@ def recipes() -> dict[str, Path]:
 
 
 def weights() -> dict[str, Path]:
-    """Files of the pretrained models, by name. NAME.md beside each tells how it was made, and what it is worth."""
+    """Files of the pretrained models, by name. NAME.md beside each says how it was made and how good it is."""
     return {p.stem: p for p in sorted(WEIGHTS.glob("*.safetensors"))}
 
 
-def no_model(name: str) -> str:
-    """What to say of a name that is no model."""
+def no_such_model(name: str) -> str:
+    """The error message for a name that is neither a run, a checkpoint nor a pretrained model."""
     known = ", ".join(weights())
-    wanted = f"a run folder, a .safetensors file or a pretrained model ({known}) is wanted"
-    return f"{name}: no such run or checkpoint; {wanted}"
+    return f"{name}: no such run or checkpoint; give a run folder, a .safetensors file or a pretrained model ({known})"

@@ -1,9 +1,8 @@
-"""The standard streams of the command line, whatever the shell did to them.
+"""Makes the standard streams of the command line safe, whatever the shell did to them.
 
-A stream that was closed (`2>&-`) becomes one to nowhere; else the next file that is opened would take its number, and
-would be written into by whatever warns on it. Progress that nobody can read any more (`2>&1 | head`) must not end
-a training: what stderr does not take is dropped. Results are another matter: what stdout does not take is an error, of
-which the program tells.
+A closed stream (`2>&-`) is opened to the null device. Otherwise the next file that is opened would get its number, and
+warnings would be written into that file. Progress that nobody can read any more (`2>&1 | head`) must not end a
+training, so stderr drops what it cannot write. Results matter: if stdout cannot be written to, that is an error.
 """
 
 import io
@@ -12,10 +11,10 @@ import sys
 
 
 class Unwritable(OSError):
-    """Standard output takes no more, and not because its reader has seen enough. The message is one line."""
+    """Standard output cannot be written to, for another reason than a closed pipe. The message is one line."""
 
 
-class _Forgiving(io.FileIO):
+class _DropErrors(io.FileIO):
     def write(self, data) -> int:
         try:
             return super().write(data)
@@ -23,7 +22,7 @@ class _Forgiving(io.FileIO):
             return len(data)
 
 
-class _Told(io.FileIO):
+class _RaiseUnwritable(io.FileIO):
     def write(self, data) -> int:
         try:
             return super().write(data)
@@ -34,31 +33,31 @@ class _Told(io.FileIO):
 
 
 def prepare() -> None:
-    """Makes the three streams usable. Those that a caller has put in their place stay."""
+    """Makes the three streams safe. Streams that a caller has put in their place stay as they are."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
-    for name, kind in (("stdout", _Told), ("stderr", _Forgiving)):
+    for name, kind in (("stdout", _RaiseUnwritable), ("stderr", _DropErrors)):
         stream = getattr(sys, name)
         if stream is getattr(sys, f"__{name}__") and _is_a_file(stream):
-            setattr(sys, name, _over(kind, stream))
-    for stream in (sys.stdout, sys.stderr):  # a file's name need not be text, and text need not suit the terminal
+            setattr(sys, name, _reopened(kind, stream))
+    for stream in (sys.stdout, sys.stderr):  # file names may be invalid text, and a terminal may lack characters
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _is_a_file(stream) -> bool:
-    """Not the console of Windows, which is no file, nor what an editor has put there."""
+    """False for the console of Windows and for the streams of editors and notebooks."""
     below = getattr(stream, "buffer", None)
     return type(getattr(below, "raw", below)) is io.FileIO
 
 
-def _over(kind: type[io.FileIO], stream: io.TextIOWrapper) -> io.TextIOWrapper:
-    """A stream like the one given, on the same file, that writes by `kind`."""
+def _reopened(kind: type[io.FileIO], stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """A stream with the same file and settings that writes through `kind`."""
     return io.TextIOWrapper(
         io.BufferedWriter(kind(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
@@ -69,5 +68,5 @@ def _over(kind: type[io.FileIO], stream: io.TextIOWrapper) -> io.TextIOWrapper:
 
 
 def drop_output() -> None:
-    """From here on, what goes to stdout goes nowhere, what waits to be written among it."""
+    """Drops everything that is written to stdout from now on, and what still waits in its buffer."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -101,7 +101,7 @@ def test_the_first_to_finish_wins_and_later_ones_take_its_thing():
     cached = text_entry(a=1)
     assert cached.get() is None
     for mine in ({"mine": 1}, {"mine": 2}):
-        assert cached.keep(mine, lambda file, mine=mine: file.write_text(json.dumps(mine))) == {"mine": 1}
+        assert cached.try_store(mine, lambda file, mine=mine: file.write_text(json.dumps(mine))) == {"mine": 1}
     assert [path.name for path in cached.file.parent.iterdir()] == [cached.file.name]
 
 
@@ -114,7 +114,7 @@ assert cached.get() is None
 open(mine, "w").close()
 while not all(map(os.path.exists, marks)):  # none has found anything
     time.sleep(0.001)
-print(cached.keep(mine, lambda file: file.write_text(mine)))
+print(cached.try_store(mine, lambda file: file.write_text(mine)))
 """
 
 
@@ -144,7 +144,7 @@ def test_scores_are_had_where_nothing_can_be_kept(networks, cache, capsys):
 def test_a_folder_in_the_place_of_a_kept_file_is_worked_around():
     cached = text_entry(a=2)
     (cached.file / "a folder").mkdir(parents=True)
-    assert cached.get() is None and cached.keep({"a": 1}, lambda file: file.write_text("{}")) == {"a": 1}
+    assert cached.get() is None and cached.try_store({"a": 1}, lambda file: file.write_text("{}")) == {"a": 1}
 
 
 def test_features_that_were_kept_are_read_and_not_made_again():

@@ -101,6 +101,12 @@ def mistake(capsys):
     return check
 
 
+def test_a_short_h_asks_for_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "-h"])
+    assert not end.value.code and "--steps-scale" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_two_examples(command, capsys):
     with pytest.raises(SystemExit) as end:
@@ -206,7 +212,7 @@ def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, 
     assert "note: memorisation-classifier is left out: it is inf, not a number" in told.err
     assert list(json.loads(out.read_text())["scores"]) == ["fid-classifier"]
     assert main([*ask, "--metrics", "memorisation-classifier"]) == 2
-    assert "nothing of what was asked for could be scored" in capsys.readouterr().err
+    assert "none of the metrics could be computed" in capsys.readouterr().err
 
 
 def test_other_seeds_have_another_record_and_any_number_of_metrics_a_short_name(run, capsys):
@@ -273,7 +279,7 @@ def test_the_environment_tells_what_the_neurons_run_on_and_why(run, mistake, cap
     assert "neurons       plain: there is no C++ compiler" in capsys.readouterr().out
     assert "leave the run" in mistake("show", run, "--environment")
     assert "--environment (which takes --device)" in mistake("show", run, "--device", "cpu")
-    assert "the folder of a run is wanted" in mistake("show")
+    assert "show needs a RUN" in mistake("show")
 
 
 def test_bad_files_are_named(folder, capsys):
@@ -316,6 +322,54 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
         assert "no CUDA device" in mistake("sample", run, "--device", "cuda")
 
 
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--steps-scale nan", "--steps-scale is nan, it must be positive"),
+        ("--steps-scale -1", "--steps-scale is -1.0"),
+        ("--model 3", "--model is a table of settings: --model.image-size,"),
+        ("--objective.perceptual 3", "--objective.perceptual is a table of settings: --objective.perceptual.weight"),
+        ("--objective.adversarial None", "--objective.adversarial is a table of settings"),
+        ("--stages 3", "no flag --stages"),
+        ("--objective.perceptual.weight 1 --objective.no-perceptual", "one of the two"),
+        ("--objective.no-perceptual --objective.perceptual.weight 1", "one of the two"),
+        ("--plugin", "--plugin wants a Python file"),
+        ("--plugin --steps 3", "--plugin wants a Python file"),
+        ("--model.head 10L --objective.classification.kind tet --model.encoder XYZ", "cannot read 'XYZ'"),
+    ],
+)
+def test_flags_that_cannot_be_given_so_are_told(mistake, flags, says):
+    assert says in mistake("train", *flags.split())
+
+
+def test_a_mistake_in_a_flag_is_one_line_on_a_terminal_without_unicode():
+    asked = [sys.executable, "-m", "tcja_gen", "train", "--steps", "2.5"]
+    plain = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run(asked, capture_output=True, text=True, env=plain).stderr
+    assert said.startswith("tcja-gen: Error parsing --steps: ") and "---" not in said
+
+
+def test_flags_that_need_each_other_come_in_any_order(tmp_path):
+    flags = ["--objective.classification.kind", "tet", "--model.head", "10L", "--out", tmp_path / "run"]
+    assert main([str(word) for word in ["train", *TINY, *flags, "--objective.classification.tet-mean", "-1"]]) == 0
+    assert "tet_mean = -1.0" in (tmp_path / "run" / "config.toml").read_text()
+
+
+def test_a_term_of_the_recipe_is_left_out_by_a_flag(tmp_path):
+    toml, out = tmp_path / "sharp.toml", tmp_path / "run"
+    toml.write_text("[objective.perceptual]\nweight = 0.5\n")
+    assert main(["train", str(toml), *TINY, "--objective.no-perceptual", "--out", str(out)]) == 0
+    assert "perceptual" not in (out / "config.toml").read_text()
+
+
+def test_a_run_goes_on_though_what_it_started_from_is_gone(run, tmp_path):
+    start, out = tmp_path / "start", tmp_path / "out"
+    shutil.copytree(run, start)
+    assert main(["train", *TINY, "--init-from", str(start), "--out", str(out)]) == 0
+    shutil.rmtree(start)
+    assert main(["train", "--resume", str(out)]) == 0
+
+
 def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, tmp_path):
     toml = tmp_path / "codes.toml"
     toml.write_text(
@@ -347,7 +401,7 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
     assert all(main([*score, "--compare", str(file)]) == 0 for file in kept)
     assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
     assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
-    assert "none to sample from" in mistake("evaluate", classifier, "--rounds", "2")
+    assert "is no generator" in mistake("evaluate", classifier, "--rounds", "2")
 
 
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
@@ -619,7 +673,7 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     assert "pretrained model (digits" in capsys.readouterr().err
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
-        assert "a run or --pretrained NAME" in capsys.readouterr().err
+        assert "a RUN or --pretrained NAME" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sample", "reconstruct", "interpolate"])

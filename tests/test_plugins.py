@@ -261,7 +261,7 @@ def test_a_checkpoint_names_the_plugins_that_it_uses_and_no_others(place):
 def test_a_plugin_that_is_not_there_or_fails_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert "nowhere.py: no such plugin" in fails(capsys, "list", "--plugin", "nowhere.py")
-    assert "no such plugin" in fails(capsys, "list", "--plugin")
+    assert "--plugin wants a Python file" in fails(capsys, "list", "--plugin")
     Path("parts.txt").touch()
     assert "a plugin is a Python file" in fails(capsys, "list", "--plugin", "parts.txt")
     assert "parts.py: this plugin fails: ZeroDivisionError" in fails(capsys, "list", "--plugin", written("1 / 0"))
@@ -339,7 +339,7 @@ class Mine(tg.Latent):
             {},
             "Settings lacks channels and divergence_weight; derive it",
         ),
-        (LATENT_TEXT.replace("@dataclass(frozen=True)", ""), {}, "Settings is no dataclass"),
+        (LATENT_TEXT.replace("@dataclass(frozen=True)", ""), {}, "Settings is not a dataclass"),
         (
             LATENT_TEXT.replace("tg.Latent)", "torch.nn.Module)"),
             {"latent": {"kind": "mine"}},

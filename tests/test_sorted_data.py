@@ -9,9 +9,9 @@ import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.data import even, load_events, moving, record, write_events
 from tcja_gen.evaluation import energy, report
-from tcja_gen.training import loop
+from tcja_gen.training import samples
 
-MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": 4, "k": 2, "time_steps": 2}
+MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 4, "k": 2}, "time_steps": 2}
 SETTINGS = {"steps": 1, "batch": 8, "compile": "off", "device": "cpu", "quiet": True}
 GREYS = {"a": 10, "b": 90, "c": 170, "d": 250}
 
@@ -52,9 +52,9 @@ def test_a_draw_is_even_fixed_and_never_takes_one_twice():
 
 def test_a_runs_pictures_and_its_validation_see_all_classes(run, greys, monkeypatch):
     assert shown(run / "reconstructions/step-000001.png", every=2) >= {*GREYS.values()}
-    monkeypatch.setattr(loop, "VALIDATION", 8)
+    monkeypatch.setattr(samples, "VALIDATION", 8)
     few = tg.train(data=str(greys), out=str(run.parent / "few"), model=MODEL, **SETTINGS).model.provenance
-    monkeypatch.setattr(loop, "VALIDATION", 80)
+    monkeypatch.setattr(samples, "VALIDATION", 80)
     every = tg.train(data=str(greys), out=str(run.parent / "all"), model=MODEL, **SETTINGS).model.provenance
     assert few["validation"]["reconstruction"] == pytest.approx(every["validation"]["reconstruction"], rel=0.2)
 
@@ -81,4 +81,4 @@ def test_energy_and_gates_of_recordings_are_of_all_classes(tmp_path, monkeypatch
     everything = load_events(tmp_path / "set", "validation", time_steps=2, size=12).frames.float()
     model, rows = energy.of_run(folder)
     assert rows[0].rate == pytest.approx(energy.count(model, everything)[0].rate, rel=0.05)
-    assert report._samples(model, folder)[0].mean().item() == pytest.approx(everything.mean().item(), rel=0.05)
+    assert report._samples(model)[0].mean().item() == pytest.approx(everything.mean().item(), rel=0.05)

@@ -68,7 +68,7 @@ def test_help_comes_in_the_narrowest_terminal(columns):
 
 def test_help_has_its_text_where_python_keeps_no_docstrings():
     code, out, _ = shell(f"{sys.executable} -OO -m tcja_gen sample --help")
-    assert code == 0 and "Make images, one seed each" in out and out.count("tcja-gen sample") >= 3
+    assert code == 0 and "Make images, one from each seed" in out and out.count("tcja-gen sample") >= 3
 
 
 INTERRUPTED = """

@@ -12,6 +12,7 @@ from PIL import Image
 import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.training import config as configs
+from tcja_gen.training import recipes
 
 ROOT = Path(__file__).parents[1]
 TINY = {"steps": 1, "batch": 8, "compile": "off", "device": "cpu", "quiet": True}
@@ -22,7 +23,7 @@ MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 4, "k": 2}, 
 def test_a_recipe_that_an_editor_of_windows_wrote_is_read(tmp_path, line):
     text = line.join(["# Größe", "steps = 7", "[model.latent]", "channels = 5"])
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = configs.load(tmp_path / "a.toml")
+    found = recipes.load(tmp_path / "a.toml")
     assert (found.steps, found.model.latent.channels) == (7, 5)
 
 
@@ -54,7 +55,7 @@ NAMES = ["😀", "Größe", "quo\"te and 'quote'", "back\\slash", "tab\tand\nlin
 def test_settings_with_any_name_are_read_as_they_were_written(tmp_path, name):
     config = configs.Config(out=name)
     (tmp_path / "config.toml").write_text(configs.text(config), encoding="utf-8")
-    assert configs.load(tmp_path / "config.toml") == config
+    assert recipes.load(tmp_path / "config.toml") == config
 
 
 def test_a_run_by_any_name_goes_on_and_is_used(tmp_path):

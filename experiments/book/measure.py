@@ -19,7 +19,7 @@ from pathlib import Path
 from tcja_gen.models import store
 from tcja_gen.settings import differences
 from tcja_gen.training import config as configs
-from tcja_gen.training.stages import is_finished
+from tcja_gen.training import recipes
 
 from .plan import PLACES, Experiment, Plan
 
@@ -103,8 +103,8 @@ def finished(folder: Path) -> bool:
     """Whether a run, or the last stage of a run, has a checkpoint of its last step."""
     if not (folder / "config.toml").exists():
         return False
-    stages, parts = configs.one_by_one(configs.load(folder / "config.toml")), _parts(folder)
-    return len(stages) == len(parts) and is_finished(parts[-1], [*stages.values()][-1].steps)
+    stages, parts = configs.one_by_one(recipes.load(folder / "config.toml")), _parts(folder)
+    return len(stages) == len(parts) and store.has_step(parts[-1], [*stages.values()][-1].steps)
 
 
 def _parts(run: Path) -> list[Path]:
@@ -114,7 +114,7 @@ def _parts(run: Path) -> list[Path]:
 
 def _same(folder: Path, config: configs.Config) -> None:
     """ValueError if a run has other settings."""
-    saved = configs.load(folder / "config.toml")
+    saved = recipes.load(folder / "config.toml")
     found = {name: getattr(saved.model, name) for name in FROM_DATA if not getattr(config.model, name, True)}
     config = replace(config, model=replace(config.model, **found))
     if config.precision == "auto":
@@ -245,7 +245,7 @@ def _compact(protocol: dict) -> dict:
 def cost(runs: list[Path]) -> dict:
     """Cost of training a run, all of its stages: seconds of its steps, without checkpoints, a mean over the runs; and
     the most memory of any run."""
-    parts = [[(_stats(part), configs.load(part / "config.toml")) for part in _parts(run)] for run in runs]
+    parts = [[(_stats(part), recipes.load(part / "config.toml")) for part in _parts(run)] for run in runs]
     seconds = [sum(_seconds(lines, config) for lines, config in stages) for stages in parts]
     told = [line for stages in parts for lines, _ in stages for line in lines]
     environment = _environment(runs[0])

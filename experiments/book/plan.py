@@ -31,8 +31,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
-from tcja_gen.settings import kind_of
+from tcja_gen.settings import kind_of, merged
 from tcja_gen.training import config as configs
+from tcja_gen.training import recipes
 
 SCALES = ("cpu", "gpu", "smoke")
 SMOKE = {"steps": 2, "batch": 16, "warmup": 0, "log_every": 1}
@@ -97,7 +98,7 @@ class Plan:
         """Settings of a run, apart from where things are. ValueError for one that is unknown."""
         file = self.folder / experiment.recipe
         try:
-            config = configs.load(file if file.is_file() else experiment.recipe)
+            config = recipes.load(file if file.is_file() else experiment.recipe)
             if experiment.stage:
                 config = configs.one_by_one(config)[experiment.stage]
             config = configs.change(config, merged(experiment.set, {"seed": seed}))
@@ -210,8 +211,3 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
 def _known(given: Iterable[str], known: Iterable[str], where: str) -> None:
     if unknown := [name for name in given if name not in known]:
         raise ValueError(f"{where}: unknown {unknown[0]!r}; known: {', '.join(known)}")
-
-
-def merged(a: dict, b: dict) -> dict:
-    """Nested dicts: b's values, and a's where b has none."""
-    return a | {k: merged(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) else v for k, v in b.items()}

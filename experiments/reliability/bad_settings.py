@@ -246,7 +246,7 @@ def api(t: Tools) -> Iterator[Case]:
         yield Case("scores out of range", True, partial(tg.evaluate, spoilt.expand(len(x), 1, 8, 8) * 300, "digits"))
         yield Case("scores against a tensor", True, partial(tg.evaluate, x, x))
         yield Case("an unknown metric", True, partial(tg.evaluate, x, "digits", metrics=[t.draw.choice(["fdi", ""])]))
-        yield Case("metrics of text", True, partial(tg.evaluate, x, "digits", metrics="fad"))
+        yield Case("broken names of metrics", True, partial(tg.evaluate, x, "digits", metrics="fad;psnr"))
         yield Case("an unknown setting", True, partial(tg.train, out=str(t.here / "run"), colour=3))
         yield Case("a model of none", True, partial(tg.load, t.here / "gone"))
         yield Case("pixels of an encoder", True, partial(model.encoder, torch.rand(8, 8)))

@@ -91,12 +91,13 @@ def places(processes: int) -> list[dict[str, str]]:
 
 
 def train(folder: str) -> None:
-    """The default training, with a line on stdout at the start of every step of the first process."""
-    from tcja_gen.config import Config
-
+    """The default training; the first process prints a line at the start of every step."""
+    from tcja_gen.training.config import Config
     from tcja_gen.training.loop import Trainer
+    from tcja_gen.training.samples import prepare
 
-    trainer = Trainer(Config(out=f"{folder}/run", steps=100_000, checkpoint_every=100_000, sample_every=0), quiet=True)
+    config = Config(out=f"{folder}/run", steps=100_000, checkpoint_every=100_000, sample_every=0)
+    trainer = Trainer(*prepare(config), quiet=True)
     batch_at = trainer.batches.at
 
     def at(step: int):

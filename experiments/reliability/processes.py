@@ -82,7 +82,7 @@ def work(out: Path, cases: list[str]) -> None:
         if place.first:
             shutil.copytree(one / name, resumed)
             back(resumed, STEPS // 2)
-        process.everywhere(True)  # waits
+        process.in_all_processes(True)  # waits
         tg.resume(resumed, quiet=True)
         used(tg.load(one / name), own / f"{name}.json", place.first)
 

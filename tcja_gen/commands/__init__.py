@@ -1,6 +1,6 @@
-"""The commands: each a dataclass whose fields are its flags, whose text is its help, and whose `run` does it.
+"""The commands. Each is a dataclass: its fields are the flags, its docstring is the help, and `run` does the work.
 
-Heavy things are imported inside `run`, so that help comes at once.
+Heavy modules are imported inside `run`, so that --help is fast.
 """
 
 import ast
@@ -17,7 +17,7 @@ import tyro
 from .. import registry
 from ..errors import UserError
 
-COMMANDS = {  # where each is: a module is imported when its command is run
+COMMANDS = {  # name: (module, class); a module is imported only when its command is used
     "demo": ("train", "Demo"),
     "train": ("train", "Train"),
     "sample": ("images", "Sample"),
@@ -30,11 +30,11 @@ COMMANDS = {  # where each is: a module is imported when its command is run
     "show": ("look", "Show"),
     "list": ("look", "List"),
 }
-NARROWEST = 40  # columns; tyro takes all memory there is to lay its help out in 4 of them
+NARROWEST = 40  # columns; in a terminal of 4 columns tyro uses up all memory to lay out its help
 
 
 def parse(name: str, arguments: list[str]):
-    """The command of a name, filled from flags. UserError, one line, for a mistake in them."""
+    """The command of this name with the values of its flags. UserError for a mistake in the flags."""
     module, kind = COMMANDS[name]
     arguments = _without_plugins(arguments)
     room = import_module(f".{module}", __name__)
@@ -43,42 +43,49 @@ def parse(name: str, arguments: list[str]):
     def read(flags: type):
         prog, text = f"tcja-gen {name}", _text(command)
         try:
-            with _wide_enough(), redirect_stderr(io.StringIO()) as said:
+            with _wide_enough(), redirect_stderr(io.StringIO()) as message:
                 return tyro.cli(flags, prog=prog, args=arguments, description=text)
         except SystemExit as end:
-            if not end.code:  # help was asked for
+            if not end.code:  # --help
                 raise
-            raise UserError(f"{_first_of(said.getvalue())}; {prog} --help tells the options") from None
+            raise UserError(f"{_first_box(message.getvalue())}; {prog} --help shows the options") from None
 
     return room.parse(arguments, read) if name == "train" else read(command)
 
 
 def _without_plugins(arguments: list[str]) -> list[str]:
-    """Loads what every command takes, --plugin FILE; the arguments without it."""
-    left, files, given = [], [], iter(arguments)
-    for word in given:
+    """Loads the files of --plugin, which every command takes, and returns the other arguments."""
+    others, files, words = [], [], iter(arguments)
+    for word in words:
         if word == "--plugin":
-            files.append(next(given, ""))
+            files.append(_file(next(words, "")))
         elif word.startswith("--plugin="):
-            files.append(word.partition("=")[2])
+            files.append(_file(word.partition("=")[2]))
         else:
-            left.append(word)
+            others.append(word)
     if files:
-        from .. import data, nn  # noqa: F401  whose own names come first
+        from .. import data, nn  # noqa: F401  registers the package's own names before those of plugins
     for file in files:
         registry.load_plugin(file)
-    return left
+    return others
+
+
+def _file(word: str) -> str:
+    if not word or word.startswith("--"):
+        raise UserError("--plugin wants a Python file")
+    return word
 
 
 def _text(command: type) -> str:
-    """The command's text; from its source where Python keeps none (python -OO)."""
-    kept = sys.flags.optimize < 2
-    return cleandoc(command.__doc__) if kept else ast.get_docstring(ast.parse(getsource(command)).body[0])
+    """The command's docstring; read from its source if Python has dropped it (python -OO)."""
+    if sys.flags.optimize < 2:
+        return cleandoc(command.__doc__)
+    return ast.get_docstring(ast.parse(getsource(command)).body[0])
 
 
 @contextmanager
 def _wide_enough():
-    """Inside, the terminal seems to have at least `NARROWEST` columns."""
+    """Inside, programs see a terminal of at least `NARROWEST` columns."""
     before = os.environ.get("COLUMNS")
     if shutil.get_terminal_size().columns < NARROWEST:
         os.environ["COLUMNS"] = str(NARROWEST)
@@ -89,12 +96,13 @@ def _wide_enough():
         os.environ.update({} if before is None else {"COLUMNS": before})
 
 
-def _first_of(box: str) -> str:
-    """What the first box of tyro's says, above its rule, on one line."""
+def _first_box(message: str) -> str:
+    """The text in the first box of tyro's message, above its rule, on one line."""
     words = []
-    for line in box.splitlines()[1:]:
+    for line in message.splitlines()[1:]:
         line = line.strip("│╭╮╰╯ ")
-        if set(line) <= {"─"}:
+        if not set(line) <= {*"─-"}:  # of - where the terminal has ASCII only
+            words += line.split()
+        elif words:
             break
-        words += line.split()
     return " ".join(words) or "the options cannot be read"

@@ -1,7 +1,8 @@
-"""Flags of nested settings: those that a command line gives, and the dataclass by which tyro reads and explains them.
+"""Flags of nested settings, such as `--model.latent.channels 64`.
 
-Which flags there are depends on the kinds of the parts that are chosen, in the recipe or by a flag like
-`--model.latent.kind codes`. So a command line is looked through once for what it gives, and read once by its flags.
+Which flags exist depends on the kinds of the chosen parts: from the recipe, or from a flag such as
+`--model.latent.kind codes`. So a command line is read twice. `scan` finds the flags in it. Then tyro reads it with a
+dataclass that has the flags of these kinds (`flags_of`).
 """
 
 import difflib
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
 from ..settings import kind_of, texts
@@ -17,18 +18,20 @@ from ..settings import kind_of, texts
 
 @dataclass(frozen=True)
 class Given:
-    """What a command line gives: words that belong to no flag, and the values of flags by name (`model.latent.kind`);
-    None for a switch."""
+    """The words and flags of a command line. `--objective.no-perceptual` is a switch as well: the value None."""
 
     words: tuple[str, ...]
+    """Words that belong to no flag."""
     flags: Mapping[str, str | None]
+    """Values of the flags by name (`model.latent.kind`); None for a switch."""
 
 
-def look_through(arguments: Iterable[str], switches: set[str]) -> Given:
-    """switches: names of the flags that take no value; --no-NAME switches off."""
+def scan(arguments: Iterable[str], switches: set[str]) -> Given:
+    """The words and flags of a command line. switches: names of the flags without a value; --no-NAME turns one off."""
     words, flags, left = [], {}, list(arguments)
     while left:
         word = left.pop(0)
+        word = "--help" if word == "-h" else word
         if not word.startswith("--"):
             words.append(word)
             continue
@@ -44,49 +47,54 @@ def look_through(arguments: Iterable[str], switches: set[str]) -> Given:
 
 
 def switches_of(settings: Any, path: str = "") -> set[str]:
-    """Names of the settings that are on or off, of all kinds of all parts."""
+    """Names of all boolean settings, for all kinds of all parts, and no_NAME of optional parts. path: prefix of the
+    names."""
     found = set()
     for f in fields(settings):
         name, kinds, absent = path + f.name, f.metadata.get("kinds"), f.metadata.get("optional")
+        if absent:
+            found.add(f"{path}no_{f.name}")
         if kinds or absent:
             for kind in kinds().values() if kinds else (absent,):
-                found |= switches_of(kind, name + ".")
+                found |= switches_of(kind(), name + ".")
         elif f.type is bool:
             found.add(name)
-        elif isinstance(settings, type):
-            found |= switches_of(f.type, name + ".") if is_dataclass(f.type) else set()
         elif is_dataclass(value := getattr(settings, f.name)):
             found |= switches_of(value, name + ".")
     return found
 
 
 def choices_given(given: Given, settings: Any, path: str = "") -> dict[str, Any]:
-    """The nested table of the kinds and optional parts that flags choose, for `settings.update`."""
-    found: dict[str, Any] = {}
+    """The kinds and optional parts that flags choose, as nested changes for `settings.update`."""
+    changes: dict[str, Any] = {}
     for f in fields(settings):
         name, inner = path + f.name, {}
         if "kinds" in f.metadata and f"{name}.kind" in given.flags:
-            found[f.name] = {"kind": given.flags[f"{name}.kind"]}
+            changes[f.name] = {"kind": given.flags[f"{name}.kind"]}
         elif "optional" in f.metadata and any(flag.startswith(name + ".") for flag in given.flags):
-            found[f.name] = {}
+            changes[f.name] = {}
         elif is_dataclass(value := getattr(settings, f.name)):
             inner = choices_given(given, value, name + ".")
         if inner:
-            found[f.name] = inner
-    return found
+            changes[f.name] = inner
+    return changes
 
 
-def check_known(given: Iterable[str], settings: Any) -> None:
-    """UserError for the first flag that these settings do not have; it tells those of the table it is looked for in."""
-    for name in given:
+def check_known(given: Mapping[str, str | None], settings: Any, hidden: tuple[str, ...] = ()) -> None:
+    """UserError for the first flag that these settings do not have. It lists the flags of the same table."""
+    for name, value in given.items():
         table, path = settings, ""
         for step in name.split("."):
-            known = [f.name for f in fields(table)] if is_dataclass(table) else []
+            known = {f.name: f for f in fields(table) if f.name not in hidden} if is_dataclass(table) else {}
             if step not in [*known, "kind"]:
                 near = difflib.get_close_matches(step, known, 1)
                 hint = f"did you mean --{_flag(path + near[0])}? " if near else ""
-                raise UserError(f"no flag --{_flag(name)}; {hint}here are: {', '.join(map(_flag, known))}")
-            table, path = getattr(table, step, None), f"{path}{step}."
+                raise UserError(f"no flag --{_flag(name)}; {hint}known here: {', '.join(map(_flag, known))}")
+            absent = known[step].metadata.get("optional") if step in known else None
+            table, path = getattr(table, step, None) or absent, f"{path}{step}."
+        if is_dataclass(table) and value is not None:
+            inner = ", ".join(f"--{_flag(path + f.name)}" for f in fields(table))
+            raise UserError(f"--{_flag(name)} is a table of settings: {inner}")
 
 
 def _flag(name: str) -> str:
@@ -94,34 +102,46 @@ def _flag(name: str) -> str:
 
 
 def flags_of(settings: Any, hidden: tuple[str, ...] = ()) -> type:
-    """A dataclass for tyro of these settings, their values as defaults and their texts as help."""
-    made = []
+    """A dataclass for tyro with these settings as fields: their values are the defaults, their texts the help.
+
+    hidden: names of settings without a flag.
+    """
+    options = []
     for f in fields(settings):
         value, text = getattr(settings, f.name), texts(type(settings)).get(f.name, "")
+        if "optional" in f.metadata:
+            without = Annotated[FlagCreatePairsOff[bool], arg(help=f"Without {f.name}, though the recipe has it.")]
+            options.append((f"no_{f.name}", without, field(default=False)))
         if f.name in hidden or (value is None and "optional" in f.metadata):
             continue
         if is_dataclass(value):
             inner = flags_of(value)
-            if "kinds" in f.metadata and f.name != "model":  # whose kind the task tells
+            if "kinds" in f.metadata and f.name != "model":  # the kind of the model follows from --task
                 inner = _with_kind(inner, list(f.metadata["kinds"]()), kind_of(f, value), text)
-            made.append((f.name, inner, field(default_factory=inner)))
+            options.append((f.name, inner, field(default_factory=inner)))
         else:
-            made.append((f.name, Annotated[f.type, arg(help=text)], field(default=value)))
-    return make_dataclass(type(settings).__name__, made, frozen=True)
+            options.append((f.name, Annotated[f.type, arg(help=text)], field(default=value)))
+    return make_dataclass(type(settings).__name__, options, frozen=True)
 
 
 def _with_kind(settings: type, kinds: list[str], kind: str, text: str) -> type:
+    """The same dataclass with a field `kind`."""
     words = Annotated[Literal[tuple(kinds)], arg(help=text)]
     return make_dataclass(settings.__name__, [("kind", words, field(default=kind))], bases=(settings,), frozen=True)
 
 
 def changes_of(parsed: Any, given: Given) -> dict[str, Any]:
-    """The nested table of the settings that were given, with the values that tyro has read."""
-    found: dict[str, Any] = {}
+    """The settings that the command line gives, as a nested table. parsed: the values as tyro has read them."""
+    changes: dict[str, Any] = {}
     for name in given.flags:
         *path, last = name.split(".")
-        table, values = found, parsed
+        table, values = changes, parsed
         for step in path:
             table, values = table.setdefault(step, {}), getattr(values, step)
-        table[last] = getattr(values, last)
-    return found
+        if not hasattr(values, f"no_{last}"):
+            table[last] = getattr(values, last)
+        elif both := [flag for flag in given.flags if flag.startswith(name + ".")]:
+            raise UserError(f"--{_flag(both[0])} and --{_flag('.'.join([*path, 'no_' + last]))}: one of the two")
+        else:
+            table[last] = None
+    return changes

@@ -7,26 +7,26 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
-from ..files import probe
-from .common import Number, Run, data_exists, run_exists, start
+from ..files import check_writable
+from .arguments import Number, Run, data_exists, run_exists, start
 
 
 @dataclass
 class Sample:
-    """Make images, one seed each: a seed gives the same image whatever else is made with it.
+    """Make images, one from each seed. A seed always gives the same image, whichever other seeds are used with it.
 
     examples:
       tcja-gen sample runs/00000-digits --n 64 --grid
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
       tcja-gen sample runs/conditional --n 8 --class 3
-      tcja-gen sample --pretrained mnist --n 64 --grid
-      tcja-gen sample --pretrained mnist --rounds 8 --temperature 1.1
+      tcja-gen sample mnist --n 64 --grid
+      tcja-gen sample mnist --rounds 8 --temperature 1.1
     """
 
     model: Run = ""
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     pretrained: str = ""
-    """The same as a RUN of this name: a model that comes with the package."""
+    """Name of a pretrained model; the same as giving the name as RUN."""
     n: Number = 64
     """Number of images, from seeds 0 .. n-1."""
     seeds: str = ""
@@ -34,35 +34,37 @@ class Sample:
     label: Annotated[str, arg(name="class")] = ""
     """Class to make, by name or number, for a conditional generator; default: seed i has class i mod classes."""
     rounds: int | None = None
-    """Of a prior of spatial codes: its passes a sample, fewer are quicker and worse; default: the model's."""
+    """For a latent of spatial codes: passes of the prior for a sample. Fewer are faster and worse; default: the
+    model's."""
     temperature: float | None = None
-    """Of the same: higher is more varied; default: the model's."""
+    """For a latent of spatial codes: temperature of the prior. Higher gives more varied images; default: the
+    model's."""
     out: str = "samples"
     """Folder for the pictures."""
     grid: FlagCreatePairsOff[bool] = False
-    """One picture of all images instead of a file each."""
+    """Save one picture of all images instead of one file for each."""
     film: FlagCreatePairsOff[bool] = False
-    """Also an animated GIF of the images forming over the time steps (the first 64)."""
+    """Also save an animated GIF of the first 64 images as they form over the time steps."""
     which: Literal["last", "best"] = "last"
-    """Checkpoint of a run."""
+    """Which checkpoint of the run."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         from ..evaluation import generate, pictures
         from ..models.pretrained import pretrained
 
-        place = start(self.device)
+        process = start(self.device)
         if bool(self.model) == bool(self.pretrained):
-            raise UserError("sample wants a run or --pretrained NAME, one of the two")
+            raise UserError("sample needs either a RUN or --pretrained NAME")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
-        model = pretrained(self.pretrained, place.device) if self.pretrained else _generator(self, place.device)
+        model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
         model.sample_by(self.rounds, self.temperature)
         label = _class(model, self.label) if self.label else None
-        images = generate.sample(model, seeds, progress=place.first, label=label)
-        if not place.first:
+        images = generate.sample(model, seeds, progress=process.first, label=label)
+        if not process.first:
             return
         if self.grid:
             print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
@@ -75,7 +77,7 @@ class Sample:
 
 @dataclass
 class Reconstruct:
-    """Send images through the latent spikes and back; originals and reconstructions side by side.
+    """Send images through the latent spikes and back. Saves originals and reconstructions side by side.
 
     examples:
       tcja-gen reconstruct runs/00000-digits --n 32
@@ -89,31 +91,31 @@ class Reconstruct:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch a named data set that is not there."""
+    """Download a named data set if it is missing."""
     n: Number = 32
-    """Number of images, drawn evenly from the set, the same ones every time."""
+    """Number of images, spread evenly over the set, the same ones every time."""
     seed: int = 0
-    """Of the latent draws."""
+    """Seed of the latent draws."""
     out: str = "reconstructions"
     """Folder for the picture."""
     which: Literal["last", "best"] = "last"
-    """Checkpoint of a run."""
+    """Which checkpoint of the run."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         data_exists(self.images)
         import torch
 
         from ..evaluation import generate, pictures
 
-        place = start(self.device)
-        model = _generator(self, place.device)
+        process = start(self.device)
+        model = _generator(self, process.device)
         originals = _images(model, self, _at_least_one(self.n))
-        again = generate.reconstruct(model, originals, self.seed, progress=place.first)
-        if not place.first:
+        again = generate.reconstruct(model, originals, self.seed, progress=process.first)
+        if not process.first:
             return
         pairs = torch.stack([originals / 255, again], 1).flatten(0, 1)
         error = (again - originals / 255).square().mean().item()
@@ -125,9 +127,9 @@ class Reconstruct:
 class Interpolate:
     """Make images between two images, in the latent spikes.
 
-    Spikes have no halfway: at fraction a of the way every latent spike is the second image's with probability a,
-    decided once for all fractions, so that spikes change over one by one. The ends are reconstructions. A gaussian
-    latent is no spikes, and goes straight.
+    A spike is 0 or 1 and has no middle. At fraction a of the way, every latent spike is that of the second image with
+    probability a. One random number per spike decides for all fractions, so spikes change one by one. The ends are
+    reconstructions. A gaussian latent has real numbers and is interpolated linearly.
 
     examples:
       tcja-gen interpolate runs/00000-digits --pairs 8 --steps 9
@@ -137,49 +139,49 @@ class Interpolate:
     model: Run
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     images: str = ""
-    """Data set, folder or zip; of images drawn evenly from it 0 and 1, 2 and 3, ... are the ends; default: samples of
+    """Data set, folder or zip. Images spread evenly over it are the ends: 0 and 1, 2 and 3, ...; default: samples of
     seeds 0, 1, ..."""
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch a named data set that is not there."""
+    """Download a named data set if it is missing."""
     pairs: int = 8
-    """Number of pairs, a row each."""
+    """Number of pairs, one row each."""
     steps: int = 9
-    """Images a row, the ends among them."""
+    """Images in a row, including both ends."""
     seed: int = 0
-    """Of the latent draws."""
+    """Seed of the latent draws."""
     out: str = "interpolations"
     """Folder for the picture."""
     which: Literal["last", "best"] = "last"
-    """Checkpoint of a run."""
+    """Which checkpoint of the run."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
         run_exists(self.model)
-        probe(Path(self.out))
+        check_writable(Path(self.out))
         data_exists(self.images)
         import torch
 
         from ..evaluation import pictures
 
-        place = start(self.device)
+        process = start(self.device)
         if self.steps < 2 or self.pairs < 1:
-            raise UserError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are wanted")
-        model = _generator(self, place.device)
-        wanted = 2 * self.pairs
-        ends = _images(model, self, wanted) / 255 if self.images else model.sample(range(wanted))
-        if len(ends) < wanted:
-            raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {wanted}")
+            raise UserError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are needed")
+        model = _generator(self, process.device)
+        count = 2 * self.pairs
+        ends = _images(model, self, count) / 255 if self.images else model.sample(range(count))
+        if len(ends) < count:
+            raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {count}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
-        if place.first:
+        if process.first:
             path = Path(self.out) / "interpolations.png"
             print(pictures.save_grid(torch.cat(rows), path, columns=self.steps))
 
 
 def parse_seeds(text: str) -> list[int]:
-    """ "0-3,8" -> [0, 1, 2, 3, 8]."""
+    """ "0-3,8" -> [0, 1, 2, 3, 8]. UserError for any other text."""
     seeds: list[int] = []
     for part in text.split(","):
         first, _, last = (word.strip() for word in part.partition("-"))
@@ -197,7 +199,7 @@ def _at_least_one(n: int) -> int:
 
 
 def _generator(command: "Sample | Reconstruct | Interpolate", device):
-    """The model of the command's run; ValueError if it makes no images."""
+    """The model of the command's run. UserError if it makes no images."""
     from ..models import load
 
     model = load(command.model, device, command.which)
@@ -207,7 +209,7 @@ def _generator(command: "Sample | Reconstruct | Interpolate", device):
 
 
 def _class(model, label: str) -> int:
-    """Number of a class by its name in the training data, or by its number."""
+    """Number of a class that is given by its name in the training data or by its number. UserError if unknown."""
     if not model.classes:
         raise UserError(f"--class {label}: this generator was trained without classes (--model.latent.conditional)")
     names = model.provenance["data"].get("classes", [])
@@ -220,7 +222,8 @@ def _class(model, label: str) -> int:
 
 
 def _images(model, command: "Reconstruct | Interpolate", n: int):
-    """Up to n images, uint8, of a named set's test split or of a whole folder, fitted to the model."""
+    """Up to n images (n, C, H, W), uint8, with the model's size and channels: test images of a named data set, or of
+    all images of a folder."""
     from ..data import even, load_images
     from ..evaluation import own_data
 

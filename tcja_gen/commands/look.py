@@ -1,4 +1,4 @@
-"""Commands that look at what is there."""
+"""Commands that check data and describe runs, and the one that lists the names."""
 
 import itertools
 import sys
@@ -10,12 +10,12 @@ from tyro.conf import FlagCreatePairsOff
 
 from ..errors import UserError
 from ..shipped import recipes, weights
-from .common import Data, Run, data_exists, run_exists, start
+from .arguments import Data, Run, data_exists, run_exists, start
 
 
 @dataclass
 class Check:
-    """Name every bad file of a data set of images or event recordings, and why. Exit code 1 if there is one.
+    """Name every bad file of a data set of images or event recordings, and the reason. Exit code 1 if there is one.
 
     examples:
       tcja-gen check my_pictures/
@@ -27,9 +27,9 @@ class Check:
     data_root: str = "data"
     """Folder of the named data sets."""
     size: int = 0
-    """Pixels a side that are wanted; 0: any, but all the same."""
+    """Required size in pixels a side; 0: any, but the same for all."""
     channels: int = 0
-    """1 or 3; 0: any, but all the same."""
+    """Required channels, 1 or 3; 0: any, but the same for all."""
 
     def run(self) -> None:
         data_exists(self.data)
@@ -48,7 +48,7 @@ class Check:
 
 @dataclass
 class List:
-    """Name the recipes, pretrained models, data sets and parts there are, those of plugins among them.
+    """List all recipes, pretrained models, data sets and parts, including those of plugins.
 
     examples:
       tcja-gen list
@@ -56,7 +56,7 @@ class List:
     """
 
     def run(self) -> None:
-        from .. import data  # noqa: F401  which registers its sets
+        from .. import data  # noqa: F401  registers the data sets
         from ..registry import ATTENTION, DATASETS, LATENTS, NEURONS, READOUTS, plugins
 
         _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
@@ -72,7 +72,7 @@ class List:
 
 
 def _section(title: str, use: str, names) -> None:
-    """Prints names, one a line with a text, or all on a line."""
+    """Prints a title and names: one on each line if they come with texts (a dict), else all on one line."""
     print(f"{title} ({use})")
     if isinstance(names, dict):
         width = max(map(len, names), default=0) + 2
@@ -100,7 +100,7 @@ def _first_text(card: Path) -> str:
 
 @dataclass
 class Show:
-    """Tell what a run is and how it went: settings, size, losses, firing rates, scores; draw its curves and gates.
+    """Describe a run: settings, size, losses, firing rates, scores. Draws its curves and the values of its gates.
 
     examples:
       tcja-gen show runs/00000-digits
@@ -113,13 +113,14 @@ class Show:
     folder: Run = ""
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     environment: FlagCreatePairsOff[bool] = False
-    """In place of a run: versions, the device, what the neurons run on there and why."""
+    """Instead of a run, describe this machine: versions, device, and the kernels that neurons use."""
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: the run folder's figures, and none for weights alone."""
+    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights."""
     energy: FlagCreatePairsOff[bool] = False
-    """Also operations and energy of a sample, layer by layer: of sampling, or of classifying validation samples."""
+    """Also show the operations and energy of each layer, for one sample: drawn from a generator, or a classified
+    validation sample."""
     data_root: str = ""
     """With --energy of a classifier: folder of the data; default: the run's own."""
 
@@ -128,15 +129,16 @@ class Show:
             return self._environment()
         run_exists(self.folder)
         from ..evaluation import energy, report
+        from ..models import store
 
         if self.data_root and not self.energy:
-            raise UserError(f"--data-root {self.data_root}: only --energy reads data; add it or leave this out")
+            raise UserError(f"--data-root {self.data_root}: only --energy reads data; add --energy or leave this out")
         start("cpu")
         costs = energy.table(energy.of_run(self.folder, self.data_root)[1]) if self.energy else ""
         print(report.describe(self.folder))
         if costs:
             print(costs)
-        if self.out or Path(self.folder).is_dir():
+        if self.out or (Path(self.folder).is_dir() and store.is_model(self.folder)):  # not one of images by its name
             for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
                 print(path)
 
@@ -145,7 +147,7 @@ class Show:
         from ..training import runs
 
         if not self.environment:
-            raise UserError("show: the folder of a run is wanted, or --environment (which takes --device)")
+            raise UserError("show needs a RUN, or --environment (which takes --device)")
         if self.folder or self.out or self.energy or self.data_root:
             raise UserError("--environment is about this machine; leave the run and its flags out")
         facts = {**runs.versions(), **environment(start(self.device or "auto").device)}

@@ -1,4 +1,4 @@
-"""Commands that score."""
+"""Commands that score and predict."""
 
 import sys
 from dataclasses import dataclass
@@ -8,26 +8,33 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..files import probe
+from ..files import check_writable
 from ..shipped import weights
-from .common import Data, Number, Run, data_exists, files_exist, run_exists, start
+from .arguments import Data, Number, Run, data_exists, files_exist, run_exists, start
 
 
 @dataclass
 class Evaluate:
     """Score a run, or a folder or zip of images, against a data set.
 
-    Metrics of images: fad (Fréchet autoencoder distance in evaluation mode, the main score), fad-official (as in the
-    FSVAE papers); fid, kid, is, precision, recall, density, coverage, memorisation on the features of Inception, whose
-    weights (--inception, --download) are not part of this package; the same names with -classifier, on the features of
-    a classifier of the data's own classes; is-fsvae, IS as FSVAE's code computes it, which is not the standard one. Of
-    reconstructions: fad-reconstruction, fad-official-reconstruction, reconstruction (squared error), psnr, ssim.
-    Without --autoencoder or --classifier one is trained on the data, once, and kept; its scores compare with each
-    other, not with published ones. --metrics all computes all that it can, and tells what it cannot. The table has the
-    standard deviation (±) of scores that are means, and the floor if tcja-gen reference has computed it.
+    Metrics of images:
+      fad                   Fréchet autoencoder distance, autoencoder in evaluation mode; the main score
+      fad-official          the same as in the FSVAE papers
+      fid kid is precision recall density coverage memorisation
+                            on features of Inception; its weights are not part of the package (--inception, --download)
+      fid-classifier ...    the same metrics on features of a classifier of the data's own classes
+      is-fsvae              IS as FSVAE's code computes it, which is not the standard IS
 
-    Metrics of classifiers, and of generators with a head: accuracy, accuracy-by-step (of the mean over the first 1 .. T
-    outputs of one pass). They come with a table of the classes and a picture of the confusion matrix.
+    Metrics of reconstructions:
+      fad-reconstruction fad-official-reconstruction reconstruction (squared error) psnr ssim
+
+    Metrics of classifiers, and of generators with a head:
+      accuracy              with a table of the classes and a picture of the confusion matrix
+      accuracy-by-step      accuracy of the mean over the first t outputs, for every t up to T
+
+    --metrics all computes everything that it can and names the rest. Without --autoencoder or --classifier, a network
+    is trained on the data once and stored; its scores cannot be compared with published ones. The table has the
+    standard deviation (±) of scores that are means, and the floor if tcja-gen reference has computed it.
 
     examples:
       tcja-gen evaluate runs/00000-digits
@@ -41,24 +48,24 @@ class Evaluate:
     target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")] = ""
     """Run folder, checkpoint, name of a pretrained model (tcja-gen list), or a folder or zip of images."""
     pretrained: str = ""
-    """The same as a RUN of this name: a model that comes with the package."""
+    """Name of a pretrained model; the same as giving the name as RUN."""
     metrics: str = ""
-    """Names with commas between them, or all; default: fad for images, accuracy for a model that predicts classes."""
+    """Names separated by commas, or all; default: fad for images, accuracy for a model that predicts classes."""
     reference: str = ""
-    """Data set to score against, or an .npz of tcja-gen reference --out or of published mu and sigma; default: the
-    data that the run was trained on."""
+    """Data set to score against, or an .npz file: of tcja-gen reference --out, or with published mu and sigma; default:
+    the data that the run was trained on."""
     data: str = ""
-    """Data set, if --reference is a file and the metrics need its images."""
+    """Data set whose images the metrics need, if --reference is a file."""
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch what is missing: a named data set, the weights of Inception."""
+    """Download what is missing: a named data set, the weights of Inception."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     autoencoder: str = ""
-    """Autoencoder for FAD: FSVAE's published .pth, or one of ours."""
+    """Autoencoder for FAD: the .pth file that FSVAE's authors published, or one trained by this package."""
     classifier: str = ""
-    """Classifier for the scores called -classifier; default: trained on the training images."""
+    """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
     torchvision: str = ""
@@ -66,35 +73,37 @@ class Evaluate:
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
-    """Parts of the images over which the Inception score is averaged; 0: 10."""
+    """Number of parts of the images over which the Inception score is averaged; 0: 10."""
     size: int = 0
-    """Pixels a side to which a folder or zip of images is resized; 0: its own."""
+    """Resize the images of a folder or zip to so many pixels a side; 0: keep their size."""
     channels: int = 0
-    """1 or 3, to which a folder or zip of images is converted; 0: its own."""
+    """Convert the images of a folder or zip to 1 or 3 channels; 0: keep their channels."""
     n: Number = 0
-    """Images to score; 0: 5120, for accuracy the whole split."""
+    """Images to score; 0: 5120, or for accuracy the whole split."""
     repeats: int = 0
-    """Score a run on so many sets of n seeds, one after another: mean and standard deviation (±)."""
+    """Score a run on so many sets of n seeds; the table has the mean and standard deviation (±)."""
     seed: int = 0
-    """First seed; for accuracy with --n, the seed that draws the samples."""
+    """First seed; for accuracy with --n, the seed that chooses the samples."""
     rounds: int | None = None
-    """Passes of a prior of spatial codes for a sample: fewer are quicker and worse; default: the model's."""
+    """For a latent of spatial codes: passes of the prior for a sample. Fewer are faster and worse; default: the
+    model's."""
     temperature: float | None = None
-    """Temperature of the same prior: a higher one gives more varied images; default: the model's."""
+    """For a latent of spatial codes: temperature of the prior. Higher gives more varied images; default: the
+    model's."""
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
     """File for the record; default: the scores folder of the run."""
     compare: tuple[str, ...] = ()
-    """Records (.json) to print beside it; unlike protocols are refused."""
+    """Other records (.json) to print in the same table; records of another protocol are refused."""
     which: Literal["last", "best"] = "last"
-    """Checkpoint of a run."""
+    """Which checkpoint of the run."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
     def run(self) -> None:
         if bool(self.target) == bool(self.pretrained):
-            raise UserError("evaluate wants a run, a folder or zip of images, or --pretrained NAME, one of them")
+            raise UserError("evaluate needs one of: a run, a folder or zip of images, --pretrained NAME")
         self.target = self.target or self.pretrained
         if not Path(self.target).exists() and self.target not in weights():
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
@@ -105,26 +114,26 @@ class Evaluate:
 
         others = {name: evaluation.read_record(name) for name in self.compare}
         evaluation.compare(others)
-        place = start(self.device)
-        target, folder = self._target(place.device)
+        process = start(self.device)
+        target, folder = self._target(process.device)
         self._set_sampling(target)
-        request = self._request(target, not isinstance(target, str), place)
+        request = self._request(target, not isinstance(target, str), process)
         record = evaluation.score(target, request)
-        if not place.first:
+        if not process.first:
             return
         path = Path(self.out) if self.out else folder and folder / evaluation.file_name(record, request.metrics)
         try:
-            refused = self._print(record, others)  # before the writing, which may fail, too
+            refused = self._print(record, others)  # before the record is written, as writing can fail
         finally:
             if path:
                 self._write(record, path)
         if refused:
             raise refused
         if not record["scores"]:
-            raise UserError(f"{self.target}: nothing of what was asked for could be scored, as the notes say")
+            raise UserError(f"{self.target}: none of the metrics could be computed; the notes say why")
 
-    def _request(self, target, is_model: bool, place):
-        """The flags as a request; UserError if the images of --reference or --data are missing or named twice."""
+    def _request(self, target, is_model: bool, process):
+        """The flags as an `evaluation.Request`. UserError if the data to score against are missing or named twice."""
         from .. import evaluation
 
         statistics = self.reference if self.reference.endswith(".npz") else ""
@@ -134,13 +143,13 @@ class Evaluate:
         if not data and is_model:
             data = evaluation.own_data(target, self.data_root, self.download)
         if not data and not statistics:
-            raise UserError(f"{self.target}: images are scored against something: --reference DATA is missing")
+            raise UserError(f"{self.target}: --reference DATA is missing, the images to score against")
         return evaluation.Request(
             data=data or None,
             metrics=self.metrics,
             reference=statistics or None,
             seed=self.seed,
-            **_shared(self, place),
+            **_shared(self, process),
             **{name: getattr(self, name) or None for name in ("repeats", "is_splits")},
         )
 
@@ -148,7 +157,7 @@ class Evaluate:
         if self.rounds is None and self.temperature is None:
             return
         if not hasattr(target, "sample_by"):
-            raise UserError("--rounds and --temperature are of a generator's prior, and there is none to sample from")
+            raise UserError("--rounds and --temperature set a generator's prior; this target is no generator")
         target.sample_by(self.rounds, self.temperature)
 
     def _write(self, record: dict, path: Path) -> None:
@@ -160,7 +169,7 @@ class Evaluate:
             print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
 
     def _print(self, record: dict, others: dict[str, dict]) -> UserError | None:
-        """Print the scores, with the others beside them. Returns the error if these are not comparable."""
+        """Prints the scores together with those of other records. Returns the error if they are not comparable."""
         from .. import evaluation
 
         refused = None
@@ -172,22 +181,27 @@ class Evaluate:
             if values:
                 rows = [row | {title: values.get(row["metric"])} for row in rows]
         if self.json:
-            shown = evaluation.text(record | ({"compared": rows} if others else {}))
+            output = evaluation.text(record | ({"compared": rows} if others else {}))
         else:
             tables = [rows, record["classes"]] if "classes" in record else [rows]
-            shown = "\n\n".join(map(evaluation.table, tables))
-        print(shown, flush=True)
+            output = "\n\n".join(map(evaluation.table, tables))
+        print(output, flush=True)
         for note in record["notes"]:
             print(f"note: {note}", file=sys.stderr)
         return refused
 
     def _target(self, device):
-        """The model and the folder for its scores (None for a pretrained one), or the path of images and None."""
+        """What is scored, and the folder for its scores: a model and a folder inside its run (None if it is a
+        pretrained model), or the path of images and None."""
         from ..models import load, store
+        from ..models.pretrained import pretrained
 
+        if self.pretrained:
+            return pretrained(self.pretrained, device), None
         if not store.is_model(self.target):
             return self.target, None
-        model, file = load(self.target, device, self.which), store.find(self.target, self.which)
+        file = store.find(self.target, self.which)
+        model = load(file, device)
         run = file.parents[2] if file.parents[1].name == "checkpoints" else file.parent
         return model, run / "scores" / f"step-{model.provenance['step']:06d}" if Path(self.target).exists() else None
 
@@ -196,8 +210,9 @@ class Evaluate:
 class Predict:
     """Predict the classes of images, or of event recordings, with a classifier or a generator with a head.
 
-    Prints a line for each file: the file, its class, and the probability of the class, the softmax of the mean outputs.
-    If the outputs are spikes or votes it is a rate: their mean over time, which does not sum to 1 over the classes.
+    Prints a line for each file: its name, its class, and the probability of the class (softmax of the mean outputs).
+    If the outputs are spikes or votes, it prints their mean over time, a rate, which does not sum to 1 over the
+    classes.
 
     examples:
       tcja-gen predict runs/classifier digit.png more_digits/
@@ -207,11 +222,11 @@ class Predict:
     model: Run
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES...")]
-    """Files, folders or zips of images; .npz files, or folders of them, for a model of event recordings."""
+    """Files, folders or zips of images. For a model of event recordings: .npz files or folders of them."""
     json: FlagCreatePairsOff[bool] = False
-    """Print a list of objects instead of lines."""
+    """Print a JSON list of objects instead of lines."""
     which: Literal["last", "best"] = "last"
-    """Checkpoint of a run."""
+    """Which checkpoint of the run."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
@@ -221,9 +236,9 @@ class Predict:
         from .. import evaluation
         from ..models import load
 
-        place = start(self.device)
-        rows = evaluation.predict(load(self.model, place.device, self.which), self.files, place.first)
-        if not place.first:
+        process = start(self.device)
+        rows = evaluation.predict(load(self.model, process.device, self.which), self.files, process.first)
+        if not process.first:
             return
         if self.json:
             print(evaluation.text(rows))
@@ -235,12 +250,12 @@ class Predict:
 
 @dataclass
 class Reference:
-    """Compute what scores need for a data set: autoencoder, classifier, features, statistics, and every floor.
+    """Compute what scores need for a data set: autoencoder, classifier, features, statistics, and the floors.
 
-    All of it is kept under ~/.cache/tcja_gen, by a hash of the images' content. The floor is the score of --n real
-    training images: no generator can be expected to be better. Inception is included if its weights are there, or with
-    --download. --out writes all that images are compared with to one file, except Inception's weights: evaluate
-    --reference FILE.npz then needs no data.
+    The floor of a metric is the score of --n real training images; no generator can be expected to be better. Results
+    are stored in ~/.cache/tcja_gen under a hash of the images' content. Inception is included if its weights are there,
+    or with --download. --out writes everything but Inception's weights to one file; evaluate --reference FILE.npz then
+    needs no data.
 
     examples:
       tcja-gen reference digits
@@ -253,7 +268,7 @@ class Reference:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Fetch what is missing: a named data set, the weights of Inception (200 MB for both networks)."""
+    """Download what is missing: a named data set, the weights of Inception (200 MB for both networks)."""
     size: int = 0
     """Pixels a side; 0: the data's own."""
     channels: int = 0
@@ -265,7 +280,7 @@ class Reference:
     autoencoder: str = ""
     """Autoencoder for FAD; default: trained on the training images."""
     classifier: str = ""
-    """Classifier for the scores called -classifier; default: trained on the training images."""
+    """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
     torchvision: str = ""
@@ -273,7 +288,7 @@ class Reference:
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     out: str = ""
-    """File (.npz) to write all of it to."""
+    """File (.npz) to write everything to."""
     device: str = "auto"
     """cpu, cuda, ...; auto: a GPU if there is one."""
 
@@ -281,19 +296,19 @@ class Reference:
         data_exists(self.data)
         files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
         if self.out:
-            probe(Path(self.out).parent)
+            check_writable(Path(self.out).parent)
         from .. import evaluation
 
-        place = start(self.device)
-        request = evaluation.Request(data=self.data, metrics="all", **_shared(self, place))
+        process = start(self.device)
+        request = evaluation.Request(data=self.data, metrics="all", **_shared(self, process))
         record = evaluation.prepare(request, self.out or None)
-        if place.first:
+        if process.first:
             print(evaluation.text(record))
 
 
-def _shared(command: Evaluate | Reference, place) -> dict:
-    """The fields of a request that both commands have; a flag that is 0 or empty is not given."""
+def _shared(command: Evaluate | Reference, process) -> dict:
+    """The fields of an `evaluation.Request` that both commands have. A flag that is 0 or empty counts as not given."""
     optional = ("n", "size", "channels", "autoencoder", "classifier", "inception", "torchvision", "resize")
     given = {name: getattr(command, name) or None for name in optional}
     given |= dict(split=command.split, root=command.data_root, download=command.download)
-    return given | dict(device=place.device, progress=place.first, from_shell=True)
+    return given | dict(device=process.device, progress=process.first, from_shell=True)

@@ -6,14 +6,16 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..errors import MissingFile, UserError
+from ..errors import UserError
 from ..models import Generator
 from ..nn.latents import BernoulliSettings
+from ..ranges import Range
 from ..training import config as configs
 from ..training.config import Config
-from ..training.runs import check_plugins
-from .common import data_exists, run_exists, start
-from .flags import Given, changes_of, check_known, choices_given, flags_of, look_through, switches_of
+from ..training.recipes import load
+from ..training.stages import saved_config
+from .arguments import data_exists, run_exists, start
+from .flags import Given, changes_of, check_known, choices_given, flags_of, scan, switches_of
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
 
@@ -33,12 +35,14 @@ DEMO = Config(
 
 @dataclass
 class Train:
-    """Train a generator or a classifier, or go on with a run that was stopped.
+    """Train a generator or a classifier, or resume a run that was stopped.
 
-    A recipe is a TOML file, or the name of one that comes with the package (tcja-gen list). Flags change its settings;
-    of a recipe with stages they change all stages, or that of --stage. The settings of a part are those of its kind:
-    --help behind --model.latent.kind codes, or behind a recipe of that kind, tells what codes have. A term of the loss
-    is there if a flag or the recipe names it: --objective.perceptual.weight, --objective.adversarial.weight.
+    A recipe is a TOML file, or the name of a recipe of the package (tcja-gen list). Flags change its settings. If the
+    recipe has stages, they change all stages, or the one of --stage.
+
+    Each kind of a part has its own settings. To see those of a kind, choose it before --help, by a recipe or by a flag:
+    tcja-gen train --model.latent.kind codes --help. A term of the loss exists only if the recipe or a flag names it:
+    --objective.perceptual.weight, --objective.adversarial.weight; --objective.no-perceptual leaves out the recipe's.
 
     examples:
       tcja-gen train --steps 2000
@@ -58,7 +62,7 @@ class Train:
     changes: dict
 
     def run(self) -> None:
-        run_exists(self.config.init_from)
+        run_exists("" if self.resume else self.config.init_from)  # whose weights a run may have, though it is gone
         data_exists("" if self.resume else self.config.data)
         from .. import training
 
@@ -68,37 +72,42 @@ class Train:
             run = training.train(self.config, stage=self.stage)
         if start().first:
             print(run.folder)
-        _stop_unless(run.finished)
+        _exit_if_stopped(run)
 
 
 OPTIONS = {
     "recipe": (Annotated[Positional[str], arg(metavar="[RECIPE]", help="A recipe's name or file.")], ""),
-    "resume": (Annotated[str, arg(metavar="RUN", help="Folder of a run to go on with, by its own settings.")], ""),
+    "resume": (Annotated[str, arg(metavar="RUN", help="Folder of a run to resume, with its own settings.")], ""),
     "stage": (
-        Annotated[str, arg(help="Of a recipe with stages: the only one to train; with --resume, to train it anew.")],
+        Annotated[str, arg(help="Train only this stage of the recipe; with --resume, train it again.")],
         "",
     ),
-    "steps_scale": (Annotated[float, arg(help="Multiplies the steps of every stage: 0.01 is a quick trial.")], 1.0),
+    "steps_scale": (Annotated[float, arg(help="Factor for the steps of every stage: 0.01 is a quick trial.")], 1.0),
 }
 
 
+HIDDEN = ("stages",)  # settings that are no flags
+
+
 def parse(arguments: list[str], read) -> Train:
-    """The command of a command line. read(kind): tyro's reading of it as a dataclass, or a UserError."""
-    given = look_through(arguments, switches_of(Config()) | switches_of(Config(task="classify")) | {"help", "version"})
+    """The `Train` command of a command line. read(flags): lets tyro read it as the dataclass `flags`. UserError for a
+    mistake in the flags."""
+    given = scan(arguments, switches_of(Config()) | switches_of(Config(task="classify")) | {"help", "version"})
     _check_renamed(given)
     base, recipe = _base(given)
-    chosen = configs.change(base, {key: value for key, value in given.flags.items() if key == "task"})
+    chosen = configs.unchecked(base, {key: value for key, value in given.flags.items() if key == "task"})
     kinds = choices_given(given, chosen)
-    shown = _one_stage(configs.change(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
+    current = _one_stage(configs.unchecked(chosen, kinds, given.flags.get("stage") or ""), given.flags.get("stage"))
     options = [(name, kind, field(default=default)) for name, (kind, default) in OPTIONS.items()]
-    settings = flags_of(shown, hidden=("stages",))
+    settings = flags_of(current, HIDDEN)
     options.append(("settings", Annotated[settings, arg(name="")], field(default_factory=settings)))
     own = {name: value for name, value in given.flags.items() if name not in OPTIONS and name != "help"}
-    check_known(own, shown)
+    check_known(own, current, HIDDEN)
     parsed = read(make_dataclass("Train", options))
     changes = changes_of(parsed.settings, Given((), own))
     if parsed.resume and parsed.steps_scale != 1:
-        raise UserError("--steps-scale: a run goes on with its own number of steps")
+        raise UserError("--steps-scale: a resumed run keeps its own number of steps; leave this out")
+    Range(above=0).check("--steps-scale", parsed.steps_scale)
     config = configs.change(base, changes, parsed.stage)
     return Train(recipe, parsed.resume, parsed.stage, configs.scaled(config, parsed.steps_scale), changes)
 
@@ -110,21 +119,18 @@ def _check_renamed(given: Given) -> None:
 
 
 def _base(given: Given) -> tuple[Config, str]:
-    """The settings that flags change, of a recipe or of the run to go on with; and the recipe's name."""
+    """The settings that flags change, from the recipe or from the run to resume; and the recipe's name."""
     words, resume = given.words, given.flags.get("resume")
     recipe = words[0] if words else ""
     if recipe and resume:
-        raise UserError(f"--resume {resume} goes on by that run's own settings; leave out {recipe}")
+        raise UserError(f"--resume {resume} uses that run's own settings; leave out {recipe}")
     if not resume:
-        return (configs.load(recipe) if recipe else Config()), recipe
-    if not (Path(resume) / "config.toml").is_file():
-        raise MissingFile(f"{resume}: no run to resume here (config.toml is missing)")
-    check_plugins(Path(resume), quiet=True)
-    return configs.load(Path(resume) / "config.toml"), ""
+        return (load(recipe) if recipe else Config()), recipe
+    return saved_config(Path(resume), quiet=True), ""
 
 
 def _one_stage(config: Config, stage: str | None) -> Config:
-    """The settings whose values --help shows: of the stage that is named, else of the first."""
+    """The settings whose values --help shows: those of the named stage, else of the first."""
     stages = configs.one_by_one(config)
     return stages.get(stage or "", next(iter(stages.values())))
 
@@ -139,7 +145,7 @@ class Demo:
     """
 
     out: str = "demo"
-    """Folder for the run and its pictures; must not hold a run yet."""
+    """Folder for the run and its pictures; it must not contain a run."""
     steps: int = DEMO.steps
     """Optimiser steps."""
 
@@ -148,16 +154,16 @@ class Demo:
 
         folder = Path(self.out)
         if (folder / "config.toml").exists():
-            raise UserError(f"{folder}: there is a run in this folder already; --out names another, or delete it")
+            raise UserError(f"{folder}: there is a run in this folder already; delete it or choose another by --out")
         run = training.train(DEMO, out=self.out, steps=self.steps)
-        _stop_unless(run.finished)
+        _exit_if_stopped(run)
         Sample(str(run.folder), n=64, out=str(folder / "pictures"), grid=True, film=True).run()
         Reconstruct(str(run.folder), n=32, out=str(folder / "pictures")).run()
         Interpolate(str(run.folder), out=str(folder / "pictures")).run()
         Evaluate(str(run.folder), metrics="fad,fad-reconstruction,reconstruction", n=1024).run()
 
 
-def _stop_unless(finished: bool) -> None:
-    """A run that Ctrl-C stopped has saved and said so; what was to come after it is not done."""
-    if not finished:
+def _exit_if_stopped(run) -> None:
+    """Ends the command with exit code 130 if Ctrl-C stopped the training, which has then saved a checkpoint."""
+    if not run.finished:
         raise SystemExit(130)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from ..errors import MissingFile, UserError
-from ..process import first_ahead, here
+from ..process import first_ahead, this_process
 from ..registry import DATASETS
 from .catalogue import Catalogue, partition
 from .pictures import centre_crop, decode, one_line
@@ -183,7 +183,7 @@ def _idx_fault(file: Path) -> str | None:
 def _require(name: str, root: Path, download: bool) -> None:
     """Makes sure that the files of a set are there. Missing ones are downloaded, if that is asked for, by the first
     process for all. Otherwise FileNotFoundError names them; ValueError names a damaged one."""
-    with first_ahead(here(torch.device("cpu")), download):
+    with first_ahead(this_process(torch.device("cpu")), download):
         found, advice = faults(name, root), f"--download fetches them from {BUILTIN[name].origin}"
         if found and download:
             failure = _download(BUILTIN[name].dataset, root)

@@ -20,7 +20,7 @@ def known_floor(reference: Reference, measure: str, result: Result) -> float | N
 def keep_floor(reference: Reference, measure: str, result: Result) -> None:
     """Keep the result of real training images in the cache."""
     text = json.dumps({"score": result.value}, allow_nan=False)
-    _entry(reference, measure, result).keep(result.value, lambda file: write(file, text))
+    _entry(reference, measure, result).try_store(result.value, lambda file: write(file, text))
 
 
 def floor_name(reference: Reference, measure: str, result: Result) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..metrics import Extractor
 from ..models.inputs import check_range
-from ..process import here
+from ..process import this_process
 
 IMAGES, RECORDINGS = 64, 16  # in a batch that is classified, whatever the number of processes
 
@@ -95,7 +95,7 @@ def _on_all_processes(make: Callable[[Tensor], Tensor], n: int, batch: int, titl
     """`make(indices)` of 0 .. n - 1: each process makes its share, `[rank::world]`, and gets all of it in order."""
     from tqdm import tqdm
 
-    place = here(torch.device("cpu"))
+    place = this_process(torch.device("cpu"))
     rank, world = place.rank, place.world
     mine = torch.arange(rank, -(-n // world) * world, world) % n  # the same number for each; the surplus is cut below
     batches = tqdm(mine.split(batch), title, leave=False, disable=None if title else True)

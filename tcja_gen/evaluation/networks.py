@@ -23,7 +23,7 @@ from ..metrics import (
     load_classifier,
     side,
 )
-from ..process import first_ahead, here
+from ..process import first_ahead, this_process
 from .generate import DistributedExtractor
 from .real_images import RealImages
 from .request import Request
@@ -57,7 +57,7 @@ class FeatureNetworks:
         """The file of published weights; the first process fetches it for all."""
         asked = self.request
         advice = f"{asked.spell('download')} fetches them, {asked.spell(option)} names a file"
-        with first_ahead(here(asked.device), asked.download):
+        with first_ahead(this_process(asked.device), asked.download):
             return weights.find(getattr(asked, option), asked.download, advice)
 
     @cached_property

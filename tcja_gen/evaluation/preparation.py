@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..metrics import Part, identity, write_reference
-from ..process import here
+from ..process import this_process
 from .feasible import enough_images
 from .floors import floor_name, keep_floor
 from .measures import measure
@@ -68,7 +68,7 @@ def _floors(
 
 def _write(out: str | Path, references: References, by_network: dict[str, Reference], floors: dict[str, float]) -> None:
     """The first process writes one file with all that scores compare with, and the weights of our own networks."""
-    if not here(references.request.device).first:
+    if not this_process(references.request.device).first:
         return
     real, parts, weights = references.real.reference, {}, {}
     for network, reference in by_network.items():

@@ -11,7 +11,7 @@ import torch
 from ..data.pictures import SMALLEST
 from ..errors import UserError
 from ..metrics.inception import RESIZES
-from ..process import here
+from ..process import this_process
 from ..ranges import setting
 from .metric_names import METRICS
 
@@ -70,7 +70,7 @@ class Request:
     @property
     def shows_progress(self) -> bool:
         """Whether this process draws progress bars: only the first one does."""
-        return self.progress and here(self.device).first
+        return self.progress and this_process(self.device).first
 
     def spell(self, name: str) -> str:
         """An argument as its user knows it: is_splits in Python, --is-splits in the shell."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..cache import entry
 from ..errors import UserError
-from ..process import everywhere
+from ..process import in_all_processes
 from .autoencoder import Autoencoder
 from .frechet import Statistics
 from .pixels import RESIZE, named, resize, to_network
@@ -114,9 +114,9 @@ def cached_statistics(
     facts = _facts(extractor, fingerprint, facts)
     cached = entry("statistics", ".npz", VERSION, Statistics.load, **facts)
     found = cached.get()
-    if not everywhere(found is not None):
+    if not in_all_processes(found is not None):
         made = Statistics.of(extractor(images) if features is None else features, **facts)
-        found = cached.keep(made, made.save)
+        found = cached.try_store(made, made.save)
     return found, cached.file
 
 
@@ -124,9 +124,9 @@ def cached_features(images: Tensor, extractor: Extractor, fingerprint: str, **fa
     """Features `(N, width)` of a whole reference set, and their file; see `cached_statistics`."""
     cached = entry("features", ".npy", VERSION, _read, **_facts(extractor, fingerprint, facts))
     found = cached.get()
-    if not everywhere(found is not None):
+    if not in_all_processes(found is not None):
         made = extractor(images)
-        found = cached.keep(made, lambda file: _write(made, file))
+        found = cached.try_store(made, lambda file: _write(made, file))
     return found, cached.file
 
 

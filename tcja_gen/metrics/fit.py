@@ -61,5 +61,5 @@ def kept(kind: str, make: Callable[[], nn.Module], load: Callable, **facts) -> t
     network = cached.get()
     if network is None:
         made = make()
-        network = cached.keep(made, made.save)
+        network = cached.try_store(made, made.save)
     return network, cached.file

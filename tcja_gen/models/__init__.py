@@ -1,4 +1,4 @@
-"""Whole models, and how they are kept on disk."""
+"""Whole models, and their files on disk."""
 
 from .classifier import SpikingClassifier
 from .fit import FITS, Fit

@@ -18,9 +18,9 @@ from .vae import chunk_size
 
 
 class SpikingClassifier(nn.Module):
-    """Spiking classifier of images, or of event frames, of its parts; `models.build` makes them of settings.
+    """Spiking classifier of images or event frames, composed of its parts. `models.build` makes one from settings.
 
-    Sizes, channels and T are those of the encoder, the classes those that the head's last word names.
+    Image size, channels and T are those of the encoder. The number of classes K is that of the head's last word.
     """
 
     kind = "classifier"
@@ -36,18 +36,19 @@ class SpikingClassifier(nn.Module):
     def forward(
         self, x: Tensor, draws: Draws | None = None, progress: float = 1.0, *, targets: Tensor
     ) -> dict[str, Tensor]:
-        """ "loss" and "accuracy" of a batch. targets: (N, K) of probabilities. Only dropout draws."""
+        """ "loss" and "accuracy" of a batch x, as for `outputs`. targets: (N, K) class probabilities."""
         o = self.outputs(x, draws)
         return {"loss": self.objective.weight * self.objective(o, targets), "accuracy": accuracy(o, targets)}
 
     def outputs(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """Outputs (T, N, K), float32, of images (N, C, H, W) in [-1, 1] or frames (T, N, C, H, W). draws: of dropout in
-        training."""
+        """Outputs (T, N, K), float32, for images (N, C, H, W) in [-1, 1] or event frames (T, N, C, H, W). draws: for
+        dropout, in training only."""
         return self.head(self.encoder(x, draws), draws).float()
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
-        """Outputs at every step, (N, T, K), of images (N, C, H, W) in [0, 1] or frames (N, T, C, H, W) of counts."""
+        """Outputs at every time step, (N, T, K), for images (N, C, H, W) in [0, 1] or event counts (N, T, C, H, W), in
+        evaluation mode. UserError for other inputs."""
         check_precision(self)
         check_tensor(images, "samples")
         shape = (self.image_channels, self.image_size, self.image_width)
@@ -61,5 +62,5 @@ class SpikingClassifier(nn.Module):
         return torch.cat(outputs)
 
     def predict(self, images: Tensor) -> Tensor:
-        """Classes (N,), int64, of images or frames as `classify` takes them."""
+        """Classes (N,), int64, of images or event frames as `classify` takes them."""
         return self.classify(images).mean(1).argmax(1)

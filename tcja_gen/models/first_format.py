@@ -1,5 +1,5 @@
-"""Checkpoints of format 1, whose model was one flat table of settings, and whose first latent layer stood beside the
-latent. `MOVED` says where every setting is now."""
+"""Conversion of checkpoints of format 1. There the settings of a model were one flat table, and the first layer of the
+latent was a part of the model itself. `MOVED` maps the old name of a setting to its name now."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ MOVED = {
     "tet_weight": "objective.tet_weight",
     "tet_mean": "objective.tet_mean",
 }
-ONLY = {  # settings of one kind of part; the table of format 1 held those of all
+ONLY = {  # settings that only one kind of a part has; format 1 had those of all kinds in one table
     "k": "bernoulli",
     "divergence": "bernoulli",
     "passes": "bernoulli",
@@ -33,7 +33,7 @@ ONLY = {  # settings of one kind of part; the table of format 1 held those of al
 
 
 def convert(facts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and weights as format 2 has them."""
+    """Metadata and weights of a file of format 1, converted to format 2."""
     flat = json.loads(facts["model"])
     nested = nested_table(flat, facts.get("kind", "generator"))
     renamed = {name.replace("to_latent.", "latent.entry."): tensor for name, tensor in tensors.items()}
@@ -43,24 +43,24 @@ def convert(facts: Mapping[str, str], tensors: Mapping[str, Tensor]) -> tuple[di
 
 def nested_table(flat: Mapping[str, Any], kind: str = "generator") -> dict[str, dict]:
     """The tables "model" and "objective" of a flat table, without settings that the kinds of its parts do not have."""
-    made: dict[str, dict] = {"model": {}, "objective": {"kind": flat.get("objective", "ce")}}
+    nested: dict[str, dict] = {"model": {}, "objective": {"kind": flat.get("objective", "ce")}}
     if kind == "generator":
-        made["model"]["latent"] = {"kind": flat.get("latent_kind", "bernoulli")}
+        nested["model"]["latent"] = {"kind": flat.get("latent_kind", "bernoulli")}
     for name, value in flat.items():
         *path, last = MOVED.get(name, f"model.{name}").split(".")
-        table: Any = made
+        table: Any = nested
         for step in path:
-            table = table.setdefault(step, {}) if table is not None else None
+            table = table.setdefault(step, {})
         table[last] = value
-    return {name: _own(table, "bernoulli") for name, table in made.items()}
+    return {name: _of_kind(table, "bernoulli") for name, table in nested.items()}
 
 
-def _own(table: dict, kind: str) -> dict:
-    """A table without settings of other kinds than its own."""
+def _of_kind(table: dict, kind: str) -> dict:
+    """The table without settings of other kinds. kind: that of the table, if it does not name its own."""
     kind = table.get("kind", kind)
-    kept = {}
+    own = {}
     for name, value in table.items():
         if ONLY.get(name, kind) != kind or (name == "conditional" and kind not in ("bernoulli", "codes")):
             continue
-        kept[name] = _own(value, kind) if isinstance(value, dict) else value
-    return kept
+        own[name] = _of_kind(value, kind) if isinstance(value, dict) else value
+    return own

@@ -1,5 +1,5 @@
-"""What of a generator a stage of a training fits, and all that follows: what stays as it is, which losses there are,
-and which weights the next stage takes over from the one before."""
+"""Which parts of a generator a training stage fits, and what follows from that: the frozen parts, the losses, and the
+weights that a stage takes over from the stage before."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from torch import nn
 
 from ..errors import UserError
 
-PRIOR = "latent.prior."  # how the names of its weights begin
+PRIOR = "latent.prior."  # prefix of the names of the prior's weights
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Which of the three parts of a generator are fitted: encoder (with all of the latent but its prior, and a head),
-    decoder, prior."""
+    """Which of the three parts of a generator are fitted: encoder, decoder, prior. The encoder includes a head, and all
+    of the latent except its prior."""
 
     name: str
     encoder: bool
@@ -23,7 +23,7 @@ class Fit:
 
     @property
     def starts_from_a_run(self) -> bool:
-        """Whether it needs a trained autoencoder to begin with."""
+        """Whether it starts from a trained autoencoder."""
         return not self.encoder
 
     @property
@@ -32,12 +32,13 @@ class Fit:
         return self.encoder or self.decoder
 
     def takes_over(self, name: str) -> bool:
-        """Whether the weight of this name is that of the run that a stage starts from: a prior alone begins anew."""
+        """Whether a stage starts with the weight of this name from the run before it. Only a prior that is fitted
+        starts with new weights."""
         return not (self.prior and name.startswith(PRIOR))
 
     def frozen(self, model: nn.Module) -> list[nn.Module]:
-        """The parts of a `SpikingVAE` that are not fitted. UserError if its latent has no prior with weights, for
-        then there are no stages."""
+        """The parts of a `SpikingVAE` that are not fitted. UserError if its latent has no prior with weights, since it
+        can then only be trained as a whole."""
         prior = getattr(model.latent, "prior", None)
         if prior is None and self != ALL:
             raise UserError(f"fit = {self.name!r}: the prior of this latent has no weights, there are no stages")
@@ -47,7 +48,7 @@ class Fit:
 
 
 def _coder(model: nn.Module) -> Iterator[nn.Module]:
-    """Encoder, head, and the layers of the latent but its prior."""
+    """Encoder, head, and the layers of the latent except its prior."""
     yield model.encoder
     if model.head is not None:
         yield model.head

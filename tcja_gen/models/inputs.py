@@ -1,6 +1,6 @@
-"""What may be asked of a model in use, and the one line that everything else gets.
+"""Checks of what a model is given in use. Each raises a UserError of one line that says what is expected.
 
-Nothing is converted in silence: images are float32 tensors (N, C, H, W) in [0, 1], and a network computes in float32.
+Nothing is converted silently: images are float32 tensors (N, C, H, W) in [0, 1], and a network computes in float32.
 """
 
 import operator
@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 
-ROUNDING = 1e-4  # beyond [0, 1], which images that were computed may have
+ROUNDING = 1e-4  # how far computed images may lie outside [0, 1]
 
 
 def check_precision(network: nn.Module) -> None:
-    """ValueError if the weights, or what torch makes of plain numbers, are not float32."""
+    """UserError if the weights or torch's default dtype are not float32."""
     if others := {p.dtype for p in network.parameters()} - {torch.float32}:
         raise UserError(f"the model's weights are {others.pop()}, it computes in torch.float32: call model.float()")
     if (default := torch.get_default_dtype()) != torch.float32:
@@ -23,7 +23,7 @@ def check_precision(network: nn.Module) -> None:
 
 
 def check_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """The images, if they are float32 (N, *shape) in [0, 1]."""
+    """Returns the images. UserError unless they are float32 (N, *shape) in [0, 1], N at least 1."""
     check_tensor(images, "images")
     if images.dim() != 4 or tuple(images.shape[1:]) != shape:
         raise UserError(f"the model wants images {shape} (C, H, W), got {_shape(images, shape)}")
@@ -37,45 +37,46 @@ def check_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def check_frames(frames: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Event counts, if they are (N, *shape) and could be counts."""
+    """Returns the event frames. UserError unless they are (N, *shape), N at least 1, finite and not negative."""
     if tuple(frames.shape[1:]) != shape:
         raise UserError(f"the model wants frames {shape} (T, C, H, W), got {tuple(frames.shape[1:])}")
     if not len(frames):
-        raise UserError("no frames: those of at least one recording are wanted")
+        raise UserError("no frames: at least one recording is needed")
     if frames.is_complex() or not (frames.isfinite() & (frames >= 0)).all():
         raise UserError(f"frames are {frames.dtype} with values below 0 or not finite, wanted event counts")
     return frames
 
 
 def check_tensor(images, what: str) -> None:
-    """ValueError for what is no tensor."""
+    """UserError unless `images` is a tensor. what: its name in the message."""
     if not isinstance(images, Tensor):
         how = ": torch.from_numpy makes one" if type(images).__module__ == "numpy" else ""
         raise UserError(f"{what} are a {type(images).__name__}, a torch tensor is wanted{how}")
 
 
 def check_range(images: Tensor) -> None:
-    """ValueError for values that are not finite or not in [0, 1]."""
+    """UserError for values that are not finite or not in [0, 1]."""
     low, high = (float(x) for x in images.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # true for nan as well
         raise UserError(f"images have values from {low:.3g} to {high:.3g}; wanted floats in [0, 1]")
 
 
 def check_seeds(seeds: Sequence[int] | Tensor) -> list[int]:
-    """The seeds as numbers, if they are whole and there is at least one."""
+    """The seeds as a list of int. UserError unless they are whole numbers of 64 bits, at least one."""
     try:
-        found = [operator.index(seed) for seed in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
+        numbers = [operator.index(seed) for seed in (seeds.tolist() if isinstance(seeds, Tensor) else seeds)]
     except TypeError:
         raise UserError(f"seeds are {_short(seeds)}, wanted whole numbers, such as range(64)") from None
-    if not found:
+    if not numbers:
         raise UserError("no seeds: at least one image must be asked for")
-    if not all(-(2**63) <= seed < 2**64 for seed in found):
-        raise UserError(f"seeds from {min(found)} to {max(found)}, 64 bits each are wanted")
-    return found
+    if not all(-(2**63) <= seed < 2**64 for seed in numbers):
+        raise UserError(f"seeds from {min(numbers)} to {max(numbers)}; seeds have 64 bits")
+    return numbers
 
 
 def check_classes(classes, count: int, known: int) -> Tensor:
-    """Classes (count,), of `known`, from one for all or one each."""
+    """Classes (count,), int64, from one class for all images or one for each. UserError unless they are whole numbers
+    from 0 to known - 1."""
     try:
         chosen = torch.as_tensor(classes)
     except (TypeError, ValueError, RuntimeError):
@@ -90,19 +91,19 @@ def check_classes(classes, count: int, known: int) -> Tensor:
 
 
 def check_latents(z: Tensor, shape: tuple[int, ...], spiking: bool) -> Tensor:
-    """Latents, if they are float32 (N, *shape), and spikes where those are wanted."""
+    """Returns the latents. UserError unless they are finite float32 (N, *shape), and spikes (0 or 1) if `spiking`."""
     check_tensor(z, "latents")
     if tuple(z.shape[1:]) != shape or not len(z):
         raise UserError(f"the model wants latents (N, {', '.join(map(str, shape))}), got {tuple(z.shape)}")
     if z.dtype != torch.float32:
         raise UserError(f"latents are {z.dtype}, the model wants torch.float32")
     if not z.isfinite().all() or spiking and not ((z == 0) | (z == 1)).all():
-        raise UserError(f"latents hold other values than {'0 and 1, which are spikes' if spiking else 'finite ones'}")
+        raise UserError(f"latents must be {'spikes, 0 or 1' if spiking else 'finite'}; these have other values")
     return z
 
 
 def _shape(images: Tensor, wanted: tuple[int, int, int]) -> str:
-    """The shape of images that do not fit, and what to do if it is clear."""
+    """The shape of images that do not fit, and what to do about it if that is clear."""
     found = tuple(images.shape)
     if images.dim() == 4 and found[1:] == (*wanted[1:], wanted[0]):
         return f"{found[1:]}: the channels are last, images.permute(0, 3, 1, 2) brings them first"
@@ -117,9 +118,9 @@ def _short(value) -> str:
 
 
 def check_ends(start: Tensor, end: Tensor, steps: int) -> None:
-    """UserError unless two images (C, H, W) and a number of images between them, the ends included, are given."""
+    """UserError unless the ends are two images (C, H, W) of one shape and `steps` is at least 2."""
     if not isinstance(steps, int) or steps < 2:
-        raise UserError(f"steps is {steps!r}, at least 2 images are made, the ends")
+        raise UserError(f"steps is {steps!r}; it counts the images including both ends, so it must be at least 2")
     for image in (start, end):
         check_tensor(image, "the ends")
     if start.dim() != 3 or start.shape != end.shape:

@@ -1,4 +1,4 @@
-"""Trained models that come with the package, by name (`shipped.weights`)."""
+"""Trained models that ship with the package, by name (`shipped.weights`)."""
 
 from pathlib import Path
 
@@ -6,18 +6,19 @@ import torch
 from torch import nn
 
 from ..errors import MissingFile
-from ..shipped import no_model, weights
+from ..shipped import no_such_model, weights
 
 
 def find(name: str) -> Path:
-    """File of a model's weights. MissingFile that names those there are."""
+    """The file of a pretrained model. MissingFile, which lists the known names, for any other name."""
     if name not in weights():
-        raise MissingFile(no_model(name))
+        raise MissingFile(no_such_model(name))
     return weights()[name]
 
 
 def pretrained(name: str, device: torch.device | str = "cpu") -> nn.Module:
-    """The trained model of this name, in evaluation mode: pretrained("mnist").sample(seeds=range(64))."""
+    """The pretrained model of this name, in evaluation mode: pretrained("mnist").sample(seeds=range(64)). MissingFile,
+    which lists the known names, for any other name."""
     from .store import load
 
     return load(find(name), device)

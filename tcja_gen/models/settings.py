@@ -1,4 +1,4 @@
-"""Settings of whole models, and the models that are built of them: the table [model] of a recipe.
+"""Settings of whole models, which are the table [model] of a recipe, and `build`, which makes a model from them.
 
 >>> model = build(Generator(encoder="8C3s2-TCJA-16C3s2", image_size=16))
 >>> model.sample(seeds=[0]).shape
@@ -33,27 +33,27 @@ from .vae import SpikingVAE
 
 @dataclass(frozen=True)
 class Network:
-    """Settings that every model has."""
+    """Settings of every model."""
 
     image_size: int = setting(0, least=0)
-    """Pixels a side; 0: the data's own. Other images are resized (bilinear), events merged."""
+    """Pixels a side; 0: as in the data. Images of another size are resized (bilinear), events are merged."""
     image_channels: int = setting(0, least=0, most=3)
-    """1 or 3, 2 for event frames; 0: the data's own."""
+    """1 or 3, 2 for event frames; 0: as in the data."""
     time_steps: int = setting(4, least=1)
     """T, the number of time steps."""
     encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
-    """Encoder notation: 32C3s2 convolution, 64R3[TCJA] residual block, MP2 pooling; attention is a word, TCJA TLA CLA
-    TCJAadd SE TA FC Conv2d, TCJA(4,2) with its kernels."""
+    """Encoder notation: 32C3s2 is a convolution, 64R3[TCJA] a residual block, MP2 pooling. Attention is a word of its
+    own: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets its kernels."""
     neuron: str = "tcja"
-    """Preset of the LIF neuron (tcja, tet, fsvae), or spikingjelly:NAME; relu: none, an ANN with T = 1 (its generator
-    has a gaussian latent)."""
+    """Preset of the LIF neuron (tcja, tet, fsvae), or spikingjelly:NAME. relu makes an ANN, which needs T = 1 and, as a
+    generator, a gaussian latent."""
     surrogate: str | None = None
-    """Surrogate gradient in place of the preset's: atan, triangle, box, box-zero."""
+    """Surrogate gradient instead of the preset's: atan, triangle, box, box-zero."""
     classes: int = setting(0, least=0)
-    """Number of classes; 0: the data's own."""
+    """Number of classes; 0: as in the data."""
     head: str = ""
-    """Head notation behind the encoder: DP.5-256FC-10L, 110FC-Voting10; empty: logits of a classifier, and no head of a
-    generator, which with one learns to classify as well."""
+    """Notation of a head behind the encoder: DP.5-256FC-10L, 110FC-Voting10. Empty: logits for a classifier, no head
+    for a generator. A generator with a head also learns to classify."""
 
     def __post_init__(self):
         check_ranges(self, "model.")
@@ -64,16 +64,16 @@ class Generator(Network):
     """Settings of a `SpikingVAE`."""
 
     decoder: str = "mirror"
-    """Decoder notation (64T3s2-TCJA-...), or mirror: the encoder's stages in reverse."""
+    """Decoder notation (64T3s2-TCJA-...); mirror: the encoder's stages in reverse order."""
     readout: str = "membrane"
-    """Time weights of the output: membrane, decaying (FSVAE), or mean (as TCJA's generator is described)."""
+    """Weights of the output's time steps: membrane, which decays (FSVAE), or mean (as the TCJA paper describes it)."""
     latent: LatentSettings = part(latent_settings, BernoulliSettings())
-    """The latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (the ANN's), or codes
+    """Kind of latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (for an ANN), or codes
     (spatial spike codes with a masked prior)."""
 
     @property
     def conditional(self) -> bool:
-        """Whether the prior is told the class."""
+        """Whether the prior is conditioned on the class."""
         return getattr(self.latent, "conditional", False)
 
 
@@ -82,11 +82,12 @@ class Classifier(Network):
     """Settings of a `SpikingClassifier`."""
 
     image_width: int = setting(0, least=0)
-    """Pixels across of event frames that are not square; 0: as image_size."""
+    """Width in pixels of event frames that are not square; 0: same as image_size."""
     normalisation: str = "tdbn"
-    """tdbn: threshold-dependent batch norm; bn: plain, and none behind linear layers (the paper's classifiers)."""
+    """tdbn: threshold-dependent batch norm; bn: plain batch norm, none behind linear layers (the paper's classifiers).
+    """
     bias: bool = True
-    """Of convolutions and linear layers."""
+    """Whether convolutions and linear layers have a bias."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -98,9 +99,10 @@ MODELS: dict[str, type[Network]] = {SpikingVAE.kind: Generator, SpikingClassifie
 
 
 def build(settings: Network | Mapping, objective: CrossEntropy | None = None) -> nn.Module:
-    """The model of these settings, or of a nested table of a generator's: {"latent": {"kind": "codes"}, ...}.
+    """The model with these settings and random weights. UserError if the settings do not fit together.
 
-    objective: of classification, cross-entropy unless another is given. Sizes that are 0 are 32 pixels, 1 channel.
+    settings: a `Generator` or `Classifier`, or a nested table of a generator: {"latent": {"kind": "codes"}, ...}. An
+    image size of 0 becomes 32 pixels, 0 channels become 1. objective: of classification, by default cross-entropy.
     """
     if isinstance(settings, Mapping):
         settings = update(Generator(), settings, "model.")

@@ -1,12 +1,12 @@
-"""Models on disk: one safetensors file that rebuilds itself, without unpickling anything.
+"""Models on disk: one safetensors file holds weights and settings, so the model is rebuilt without unpickling anything.
 
-Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` and `objective` (the tables of
-their settings, JSON), `provenance` (facts of the run, JSON; of a checkpoint also its scores on validation images).
-Files of format 1, whose settings were one flat table, are read as well (`first_format`).
+Metadata: `format` (version of this layout), `kind` (generator or classifier), `model` and `objective` (their settings,
+JSON), `provenance` (facts about the run, JSON; for a checkpoint also its scores on validation images). Files of format
+1, whose settings were one flat table, can be read as well (`first_format`).
 
-A run keeps such files as `checkpoints/step-000500/model.safetensors`. Which of them is the last one follows from the
-number, and which the best from the scores in the files themselves; there is no index that could contradict them. One
-that is damaged does not count.
+A run stores such files as `checkpoints/step-000500/model.safetensors`. The last checkpoint is the one with the highest
+step, the best one follows from the scores in the files. There is no index that could contradict them. Damaged files are
+passed over.
 """
 
 import json
@@ -25,19 +25,19 @@ from ..errors import MissingFile, UserError
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
-from ..registry import changed, missing, plugins
+from ..registry import changed_plugins, missing_plugins, plugins
 from ..settings import table, update
 from . import first_format, pretrained
 from .settings import MODELS, Network, build
 
 FORMAT = "2"
-WEIGHTS = "model.safetensors"  # of a checkpoint
+WEIGHTS = "model.safetensors"  # name of the file in a checkpoint's folder
 
 
 def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict) -> None:
-    """Writes the weights of `model`, built of `settings`, as a whole file or, with an OSError, none.
+    """Writes the weights of `model`, which was built from `settings`. OSError if that fails; then no file is left.
 
-    The plugins that the model or its data use are added to the provenance.
+    provenance: facts about the run, which JSON can write. The plugins that the model or its data use are added.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     kind = next(name for name, known in OBJECTIVES.items() if known is type(model.objective))
@@ -53,33 +53,33 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
 
 
 def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
-    """Model of a run folder, a checkpoint folder or a .safetensors file, in evaluation mode.
+    """The model of a run folder, a checkpoint folder, a .safetensors file or a pretrained name, in evaluation mode.
 
-    `which`: "last" or "best" (lowest loss on validation images) of a run folder. FileNotFoundError or ValueError, one
-    line, if there is no such file, it is not of this format, or a plugin is missing. A plugin that has changed since
-    the training is told on stderr.
+    which: checkpoint of a run folder, "last" or "best" (lowest loss, or highest accuracy, on validation samples).
+    MissingFile if there is no such file. UserError if it is damaged or of another format, or if a plugin is missing. A
+    note on stderr names a plugin that has changed since the training.
     """
     path = find(run_or_file, which)
     try:
         with safe_open(path, "pt") as file:
             facts = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = safetensors.torch.load(path.read_bytes())  # get_tensor of safetensors 0.8 leaks memory at every call
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
-    if facts.get("format") == "1":
-        facts, tensors = first_format.convert(facts, tensors)
-    if facts.get("format") != FORMAT:
+    if facts.get("format") not in ("1", FORMAT):
         raise UserError(
             f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
         )
-    used = json.loads(facts.get("provenance", "{}")).get("plugins", {})
-    for told in changed(used):
-        print(f"note: {path}: {told}", file=sys.stderr)
-    advice = f"; {missing(used)}" if missing(used) else ""
+    used = _plugins_used(facts)
+    for change in changed_plugins(used):
+        print(f"note: {path}: {change}", file=sys.stderr)
+    advice = f"; {missing_plugins(used)}" if missing_plugins(used) else ""
     try:
+        if facts["format"] == "1":
+            facts, tensors = first_format.convert(facts, tensors)
         model = _built(facts)
-    except Exception as error:  # settings of another version, or of another hand, fail anywhere in a model
-        raise UserError(f"{path}: cannot build a model of its settings: {error}{advice}") from None
+    except Exception as error:  # settings of another version, or that were edited, can fail anywhere in a model
+        raise UserError(f"{path}: cannot build a model from its settings: {error}{advice}") from None
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -89,22 +89,32 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     return fuse(model, neuron_path(device)[0])
 
 
+def _plugins_used(facts: dict[str, str]) -> dict[str, str]:
+    """Names and hashes of the plugins in a file's metadata; none if those cannot be read, which `_built` then tells."""
+    try:
+        return dict(json.loads(facts["provenance"]).get("plugins", {}))
+    except (KeyError, ValueError, AttributeError):
+        return {}
+
+
 def _built(facts: dict[str, str]) -> nn.Module:
-    """The model of a file's metadata, with weights that are still random."""
+    """The model that a file's metadata describe, with random weights."""
     objective = json.loads(facts["objective"])
     objective = update(OBJECTIVES[objective.pop("kind")](), objective, "objective.")
     model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
-    model.provenance = json.loads(facts["provenance"])
+    model.provenance = dict(json.loads(facts["provenance"]))
     return model
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:
-    """The model.safetensors that a name stands for: a file, a checkpoint folder, a run folder, or a pretrained model.
+    """The model.safetensors of a file name, a checkpoint folder, a run folder, or the name of a pretrained model (also
+    where a folder of the same name holds other things, such as images).
 
-    Of a run with stages it is that of the last finished stage; while the first one is not finished, of that.
+    A run with stages stands for its last finished stage, or for the first one while none is finished. which: as for
+    `load`. MissingFile if there is no whole checkpoint.
     """
     path = Path(run_or_file)
-    if not path.exists():
+    if not path.exists() or (str(run_or_file) in shipped.weights() and not is_model(path) and not steps(path)):
         return pretrained.find(str(run_or_file))
     if path.is_file():
         return path
@@ -116,14 +126,14 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     if not whole:
         raise MissingFile(f"{path}: no checkpoint in this folder (checkpoints/step-... is missing, or damaged)")
     if which == "best":
-        return min(whole, key=judged)
+        return min(whole, key=validation_score)
     if (newest := steps(path)[-1]) != whole[-1].parent:
         print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
     return whole[-1]
 
 
 def is_model(name: str | Path) -> bool:
-    """Whether `find` takes it for a model, rather than for a folder of images, say."""
+    """Whether `name` is a model that `find` can find. False for a folder of images, for example."""
     path = Path(name)
     if not path.exists():
         return str(name) in shipped.weights()
@@ -132,15 +142,20 @@ def is_model(name: str | Path) -> bool:
 
 def stages(run: Path) -> list[Path]:
     """The folders of a run's stages, in order."""
-    found = [p for p in run.glob("stage-*") if re.fullmatch(r"stage-\d+-[a-z0-9_-]+", p.name)]
-    return sorted(found, key=lambda p: int(p.name.split("-")[1]))
+    folders = [p for p in run.glob("stage-*") if re.fullmatch(r"stage-\d+-[a-z0-9_-]+", p.name)]
+    return sorted(folders, key=lambda p: int(p.name.split("-")[1]))
 
 
 def _last_stage(run: Path) -> Path | None:
-    """The last stage that is finished, else the first one; None if there is none with a checkpoint."""
+    """The last stage that is finished, else the first one. None if no stage has a checkpoint."""
     begun = [stage for stage in stages(run) if steps(stage)]
     finished = [stage for stage in begun if is_finished(stage)]
     return finished[-1] if finished else next(iter(begun), None)
+
+
+def has_step(run: Path, step: int) -> bool:
+    """Whether a run has a whole checkpoint of this step."""
+    return metadata(run / "checkpoints" / f"step-{step:06d}" / WEIGHTS) is not None
 
 
 def is_finished(stage: Path) -> bool:
@@ -151,16 +166,17 @@ def is_finished(stage: Path) -> bool:
 
 
 def steps(run: Path) -> list[Path]:
-    """The folders of a run's checkpoints, by step; not those that are half-written."""
+    """The folders of a run's checkpoints, sorted by step, without half-written ones."""
     return sorted((p for p in run.glob("checkpoints/step-*") if re.fullmatch(r"step-\d+", p.name)), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint's folder."""
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def metadata(file: Path) -> dict[str, str] | None:
-    """What a file of weights says of itself; None if it is not there, cut short or damaged."""
+    """The metadata of a safetensors file; None if the file is missing, cut short or damaged."""
     try:
         with safe_open(file, "pt") as opened:
             return opened.metadata() or {}
@@ -168,8 +184,11 @@ def metadata(file: Path) -> dict[str, str] | None:
         return None
 
 
-def judged(file: Path) -> float:
-    """What a checkpoint is chosen by, lower is better: its loss on validation samples, of a classifier its accuracy."""
+def validation_score(file: Path) -> float:
+    """The score by which the best checkpoint is chosen, lower is better, from validation samples.
+
+    It is the loss of a generator, or minus the accuracy of a classifier; inf if the file has no finite score.
+    """
     facts = metadata(file) or {}
     scores = json.loads(facts.get("provenance", "{}")).get("validation", {})
     value = -scores.get("accuracy", -math.inf) if facts.get("kind") == "classifier" else scores.get("loss", math.inf)

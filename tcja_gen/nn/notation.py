@@ -1,21 +1,21 @@
-"""Parser of the papers' notation of an architecture: "32C3s2-TCJA-64C3s2-TCJA" -> typed words.
+"""Parser of the notation that the papers use for architectures: "32C3s2-TCJA-64C3s2-TCJA" -> typed words.
 
     32C3s2       convolution, 32 channels, 3 x 3, stride 2 (1 if left out), then tdBN and neurons
-    32T3s2       the same with a transposed convolution that multiplies the size by its stride
+    32T3s2       the same with a transposed convolution, which multiplies the size by its stride
     128FC        linear layer, then tdBN (none with plain batch normalisation) and neurons
     10L          linear layer without neurons: logits
     Voting10     mean over groups of ten features: ten voters for each class
-    64R3s2[TCJA] residual block of two convolutions (MS-ResNet), with attention between them if it is named
+    64R3s2[TCJA] residual block of two convolutions (MS-ResNet); [TCJA], if given, is attention between them
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
-    U2           upsampling in a decoder: every pixel twice in each direction
+    U2           upsampling in a decoder: every pixel is repeated twice in each direction
     DP.5         dropout of half of the inputs, the same ones at every time step
-    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d, or what `registry.register_attention` has added;
-                 TCJA(4,2) sets k_time and k_channel; TLA uses only the first and CLA only the second, and SE, TA and
-                 FC have no kernels
+    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d, or a name added by `registry.register_attention`.
+                 TCJA(4,2) sets k_time and k_channel. TLA uses only the first and CLA only the second; SE, TA and FC
+                 have no kernels.
 
-Convolutions are padded by k // 2. Residual blocks take and give currents, and begin with neurons of their own. The
-layer before the first one therefore has no neurons, and neurons follow the last one. The default size of an attention's
-kernel is 2, or 1 where T (or C) is 1.
+A convolution with kernel size k is padded by k // 2. Input and output of a residual block are currents, and the block
+begins with its own neurons. So the layer before the first block has no neurons, and neurons follow the last block. The
+default kernel size of an attention is 2, or 1 if T (or C) is 1.
 """
 
 import re
@@ -86,8 +86,8 @@ _N = r"([1-9]\d*)"
 
 
 def _patterns() -> dict[str, Callable[..., Word]]:
-    """A regular expression for each kind of word and what makes the word of its groups. Looked up at each use, so that
-    attention may be registered at any time."""
+    """A regular expression for each kind of word, and the function that makes the word from its groups. Built at each
+    use, so that attention can be registered at any time."""
     attention = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
     return {
         rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
@@ -111,11 +111,11 @@ def _attention(kind: str, k_time: str | None, k_channel: str | None) -> Attentio
 
 
 def parse(notation: str) -> tuple[Word, ...]:
-    """Words of a notation, in order. UserError that points at the first one that cannot be read."""
-    words = []
+    """Words of a notation, in order. UserError, which names the first word that cannot be read, and its position."""
+    words, patterns = [], _patterns()
     position = 0
     for text in notation.split("-"):
-        word = _parse_word(text)
+        word = _parse_word(text, patterns)
         if word is None:
             raise UserError(
                 f"notation {notation!r}: cannot read {text!r} at character {position + 1}; "
@@ -127,16 +127,16 @@ def parse(notation: str) -> tuple[Word, ...]:
     return tuple(words)
 
 
-def _parse_word(text: str) -> Word | None:
-    for pattern, build in _patterns().items():
+def _parse_word(text: str, patterns: dict[str, Callable[..., Word]]) -> Word | None:
+    for pattern, build in patterns.items():
         if found := re.fullmatch(pattern, text):
             return build(*found.groups())
     return None
 
 
 def structure(notation: str) -> tuple[Word, ...]:
-    """Words of a notation without the kernels of the attention. Those follow from the shapes of the weights, so two
-    notations of the same structure with weights of the same shapes make the same layers."""
+    """Words of a notation without the kernel sizes of attention. Two notations of the same structure make the same
+    layers if their weights also have the same shapes, which determine these sizes."""
     return tuple(_without_kernels(word) for word in parse(notation))
 
 
@@ -149,8 +149,9 @@ def _without_kernels(word: Word) -> Word:
 def mirror(notation: str) -> str:
     """Notation of the decoder that mirrors a convolutional encoder, as in FSVAE.
 
-    A stage has the kernel, stride and attention of the encoder's stage that it undoes. Its channels are those of the
-    stage before that one; the last stage repeats the channels of the encoder's first.
+    Each stage inverts a stage of the encoder, in reverse order, with its kernel, stride and attention. Its channels are
+    those of the encoder's stage before that one; the last stage has the channels of the encoder's first. UserError for
+    a word that has no mirror image.
 
     >>> mirror("32C3s2-TCJA-64C3s2-TCJA")
     '32T3s2-TCJA-32T3s2-TCJA'

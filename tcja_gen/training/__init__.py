@@ -1,4 +1,4 @@
-"""Training runs: recipes and their stages, the loop, the run's folder, its checkpoints."""
+"""Training runs: recipes and their stages, the training loop, the folder of a run, its checkpoints."""
 
 from ..errors import Diverged
 from .config import Config

@@ -1,4 +1,4 @@
-"""What the neurons of a model are doing: firing rates and dead neurons, seen during one forward pass."""
+"""Firing rates and dead neurons of a model, measured in a forward pass."""
 
 from contextlib import contextmanager
 
@@ -9,33 +9,34 @@ from ..nn import SPIKING
 
 @contextmanager
 def watch(model: nn.Module):
-    """Within, forward passes fill the yielded dict: layer name -> (firing rate, dead share), tensors without gradient.
+    """Inside, forward passes fill the yielded dict: layer name -> (firing rate, dead share), tensors without gradient.
 
-    The rate is spikes per neuron and time step; dead are the neurons of a layer that fired for no image at no step.
+    The firing rate is the number of spikes per neuron and time step. A neuron is dead if it fired at no time step for
+    any image of the batch.
     """
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
+    measured: dict[str, tuple[Tensor, Tensor]] = {}
     hooks = []
     for name, layer in model.named_modules():
         if isinstance(layer, SPIKING):
-            hooks.append(layer.register_forward_hook(_record(seen, name.removesuffix(".neurons"))))
+            hooks.append(layer.register_forward_hook(_record(measured, name.removesuffix(".neurons"))))
     try:
-        yield seen
+        yield measured
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _record(seen: dict, name: str):
+def _record(measured: dict, name: str):
     def hook(_, __, spikes: Tensor) -> None:
         spikes = spikes.detach()
-        seen[name] = spikes.float().mean(), (spikes.amax((0, 1)) == 0).float().mean()
+        measured[name] = spikes.float().mean(), (spikes.amax((0, 1)) == 0).float().mean()
 
     return hook
 
 
-def summary(seen: dict[str, tuple[Tensor, Tensor]]) -> dict:
-    """{"rate": mean over layers, "dead": mean over layers, "layers": {name: [rate, dead]}} as plain numbers."""
-    layers = {name: [round(rate.item(), 4), round(dead.item(), 4)] for name, (rate, dead) in seen.items()}
+def summary(measured: dict[str, tuple[Tensor, Tensor]]) -> dict:
+    """{"rate": mean over layers, "dead": mean over layers, "layers": {name: [rate, dead]}} as Python numbers."""
+    layers = {name: [round(rate.item(), 4), round(dead.item(), 4)] for name, (rate, dead) in measured.items()}
     n = max(len(layers), 1)
     return {
         "rate": sum(rate for rate, _ in layers.values()) / n,

@@ -1,14 +1,14 @@
-"""A spiking discriminator: it learns to tell generated images from real ones while the generator is trained against it
-(Goodfellow et al., NeurIPS 2014).
+"""A spiking discriminator, which learns to tell generated images from real ones while the generator learns to deceive
+it (Goodfellow et al., NeurIPS 2014).
 
     s(x) = mean over time of D(x + noise)
     loss of D:              mean max(0, 1 - s(x)) + mean max(0, 1 + s(y))         (hinge; Lim & Ye, arXiv 1705.02894)
     loss of the generator:  -weight mean s(y)
 
-D sees noisy images (Arjovsky & Bottou, ICLR 2017), so that it cannot rely on single pixels; without the noise images
-come out worse. Real and generated images are one batch for D, so its batch norm uses the same statistics for both. Each
-loss reaches its own side alone, so their sum takes one backward pass and one optimiser, with a short momentum
-(`step.AGAINST`), since each side is a moving target for the other.
+D sees noisy images (Arjovsky & Bottou, ICLR 2017), so that it cannot rely on single pixels. Without the noise, images
+are worse. Real and generated images form one batch for D, so its batch norm uses the same statistics for both. Each
+loss has gradients for its own side only, so one backward pass of their sum and one optimiser are enough. The
+optimiser's momentum is short (`step.BETAS_ADVERSARIAL`), since each side is a moving target for the other.
 """
 
 from dataclasses import dataclass
@@ -28,18 +28,19 @@ class Adversarial:
     """Settings of `Adversary`."""
 
     weight: float = setting(0.3, above=0)
-    """Weight of the discriminator's judgement in a generator's loss."""
+    """Weight of the discriminator's output in the loss of the generator."""
     network: str = "32C3s2-64C3s2-128C3s2"
     """Encoder notation of the discriminator."""
     noise: float = setting(0.3, least=0)
-    """Standard deviation of the noise on images, in [-1, 1], that the discriminator sees."""
+    """Standard deviation of the noise on the discriminator's inputs, images in [-1, 1]."""
 
     def __post_init__(self):
         check_ranges(self, "objective.adversarial.")
 
 
 class Adversary(nn.Module):
-    """A discriminator for images of a model of these sizes, with its neurons and T, and the losses of both sides."""
+    """A discriminator and the losses of both sides. model: settings of the generator, whose images, neurons and T the
+    discriminator shares."""
 
     def __init__(self, settings: Adversarial, model: Network):
         super().__init__()
@@ -48,8 +49,8 @@ class Adversary(nn.Module):
         self.weight, self.noise = settings.weight, settings.noise
 
     def forward(self, y: Tensor, x: Tensor, draws: Draws) -> Tensor:
-        """The sum of both losses, of generated and real images (N, C, H, W) in [-1, 1]."""
-        draws = RepeatedDraws(draws, 2)  # of both
+        """The sum of both losses, a scalar, for generated images y and real images x, (N, C, H, W) in [-1, 1]."""
+        draws = RepeatedDraws(draws, 2)  # the same random numbers for real and generated images
         noise = self.noise * draws.normal(*x.shape[1:]) if self.noise else 0.0
         real, generated = self._judge(x, y.detach(), noise, draws)
         hinge = F.relu(1 - real).mean() + F.relu(1 + generated).mean()
@@ -63,4 +64,4 @@ class Adversary(nn.Module):
         return self.discriminator.outputs(both, draws).mean(0).squeeze(1).chunk(2)
 
 
-SHARED = ("image_size", "image_channels", "time_steps", "neuron", "surrogate")  # of the generator's settings
+SHARED = ("image_size", "image_channels", "time_steps", "neuron", "surrogate")  # settings taken from the generator

@@ -1,12 +1,12 @@
-"""Checkpoints of a run: immutable facts, whole or not there.
+"""Checkpoints of a run. A checkpoint is complete or does not exist, and it never changes.
 
     checkpoints/step-000500/model.safetensors   weights to use (moving average) and their scores, see `models.store`
                             state.pt            raw weights, optimiser, schedule, moving average; `weights_only=True`
 
-There is no random state to keep: every draw of a step follows from (seed, step). A step's folder is written under
-another name, flushed to the disk, renamed, and never written again; only then are older ones removed. So a process
-killed at any moment, a power cut or a full disk leaves the checkpoints before as they were. The folders are all there
-is to know: the last checkpoint is the newest whole one, and the best follows from the scores in them.
+No random state is stored, since every random number of a step follows from (seed, step). The folder of a step is
+written under another name, flushed to the disk, and renamed. Only then are older ones removed. So a killed process, a
+power cut or a full disk leaves the earlier checkpoints as they were. There is no index: the last checkpoint is the
+newest whole one, and the best one follows from the scores in the files.
 """
 
 import io
@@ -29,9 +29,9 @@ STATE = "state.pt"
 
 
 def write(folder: Path, step: int, model: nn.Module, settings: dict, provenance: dict, state: dict) -> None:
-    """A checkpoint of `step`. `state` holds tensors, numbers, strings, lists, dicts only.
+    """Writes the checkpoint of a step. state: only tensors, numbers, strings, lists and dicts.
 
-    UserError, one line, if it cannot be written (a full disk, a folder that is read-only); nothing is left of it then.
+    UserError if it cannot be written (a full disk, a read-only folder); then nothing of it is left.
     """
     path = folder / "checkpoints" / f"step-{step:06d}"
     part = path.with_suffix(".part")
@@ -44,19 +44,20 @@ def write(folder: Path, step: int, model: nn.Module, settings: dict, provenance:
         os.rename(part, path)
         files.flush(path.parent)
     except OSError as error:
-        kept = store.steps(folder)
-        before = f"{kept[-1].name} is whole" if kept else "there is none before it"
-        advice = f"once that is mended, go on with: tcja-gen train --resume {folder}"
+        earlier = store.steps(folder)
+        before = f"{earlier[-1].name} is whole" if earlier else "there is none before it"
+        run = folder.parent if "stage" in provenance else folder
+        advice = f"once that is fixed, go on with: tcja-gen train --resume {run}"
         raise UserError(f"{path}: not written ({error.strerror or error}); {before}; {advice}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def read(folder: Path) -> dict | None:
-    """Training state of a run's newest whole checkpoint, None if it had not come to one.
+    """The training state of a run's newest whole checkpoint; None if the run has written none.
 
-    A note on stderr names what is damaged and passed over. UserError, one line, if no checkpoint is whole, or one is of
-    another format, or holds code, which is not run.
+    Damaged checkpoints are passed over, with a note on stderr. UserError if none is whole, or if one has another format
+    or contains code, which is not run.
     """
     steps = store.steps(folder)
     for path in reversed(steps):
@@ -70,7 +71,7 @@ def read(folder: Path) -> dict | None:
 
 
 def _damage(path: Path) -> str:
-    """What of a checkpoint is cut short, missing or altered; nothing if it is whole."""
+    """What is missing, cut short or damaged in a checkpoint; "" if it is whole."""
     if store.metadata(path / store.WEIGHTS) is None:
         return f"{store.WEIGHTS} is missing or damaged"
     if not (path / STATE).is_file():
@@ -78,7 +79,7 @@ def _damage(path: Path) -> str:
     with (path / STATE).open("rb") as file:
         start = file.read(4)
     if start.strip(b"\0") and not b"PK\x03\x04".startswith(start):
-        return ""  # another thing altogether, which `_state` refuses
+        return ""  # not a damaged zip file but another format, which `_state` refuses
     try:
         with zipfile.ZipFile(path / STATE) as archive:
             altered = archive.testzip()
@@ -94,20 +95,21 @@ def _state(path: Path) -> dict:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{path}: not a training state, or one with code in it; nothing was run ({reason})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        found = state.get("format", "unknown") if isinstance(state, dict) else "unknown"
-        raise UserError(f"{path}: training state of format {found}, this version reads format {FORMAT}")
+        version = state.get("format", "unknown") if isinstance(state, dict) else "unknown"
+        raise UserError(f"{path}: training state of format {version}, this version reads format {FORMAT}")
     return state
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Removes checkpoints after `step`, from which a run goes on: they are damaged, or it would not."""
+    """Removes the checkpoints after `step`, the one that a run resumes from. They are damaged."""
     for path in store.steps(folder):
         if store.step_of(path) > step:
             _remove(path)
 
 
 def prune(folder: Path, keep_every: int, keep_last: int = 2) -> None:
-    """Removes checkpoints but the last ones, the best, and multiples of `keep_every` steps; and half-written ones."""
+    """Removes old and half-written checkpoints. The last `keep_last`, the best one, and multiples of `keep_every` steps
+    stay."""
     for part in (folder / "checkpoints").glob("step-*.part"):
         shutil.rmtree(part, ignore_errors=True)
     best = store.find(folder, "best").parent
@@ -117,8 +119,8 @@ def prune(folder: Path, keep_every: int, keep_last: int = 2) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Under another name first: what is removed by half is no checkpoint."""
-    gone = path.with_suffix(".part")
-    shutil.rmtree(gone, ignore_errors=True)
-    os.rename(path, gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    """Removes a checkpoint. It is renamed first, so that a half-removed one does not count."""
+    part = path.with_suffix(".part")
+    shutil.rmtree(part, ignore_errors=True)
+    os.rename(path, part)
+    shutil.rmtree(part, ignore_errors=True)

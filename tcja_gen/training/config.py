@@ -1,88 +1,85 @@
-"""The settings of a training run: fields are flags, the texts below them their help, TOML is their file.
+"""The settings of a training run, and of its stages.
 
-`Config()` trains on the embedded digits. A recipe may have several stages, tables [[stage]] with a name and the
-settings in which they differ from the rest: each fits a part of the same model, and goes on from the one before.
+Each field is a flag of `tcja-gen train`, and the text below it is the flag's help. `Config()` trains on the embedded
+digits. A recipe can have several stages, which are tables [[stage]] with a name and the settings that are special to
+the stage. Each stage fits a part of the same model and starts from the stage before.
 """
 
-import codecs
-import difflib
 import re
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal
 
-from ..errors import MissingFile, UserError
+from ..errors import UserError
 from ..models.first_format import MOVED
 from ..models.settings import MODELS, Generator, Network
 from ..nn.objectives import OBJECTIVES, CrossEntropy
 from ..ranges import check_ranges, setting
-from ..settings import dump, optional, part, table, typed, update
-from ..shipped import recipes
+from ..settings import dump, merged, optional, part, table, typed, update
 from .adversary import Adversarial
 from .perceptual import Perceptual
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Terms of the loss, beside the squared error of a generator's images and the divergence of its latent. A term that
-    is not named does not exist."""
+    """Terms of the loss, in addition to a generator's reconstruction error and divergence. A term that is not named
+    does not exist."""
 
     classification: CrossEntropy = part(lambda: OBJECTIVES, CrossEntropy())
-    """Of a classifier, or of a generator with a head: ce (cross-entropy of the mean over time), tet, smse (squared
-    error of every step, the paper's) or rate-mse (of the rates)."""
+    """Loss of a classifier, or of a generator's head. ce: cross-entropy of the mean over time; tet; smse: squared error
+    of every time step (the paper's); rate-mse: squared error of the rates."""
     perceptual: Perceptual | None = optional(Perceptual)
-    """Distance of images by the features of a classifier of the training set."""
+    """Distance of images in the features of a classifier of the training set."""
     adversarial: Adversarial | None = optional(Adversarial)
-    """Judgement of a spiking discriminator that is trained beside the generator; AdamW's betas are then 0.5, 0.99."""
+    """Loss against a spiking discriminator that is trained with the generator; AdamW's betas are then 0.5, 0.99."""
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Settings that each stage of a recipe may have of its own."""
+    """Settings that each stage of a recipe can set for itself."""
 
     fit: Literal["all", "autoencoder", "decoder", "prior"] = "all"
-    """What of a generator is trained: all of it; all but the prior; or the decoder or prior of a trained autoencoder
-    (the stage before, or --init-from), whose other weights stay."""
+    """Which part of a generator is trained. all: everything; autoencoder: everything but the prior; decoder or prior:
+    only that part of a trained autoencoder (the stage before, or --init-from)."""
     steps: int = setting(2000, least=1)
-    """Optimiser steps."""
+    """Training steps."""
     batch: int = setting(128, least=1)
-    """Images a step, over all processes."""
+    """Images per step, in all processes together."""
     lr: float = setting(2e-3, above=0)
     """Peak learning rate of AdamW."""
     prior_lr: float = setting(1.0, above=0)
-    """Learning rate of the latent's prior, as a multiple of lr (ESVAE: 10)."""
+    """Learning rate of the prior, as a multiple of lr (ESVAE: 10)."""
     warmup: int = setting(100, least=0)
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate after the warm-up."""
     weight_decay: float = setting(1e-3, least=0)
-    """AdamW's."""
+    """Weight decay of AdamW."""
     clip: float = setting(1.0, least=0)
-    """Largest gradient norm; 0: no clipping."""
+    """Gradients are clipped to this norm; 0: no clipping."""
     ema: float = setting(0.995, least=0, below=1)
-    """Decay of the weights' moving average, which is what is sampled; 0: none."""
+    """Decay of the moving average of the weights, which is the model that is used; 0: no average."""
     flip: bool = False
     """Mirror training images at random."""
     shift: int = setting(0, least=0)
-    """Shift training images at random by up to so many pixels."""
+    """Shift training images at random by up to this many pixels."""
     augment: str = ""
-    """Of event frames in training, with commas: flip, roll, rotation, shear, cutout; nda: all of them."""
+    """Augmentation of event frames, separated by commas: flip, roll, rotation, shear, cutout; nda: all of them."""
     mixup: float = setting(0.0, least=0)
-    """Blend training samples and their classes, by Beta(mixup, mixup); 0: not."""
+    """Blend pairs of training samples and their classes with weights from Beta(mixup, mixup); 0: no blending."""
     freeze: bool = False
-    """Leave the encoder's weights as they are (with init_from and a head of logits alone: a linear probe). A random
-    encoder still learns its running statistics."""
+    """Do not train the encoder's weights. With init_from and a head that is only a linear layer, this is a linear
+    probe. The running statistics of a random encoder are still updated."""
     checkpoint_every: int = setting(500, least=1)
-    """Steps between checkpoints (and scores on validation images)."""
+    """Steps between checkpoints, which are scored on validation images."""
     objective: Objective = field(default_factory=Objective)
     """Terms of the loss."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a recipe: its name, and a nested table of the `StageSettings` in which it differs from the recipe."""
+    """A stage of a recipe: its name, and the `StageSettings` that it changes, as a nested table."""
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -95,44 +92,45 @@ class Config(StageSettings):
     task: Literal["generate", "classify"] = "generate"
     """What is trained: a generator or a classifier."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or an image folder or zip; to classify also
+    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or a folder or zip of images. For a classifier also
     dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of events in SpikingJelly's layout."""
     data_root: str = "data"
     """Folder of the named data sets, in torchvision's layout."""
     download: bool = False
-    """Fetch a named data set that is not there."""
+    """Download a named data set if it is missing."""
     out: str = ""
     """Run folder; default: runs/ with the next number."""
     seed: int = setting(0, least=0, below=2**63)
-    """Of weights, batches and draws."""
+    """Seed of weights, batches and all random numbers."""
     events_by: Literal["number", "time"] = "number"
-    """Event frames hold equally many events, or equally long times."""
+    """How events are cut into frames: with an equal number of events, or of equal duration."""
     init_from: str = ""
-    """Run, checkpoint or name of a pretrained model to start from, of either task."""
+    """Run, checkpoint or name of a pretrained model whose weights the training starts from. Its task may differ."""
     init: Literal["auto", "all", "encoder"] = "auto"
-    """Which weights of init_from: all (train longer, or on other data), or the encoder's; auto: the encoder's, or, to
-    fit a decoder or a prior, those of the autoencoder."""
+    """Which weights of init_from are used. all: every weight (to train longer, or on other data); encoder: the
+    encoder's; auto: the autoencoder's if a decoder or prior is fitted, else the encoder's."""
     precision: Literal["fp32", "bf16", "auto"] = "fp32"
-    """Of convolutions and products; membranes and statistics are always fp32. auto: bf16 where the device has
-    instructions for it (without them it is many times slower than fp32), else fp32; the run keeps what it was."""
+    """Precision of convolutions and matrix products; membranes and statistics are always fp32. auto: bf16 if the device
+    has instructions for it, else fp32 (without them bf16 is many times slower). A resumed run keeps its precision."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Kernels for normalisation and neurons, compiled once a machine; auto: where there is a compiler (or Triton)."""
+    """Compiled kernels for normalisation and neurons. auto: if there is a C++ compiler, or Triton on a GPU."""
     graph: Literal["auto", "on", "off"] = "auto"
-    """Training steps as a CUDA graph, which keeps a GPU busy with small networks; auto: in one process on a GPU."""
+    """Run training steps as a CUDA graph, which makes small networks fast on a GPU. auto: in one process on a GPU."""
     memory: Literal["speed", "recompute"] = "speed"
-    """recompute: keep only the spikes between layers, a byte each, and compute the rest twice (large T and images)."""
+    """recompute: store only the spikes between layers, one byte each, and compute the rest twice; for large T and
+    images."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto: a GPU if there is one."""
     log_every: int = setting(50, least=1)
-    """Steps between lines of statistics."""
+    """Steps between log lines."""
     sample_every: int = setting(500, least=0)
     """Steps between grids of samples and reconstructions; 0: only at the end."""
     keep_every: int = setting(0, least=0)
-    """Checkpoints at multiples of this are never deleted; 0: the last two and the best are kept."""
+    """Never delete checkpoints at multiples of this; 0: keep only the last two and the best."""
     model: Network = part(lambda: {"generate": Generator, "classify": MODELS["classifier"]}, None)
-    """The model, of the kind that the task wants."""
+    """The model, of the kind that the task needs."""
     stages: tuple[Stage, ...] = ()
-    """Stages, [[stage]] in a recipe; none: the settings above are of the only one."""
+    """Stages, [[stage]] in a recipe; none: the training has one stage with the settings above."""
 
     def __post_init__(self):
         if self.model is None:
@@ -141,26 +139,18 @@ class Config(StageSettings):
         for name in ("data", "data_root", "out", "init_from"):
             value = getattr(self, name)
             if value != value.encode(errors="ignore").decode() or "\0" in value:
-                raise UserError(f"config: {name} is {value!r}, which is no UTF-8: take another name")
+                raise UserError(f"config: {name} is {value!r}, which is no UTF-8: use another name")
         if type(self.model) is not _model_of(self.task):
             raise UserError(f"config: task is {self.task!r}, its model is not a {type(self.model).__name__}")
-        if self.init != "auto" and not self.init_from:
-            raise UserError(f"config: init = {self.init!r} has no meaning without init_from")
-        if self.stages:
-            _check_stages(self)
-        elif self.task == "classify":
-            _check_classifier(self)
-        else:
-            _check_generator(self)
 
 
 STAGE_KEYS = {f.name for f in fields(StageSettings)}
-FREE_ON_RESUME = (  # of the data the fingerprint is compared, wherever they are
+FREE_ON_RESUME = (  # settings that may change when a run is resumed
     "out",
-    "data",
+    "data",  # the fingerprint of the images is compared instead
     "data_root",
     "download",
-    "init_from",  # whose weights have been taken over
+    "init_from",  # its weights have been taken over already
     "compile",
     "graph",
     "memory",
@@ -175,11 +165,24 @@ def _model_of(task: str) -> type[Network]:
     return MODELS[{"generate": "generator", "classify": "classifier"}[task]]
 
 
-# what goes together
+# checks
+
+
+def check(config: Config) -> Config:
+    """The same config. UserError for settings that contradict each other, or that nothing reads."""
+    if config.init != "auto" and not config.init_from:
+        raise UserError(f"config: init = {config.init!r} has no meaning without init_from")
+    if config.stages:
+        _check_stages(config)
+    elif config.task == "classify":
+        _check_classifier(config)
+    else:
+        _check_generator(config)
+    return config
 
 
 def _check_classifier(config: Config) -> None:
-    """UserError for settings that a classifier has no use for."""
+    """UserError for settings that have no meaning for a classifier."""
     unread = {
         "fit": config.fit != "all",
         "objective.perceptual": config.objective.perceptual,
@@ -191,7 +194,7 @@ def _check_classifier(config: Config) -> None:
 
 
 def _check_generator(config: Config) -> None:
-    """UserError for settings of a generator that contradict each other, or that nothing reads."""
+    """UserError for settings of a generator that contradict each other or have no effect."""
     fit, objective = config.fit, config.objective
     if not config.model.head and objective.classification != CrossEntropy():
         raise UserError("config: objective.classification has no meaning in a generator without a head")
@@ -211,40 +214,62 @@ def _check_stages(config: Config) -> None:
     names = [stage.name for stage in config.stages]
     for name in names:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            raise UserError(f"stage {name!r}: a name has small letters, digits and dashes, as its folder will")
+            raise UserError(f"stage {name!r}: a name has lower-case letters, digits, - and _, as it names a folder")
         if names.count(name) > 1:
             raise UserError(f"stage {name!r}: there are two of this name")
+    if objects := [stage.name for stage in config.stages if not _is_plain(stage.changes)]:
+        raise UserError(f"stage {objects[0]!r}: its parts are written as tables, dict(weight=...), and not as objects")
     if changed := [name for name in STAGE_KEYS if getattr(config, name) != getattr(Config(), name)]:
-        raise UserError(f"config: {changed[0]} belongs into the stages, which have their own")
-    one_by_one(config)
+        raise UserError(f"config: {changed[0]} must be set in the stages, as each has its own")
+    for name, one in one_by_one(config).items():
+        with _of_stage(name):
+            check(one)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a file can hold it: no settings of parts are in it."""
+    return all(map(_is_plain, value.values())) if isinstance(value, Mapping) else not is_dataclass(value)
 
 
 def one_by_one(config: Config) -> dict[str, Config]:
-    """The runs that a config stands for, by the names of its stages; of one without stages itself, by no name."""
+    """The config of each stage, by the stage's name. A config without stages is returned itself, under the name ""."""
     if not config.stages:
         return {"": config}
-    alone, made = replace(config, stages=()), {}
+    common, configs = replace(config, stages=()), {}
     for stage in config.stages:
         if unknown := [key for key in stage.changes if key not in STAGE_KEYS]:
             raise UserError(
                 f"stage {stage.name!r}: {unknown[0]!r} is no setting of a stage; known: {', '.join(sorted(STAGE_KEYS))}"
             )
-        try:
-            made[stage.name] = update(alone, stage.changes)
-        except UserError as error:
-            raise UserError(f"stage {stage.name!r}: {error}") from None
-    return made
+        with _of_stage(stage.name):
+            configs[stage.name] = update(common, stage.changes)
+    return configs
+
+
+@contextmanager
+def _of_stage(name: str) -> Iterator[None]:
+    """Adds the name of the stage to a UserError that is raised inside."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"stage {name!r}: {error}") from None
 
 
 # changes
 
 
 def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
-    """`config` with settings changed, nested as in a file. If it has stages, settings that stages have of their own are
-    changed in all of them, or in the one that is named. UserError for an unknown key or an unlike type.
+    """A copy of `config` with changes, which are nested as in a recipe.
 
-    "stage" is a list of tables, which are the stages from now on, or a table of changes by name.
+    If the config has stages, changes of stage settings apply to all of them, or only to the one named `stage`. The key
+    "stage" holds a list of tables that replace the stages, or a table of changes by the stage's name. UserError for an
+    unknown key, a value of the wrong type, or settings that contradict each other.
     """
+    return check(unchecked(config, changes, stage))
+
+
+def unchecked(config: Config, changes: Mapping[str, Any], stage: str = "") -> Config:
+    """As `change`, for settings that need not fit together yet, since more changes will follow."""
     changes = dict(changes)
     _check_moved(changes)
     if "stages" in changes:
@@ -255,13 +280,13 @@ def change(config: Config, changes: Mapping[str, Any], stage: str = "") -> Confi
     of_stages = changes.pop("stage", None)
     stages = config.stages if of_stages is None else _stages(config.stages, of_stages)
     if stage and stage not in [each.name for each in stages]:
-        known = ", ".join(each.name for each in stages) or "none, it is trained in one go"
+        known = ", ".join(each.name for each in stages) or "none, it has no stages"
         raise UserError(f"no stage {stage!r} in this recipe; known: {known}")
     if stages:
         common = {key: changes.pop(key) for key in [*changes] if key in STAGE_KEYS}
-        weaker = isinstance(of_stages, list | tuple)  # what stands above the stages in a file
+        weaker = isinstance(of_stages, list | tuple)  # in a file, a stage's own settings win over those above it
         stages = tuple(
-            replace(each, changes=_merged(common, each.changes) if weaker else _merged(each.changes, common))
+            replace(each, changes=merged(common, each.changes) if weaker else merged(each.changes, common))
             if stage in ("", each.name)
             else each
             for each in stages
@@ -274,19 +299,12 @@ def _stages(stages: tuple[Stage, ...], changes: list | Mapping) -> tuple[Stage, 
         names = [stage.name for stage in stages]
         if unknown := [name for name in changes if name not in names]:
             raise UserError(f"no stage {unknown[0]!r} in this recipe; known: {', '.join(names) or 'none'}")
-        return tuple(replace(stage, changes=_merged(stage.changes, changes.get(stage.name, {}))) for stage in stages)
+        if bad := [name for name, value in changes.items() if not isinstance(value, Mapping)]:
+            raise UserError(f"stage {bad[0]!r} is {changes[bad[0]]!r}; a table of settings is wanted")
+        return tuple(replace(stage, changes=merged(stage.changes, changes.get(stage.name, {}))) for stage in stages)
     if not isinstance(changes, list | tuple) or not all(isinstance(one, Mapping) and "name" in one for one in changes):
-        raise UserError("key 'stage' is a list of tables, each with a name: [[stage]]")
+        raise UserError("key 'stage' must be a list of tables, each with a name: [[stage]]")
     return tuple(Stage(str(one["name"]), {k: v for k, v in one.items() if k != "name"}) for one in changes)
-
-
-def _merged(old: Mapping, new: Mapping) -> dict:
-    """Two nested tables, of which the second one counts."""
-    both = {**old, **new}
-    for key in old:
-        if isinstance(old[key], Mapping) and isinstance(new.get(key), Mapping):
-            both[key] = _merged(old[key], new[key])
-    return both
 
 
 RENAMED = {
@@ -299,7 +317,7 @@ RENAMED = {
 
 
 def _check_moved(changes: Mapping[str, Any]) -> None:
-    """UserError that tells the new name of a setting that had another one once."""
+    """UserError for the old name of a setting that was renamed. It says the new name."""
     model = changes.get("model")
     if isinstance(model, Mapping) and "kind" in model:
         raise UserError("model.kind: the kind of a model follows from task, generate or classify")
@@ -308,12 +326,12 @@ def _check_moved(changes: Mapping[str, Any]) -> None:
         **{f"model.{key}": value for key, value in (model if isinstance(model, Mapping) else {}).items()},
     }
     for old in RENAMED:
-        if old in flat and not isinstance(flat[old], Mapping):
+        if isinstance(flat.get(old), int | float | str):  # not a table, or settings, of the same name
             raise UserError(f"{old} is called {RENAMED[old]} now")
 
 
 def scaled(config: Config, factor: float) -> Config:
-    """A shorter (or longer) training: steps, warm-up and steps between checkpoints, of every stage, times `factor`."""
+    """A shorter or longer training: in every stage, the settings that count steps are multiplied by `factor`."""
     if factor == 1:
         return config
     stages = one_by_one(config)
@@ -324,60 +342,22 @@ def scaled(config: Config, factor: float) -> Config:
     return change(config, {"stage": changes} if config.stages else changes[""])
 
 
-SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that count steps, and their least value
+SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that `scaled` changes, and their least values
 
 
-# files
-
-
-def find_recipe(name: str | Path) -> Path:
-    """A TOML file, or that of a recipe that comes with the package. MissingFile if there is neither."""
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.is_dir() and path.suffix != ".toml" and str(name) not in recipes():
-        raise UserError(f"{path}: a folder, a recipe is wanted; --resume {path} goes on with a run")
-    if str(name) in recipes():
-        return recipes()[str(name)]
-    near = difflib.get_close_matches(str(name), recipes(), 1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise MissingFile(f"{name}: no such file, and no recipe of this name; {hint}tcja-gen list names them")
-
-
-def load(name: str | Path) -> Config:
-    """Config of a TOML file or of a recipe's name; what it does not tell keeps its default. UserError that names file
-    and key."""
-    path = find_recipe(name)
-    settings = read(path)
-    try:
-        return change(Config(), settings)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def read(path: Path) -> dict:
-    """What a TOML file says. The mark that Windows' editors put before UTF-8 is no part of it."""
-    data = path.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path}: text in UTF-16, TOML is UTF-8: save it as UTF-8")
-    try:
-        return tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number that is too long
-        raise UserError(f"{path}: not TOML: {error}") from None
+# as a table and as TOML
 
 
 def as_table(config: Config) -> dict[str, Any]:
     """All settings, nested as in a file; `change(Config(), as_table(config))` is the same config."""
-    made = table(replace(config, stages=()))
-    del made["stages"], made["model"]["kind"]  # which the task tells
+    nested = table(replace(config, stages=()))
+    del nested["stages"], nested["model"]["kind"]  # the kind follows from the task
     if config.stages:
-        made = {key: value for key, value in made.items() if key not in STAGE_KEYS}
-        made["stage"] = [{"name": stage.name, **stage.changes} for stage in config.stages]
-    return made
+        nested = {key: value for key, value in nested.items() if key not in STAGE_KEYS}
+        nested["stage"] = [{"name": stage.name, **stage.changes} for stage in config.stages]
+    return nested
 
 
 def text(config: Config) -> str:
-    """TOML of all settings. `load` of it gives the same config."""
+    """All settings as TOML, which `recipes.load` reads back as the same config."""
     return dump(as_table(config))

@@ -1,7 +1,6 @@
-"""Nothing is kept that is not finite: the losses and gradient norm of every training step, and the scores on validation
-samples, are looked at here before a checkpoint is written or a line is logged.
+"""Checks that losses, gradient norms and validation scores are finite, before a checkpoint or a log line is written.
 
-A step's numbers stay on the device until someone asks, so that a GPU is not waited for at every step.
+The numbers of a step stay on the device until they are checked, so that the loop does not wait for a GPU at every step.
 """
 
 import math
@@ -17,22 +16,25 @@ class Guard:
     """Numbers of the training steps since the last report, by name, as means over all processes."""
 
     def __init__(self, advice: str, world: int = 1):
-        """advice: what a message says after naming the step; world: the number of processes."""
+        """advice: the end of an error message. world: the number of processes."""
         self.advice, self.world = advice, world
         self.names: list[str] = []
-        self.new: list[Tensor] = []  # of steps that were not looked at yet, (numbers,) each
-        self.seen: list[Tensor] = []  # of those that were
+        self.new: list[Tensor] = []  # numbers of the steps that are not checked yet, (numbers,) each
+        self.checked: list[Tensor] = []  # numbers of the steps that are checked
 
     def __len__(self) -> int:
-        return len(self.new) + len(self.seen)
+        return len(self.new) + len(self.checked)
 
     def add(self, numbers: dict[str, Tensor]) -> None:
-        """The numbers of one more training step."""
+        """Adds the numbers of a training step, scalars by name."""
         self.names = [*numbers]
         self.new.append(torch.stack([value.float() for value in numbers.values()]))
 
-    def check(self, step: int, kept: str) -> None:
-        """Looks at all steps up to `step`. Diverged, one line, names the first that is not finite, and what is kept."""
+    def check(self, step: int, saved: str) -> None:
+        """Checks all steps up to `step`. Diverged, which names the first step with a number that is not finite.
+
+        saved: words about what has been saved so far, for the message.
+        """
         if not self.new:
             return
         table = torch.stack(self.new)  # (steps, numbers)
@@ -45,21 +47,21 @@ class Guard:
             row, column = bad[0]
             name, value = self.names[column].replace("_", " "), table[row, column].item()
             fault = f"has a {name} of {value}" if column else f"is {value}"
-            self._diverged("loss", step - len(table) + row + 1, fault, kept)
-        self.seen += table
+            self._diverged("loss", step - len(table) + row + 1, fault, saved)
+        self.checked += table
         self.new = []
 
-    def check_scores(self, scores: dict[str, float], step: int, kept: str) -> None:
-        """Diverged, one line, if a score on validation samples is not finite."""
+    def check_scores(self, scores: dict[str, float], step: int, saved: str) -> None:
+        """Diverged if a score on validation samples is not finite. saved: as for `check`."""
         for name, value in scores.items():
             if not math.isfinite(value):
-                self._diverged(f"validation {name}", step, f"is {value}", kept)
+                self._diverged(f"validation {name}", step, f"is {value}", saved)
 
     def means(self) -> dict[str, float]:
-        """Means over the steps since the last call, all of which have been checked."""
-        means = torch.stack(self.seen).mean(0).tolist()
-        self.seen = []
+        """Means, by name, over the checked steps since the last call."""
+        means = torch.stack(self.checked).mean(0).tolist()
+        self.checked = []
         return dict(zip(self.names, means, strict=True))
 
-    def _diverged(self, what: str, step: int, fault: str, kept: str) -> None:
-        raise Diverged(f"the {what} of step {step} {fault}; {kept}; {self.advice}")
+    def _diverged(self, what: str, step: int, fault: str, saved: str) -> None:
+        raise Diverged(f"the {what} of step {step} {fault}; {saved}; {self.advice}")

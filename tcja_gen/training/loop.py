@@ -1,9 +1,9 @@
-"""The training loop of generators and classifiers: AdamW, warm-up and cosine, moving average, checkpoints, and a run
-that can be killed at any time.
+"""The training loop of generators and classifiers, with logs, checkpoints and validation. A run can be killed at any
+time and resumed.
 
-A step is a function of the weights, the seed and the step's number: batches, augmentation, latent draws and dropout
-all follow from (seed, step). So N steps equal N/2, a killed process and N/2 more, bit for bit on a CPU; and two
-processes, each with its share of every batch, follow the same course as one.
+A step is a function of the weights, the seed and the step's number: batches, augmentation, latent draws and dropout all
+follow from (seed, step). So a run that is killed after N/2 steps and resumed ends with the same weights as a run of N
+steps, bit for bit on a CPU. Two processes, each with half of every batch, train the same model as one process.
 """
 
 import signal
@@ -23,42 +23,45 @@ from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import Process, first_ahead, neuron_path, peak_memory
-from ..settings import differences
+from ..settings import differences, shortened
 from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
 from .config import FREE_ON_RESUME, Config, as_table, change
 from .guard import Guard
-from .perceptual import perceptual
+from .perceptual import check_labels, perceptual
 from .samples import Samples
 from .step import Losses, Step, is_trained, parameter_groups
 
-GRID = 64  # images of the grids that a run writes, from seeds 0 .. 63
+GRID = 64  # images in the grids that a run writes, from seeds 0 .. 63
 
 
 @dataclass
 class Run:
-    """A training run on disk: its folder, the last step done, and the model of its last checkpoint."""
+    """A training run on disk."""
 
     folder: Path
     step: int
-    finished: bool  # False if it was asked to stop before its last step
+    """The last step that was done."""
+    finished: bool
+    """False if the run was stopped before its last step."""
 
     @property
     def model(self) -> nn.Module:
+        """The model of the last checkpoint, in evaluation mode."""
         return store.load(self.folder)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands among the stages of a recipe."""
+    """The place of a stage in a run with several stages."""
 
     run: Path
-    """The folder of the whole run, which --resume takes."""
+    """Folder of the whole run, which --resume takes."""
     names: tuple[str, ...]
-    """Of all stages."""
+    """Names of all stages, in order."""
     number: int
-    """Of this one, from 1."""
+    """Number of this stage, counted from 1."""
 
     @property
     def name(self) -> str:
@@ -72,14 +75,15 @@ class Place:
         return f"stage {self.number} of {len(self.names)}, {self.name}"
 
     def facts(self) -> dict:
-        """For the provenance of weights."""
+        """The stage in the provenance of its weights."""
         return {"name": self.name, "number": self.number, "of": list(self.names)}
 
 
 class Trainer:
-    """One run, from its config, whose sizes are those of the data, to its end.
+    """Trains one run, or one stage of a run, to its end. UserError if its settings, data and checkpoints do not agree.
 
-    folder: of a run that goes on from its last checkpoint, if it has one. place: of a stage of a recipe.
+    config: complete, with the sizes of the data (`samples.prepare`). folder: of a run to resume from its last
+    checkpoint, or from its start if there is none. place: of a stage.
     """
 
     def __init__(
@@ -92,13 +96,13 @@ class Trainer:
         place: Place | None = None,
     ):
         if FITS[config.fit].starts_from_a_run and not config.init_from:
-            raise UserError(f"fit = {config.fit!r} needs --init-from, the run whose codes it is fitted to")
+            raise UserError(f"fit = {config.fit!r} needs --init-from, the run with the trained autoencoder")
         self.config, self.process, self.data, self.place = config, process, data, place
         self.device = process.device
         state = checkpoints.read(folder) if folder else None
         if state:
             _check_settings(state, config, data, folder)
-        self.log = runs.Log(quiet) if self.process.first else runs.Silence()
+        self.log = runs.Log(quiet) if self.process.first else runs.NoLog()
         if place:
             self.log.say(str(place))
 
@@ -107,7 +111,7 @@ class Trainer:
         self.terms = _terms(config, self.data, self.process, {*state["terms"]} if state else set(), self.log)
         self.stages = state["stages"] if state else self._start_from(config)
         if config.task == "generate":
-            self.model.provenance = {"stages": self.stages}  # by which it knows whether it can sample
+            self.model.provenance = {"stages": self.stages}  # the model needs it to know whether it can sample
         self.frozen = _freeze(self.model, config)
         for part in (self.model, self.terms):
             fuse(part, neuron_path(self.device, config.compile)[0])
@@ -115,14 +119,14 @@ class Trainer:
         self.batches = self.data.batches(config, self.process)
         self.stepper = Step(self.model, self.terms, config, self.process)
         self.guard = Guard("try a lower --lr or --precision fp32", self.process.world)
-        self.step, self.saved = 0, 0  # the last step that was done, and the last one of a checkpoint
+        self.step, self.saved = 0, 0  # the last step that was done, and the last one with a checkpoint
         if state:
             self.step = self.saved = state["step"]
             self.stepper.restore(state)
         self._open(folder, resumed=bool(state))
 
     def _start_from(self, config: Config) -> list[str] | None:
-        """Takes over weights of the run that this one starts from; the fits behind this model's weights."""
+        """Takes over weights of `init_from`, if there is one. Returns the names of the fits that train this model."""
         before = None
         if config.init_from:
             provenance, line = adopt(self.model, config, self.data.train.fingerprint)
@@ -131,7 +135,7 @@ class Trainer:
         return stages(FITS[config.fit], self.model, before, config.init) if config.task == "generate" else None
 
     def _open(self, folder: Path | None, resumed: bool) -> None:
-        """The run's folder and its log."""
+        """Makes the folder of the run, unless it is resumed, and opens its log."""
         first = self.process.first
         self.folder = folder or self.process.share(runs.new_folder(self.config) if first else None)
         self.provenance = {
@@ -151,21 +155,21 @@ class Trainer:
             self._describe(resumed)
 
     def run(self) -> Run:
-        """All steps that are left. Ctrl-C, or a signal to end, saves after the step in hand."""
+        """Does all steps that are left. Ctrl-C or SIGTERM ends it after the current step, with a checkpoint."""
         self._to_training(self.model)
         with stopping() as stop:
             since = time.monotonic()
             while self.step < self.config.steps:
                 watching = (self.step + 1) % self.config.log_every == 0
-                with activity.watch(self.model) if watching else nullcontext() as seen:
+                with activity.watch(self.model) if watching else nullcontext() as firing:
                     self.guard.add(self.stepper(self.step, *self.batches.at(self.step), eager=watching))
                 self.step += 1
                 if watching:
-                    self._report(seen, since)
+                    self._report(firing, since)
                     since = time.monotonic()
-                if self._due(self.config.checkpoint_every):
+                if self._at_interval(self.config.checkpoint_every):
                     self._checkpoint()
-                if self.config.sample_every and self._due(self.config.sample_every):
+                if self.config.sample_every and self._at_interval(self.config.sample_every):
                     self._pictures()
                 if self.process.any(stop.asked):
                     break
@@ -174,23 +178,26 @@ class Trainer:
     def _to_training(self, model: nn.Module) -> None:
         model.train()
         for part in self.frozen:
-            if part is not model.encoder or self.config.init_from:  # a random encoder learns its running statistics
+            if part is not model.encoder or self.config.init_from:  # a random encoder needs running statistics first
                 part.eval()
 
-    def _due(self, every: int) -> bool:
+    def _at_interval(self, every: int) -> bool:
         return self.step % every == 0 and self.step < self.config.steps
 
-    # what a run tells
+    # log
 
-    def _report(self, seen: dict, since: float) -> None:
-        """Means over the steps since the last report; stops the run if one was not finite."""
+    def _report(self, activities: dict, since: float) -> None:
+        """Logs means over the steps since the last report. Diverged if a number was not finite.
+
+        activities: of the neurons in the last step, from `activity.watch`. since: time of the last report.
+        """
         count = len(self.guard)
-        self.guard.check(self.step, self._kept())  # waits for a GPU to be done
+        self.guard.check(self.step, self._saved_checkpoint())  # waits until a GPU is done
         means, seconds = self.guard.means(), max(time.monotonic() - since, 1e-6)
         if not self.process.first:
             return
-        rates = activity.summary(seen)
-        firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if seen else {}
+        rates = activity.summary(activities)
+        firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if activities else {}
         peak = peak_memory(self.device)
         memory = {} if peak is None else {"peak_memory_mb": peak}
         speed = count * self.config.batch / seconds
@@ -202,40 +209,41 @@ class Trainer:
                 "lr": self.stepper.rate * self.stepper.peaks[0],
                 "images_per_second": speed,
                 **memory,
-                **firing,  # an ANN has none
+                **firing,  # empty for an ANN
             },
         )
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
-        told = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if seen else ""
-        self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {told}{speed:.0f} images/s  {clock(left)} left")
+        spikes = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if activities else ""
+        speed_left = f"{speed:.0f} images/s  {clock(left)} left"
+        self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {spikes}{speed_left}")
 
-    def _kept(self) -> str:
-        """What of the run is kept, for whoever reads that it failed."""
+    def _saved_checkpoint(self) -> str:
+        """Words for an error message: which checkpoint the run has."""
         if not self.saved:
             return "no checkpoint had been written"
         return f"the checkpoint of step {self.saved} is kept in {self.folder}"
 
     def _describe(self, resumed: bool) -> None:
         config, facts = self.config, self.data.facts
-        begun = f"resuming at step {self.step}" if resumed else "training"
+        start = f"resuming at step {self.step}" if resumed else "training"
         parameters = sum(p.numel() for p in self.model.parameters())
         processes = f" in {self.process.world} processes" if self.process.world > 1 else ""
         self.log.say(
-            f"{begun}: {facts['images']} images of {facts['name']}, "
+            f"{start}: {facts['images']} images of {facts['name']}, "
             f"{parameters:,} parameters, T = {config.model.time_steps}, on {self.device}{processes}; "
             f"run folder {self.folder}"
         )
 
-    # what a run leaves
+    # checkpoints and pictures
 
     def _checkpoint(self) -> None:
-        """Weights, state and scores on validation images, if all numbers so far are finite."""
+        """Writes weights, state and scores on validation samples. Diverged if a number so far is not finite."""
         if self.step == self.saved:
             return
-        self.guard.check(self.step, self._kept())
+        self.guard.check(self.step, self._saved_checkpoint())
         model = self._averaged()
         score = self._validate(model)
-        self.guard.check_scores(score, self.step, self._kept())
+        self.guard.check_scores(score, self.step, self._saved_checkpoint())
         if self.process.first:
             self.log.record(self.step, {f"validation_{name}": value for name, value in score.items()})
             facts = {"step": self.step, "weights": "EMA" if self.stepper.ema else "raw", "validation": score}
@@ -247,22 +255,23 @@ class Trainer:
 
     @torch.no_grad()
     def _validate(self, model: nn.Module) -> dict[str, float]:
-        """Losses of the averaged weights on validation samples, with the same draws every time; without the terms that
-        change from step to step."""
+        """Losses of `model` on validation samples, with the same random numbers every time. Terms that are trained are
+        left out, since they change from step to step."""
         fixed = {name: term for name, term in self.terms.items() if not is_trained(term)}
         losses = Losses(model, nn.ModuleDict(fixed), self.config)
         judged, totals = self.data.judged, {}
-        for first in range(0, len(judged), self.config.batch):  # no more at once than training has room for
+        for first in range(0, len(judged), self.config.batch):  # no larger batches than in training, for memory
             chosen = judged[first : first + self.config.batch]
             x, targets = self.data.validation_batch(chosen, self.config.model.classes, self.device)
             n = len(chosen)
             with evaluating(losses):
-                found = losses(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
-            for name, loss in found.items():
+                values = losses(x, StepDraws(0, first, n, device=self.device), 1.0, targets)
+            for name, loss in values.items():
                 totals[name] = totals.get(name, 0.0) + loss.item() * n / len(judged)
         return totals
 
     def _pictures(self) -> None:
+        """Writes grids of samples and of reconstructions of validation images."""
         if not self.process.first or self.config.task != "generate":
             return
         model, name = self._averaged(), f"step-{self.step:06d}.png"
@@ -274,18 +283,18 @@ class Trainer:
         pictures.save_grid(pairs, self.folder / "reconstructions" / name)
 
     def _averaged(self) -> nn.Module:
-        """The model that is used and kept."""
+        """The model that is saved: the moving average, if there is one."""
         return self.stepper.ema or self.model
 
     def _finish(self) -> Run:
         finished = self.step >= self.config.steps
         self._checkpoint()
         self._pictures()
-        again = self.place.run if self.place else self.folder
+        whole = self.place.run if self.place else self.folder
         if not finished:
-            self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {again}")
+            self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {whole}")
         elif not self.place or self.place.number == len(self.place.names):
-            self.log.say(f"done: {again}; look at it: tcja-gen show {again}")
+            self.log.say(f"done: {whole}; look at it: tcja-gen show {whole}")
         self.log.close()
         if self.process.world > 1:
             dist.barrier()
@@ -293,18 +302,18 @@ class Trainer:
 
 
 def _check_settings(state: dict, config: Config, data: Samples, folder: Path) -> None:
-    """UserError, one line, if config.toml or the data are not what the checkpoint was trained with."""
+    """UserError if config.toml or the data differ from what the checkpoint was trained with."""
     trained = as_table(change(Config(), state["config"]))
-    if changed := differences(trained, as_table(config), (*FREE_ON_RESUME, "steps")):  # which may be raised
-        told = "; ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-        raise UserError(f"{folder / 'config.toml'}: not the settings of its checkpoints ({told}); put them back")
+    if changed := differences(trained, as_table(config), (*FREE_ON_RESUME, "steps")):  # steps may be raised
+        problem = f"not the settings of its checkpoints ({shortened(changed)}); put them back"
+        raise UserError(f"{folder / 'config.toml'}: {problem}")
     if state["data"] != data.train.fingerprint:
-        found = f"the samples of {config.data!r} are not those that this run was trained on"
-        raise UserError(f"{folder}: {found}; --data tells where those are")
+        problem = f"the samples of {config.data!r} are not those that this run was trained on"
+        raise UserError(f"{folder}: {problem}; name their folder or file by --data")
 
 
 def new_model(config: Config) -> nn.Module:
-    """The model of a config whose sizes are known. UserError if its head does not name the classes of the data."""
+    """The model of a complete config, with random weights. UserError if its head has other classes than the data."""
     model = build(config.model, config.objective.classification)
     if (head := model.head) is not None and head.classes != config.model.classes:
         raise UserError(
@@ -314,7 +323,7 @@ def new_model(config: Config) -> nn.Module:
 
 
 def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
-    """Freezes the parts of a model whose weights stay as they are, and returns them."""
+    """Freezes the parts of a model that are not trained, and returns them."""
     frozen = FITS[config.fit].frozen(model) if config.task == "generate" else []
     frozen = [model.encoder, *frozen] if config.freeze else frozen
     for part in frozen:
@@ -322,31 +331,34 @@ def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
     return frozen
 
 
-def rehearse(config: Config) -> None:
-    """UserError if the settings of a stage do not go together: better now than when the stages before it are done."""
+def rehearse(config: Config, data: Samples) -> None:
+    """UserError if a stage cannot be trained. Asked before the stages before it are trained, or set aside."""
     model = new_model(config)
+    if config.init_from:
+        adopt(model, config, data.train.fingerprint)
     _freeze(model, config)
     parameter_groups(model, config)
     if config.objective.adversarial:
         Adversary(config.objective.adversarial, config.model)
+    if config.objective.perceptual:
+        check_labels(data.train)
 
 
-def _terms(config: Config, data: Samples, process: Process, kept: set[str], log) -> nn.ModuleDict:
-    """Terms of a generator's loss that compare its images with real ones; `kept`: those whose weights are in the state
-    that the run goes on from."""
-    objective, found = config.objective, nn.ModuleDict()
+def _terms(config: Config, data: Samples, process: Process, resumed: set[str], log) -> nn.ModuleDict:
+    """The further terms of a generator's loss, by name. resumed: those whose weights will be loaded from a state."""
+    objective, terms = config.objective, nn.ModuleDict()
     if objective.adversarial:
-        found["adversarial"] = Adversary(objective.adversarial, config.model)
+        terms["adversarial"] = Adversary(objective.adversarial, config.model)
     if objective.perceptual:
         with first_ahead(process):
-            term = perceptual(objective.perceptual, data.train, process.device, "perceptual" in kept, log.say)
-        found["perceptual"] = term
-    return found.to(process.device)
+            term = perceptual(objective.perceptual, data.train, process.device, "perceptual" in resumed, log.say)
+        terms["perceptual"] = term
+    return terms.to(process.device)
 
 
 @contextmanager
 def stopping():
-    """Within, SIGINT and SIGTERM set `.asked` of the yielded object; a second one does what it always does."""
+    """Inside, SIGINT and SIGTERM set `.asked` of the yielded object. A second signal has its usual effect."""
 
     class Stop:
         asked = False
@@ -359,7 +371,7 @@ def stopping():
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, ask)
-    except ValueError:  # not in the main thread: signals are not ours
+    except ValueError:  # only the main thread can set handlers
         pass
     try:
         yield Stop
@@ -369,6 +381,7 @@ def stopping():
 
 
 def clock(seconds: float) -> str:
+    """ "m:ss" or "h:mm:ss"."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

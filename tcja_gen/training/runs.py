@@ -1,6 +1,6 @@
-"""The folder of a run, and all that is written into it apart from checkpoints.
+"""The folder of a run, and the files in it except checkpoints.
 
-config.toml          resolved settings; training from this file repeats the run
+config.toml          all settings; training from this file repeats the run
 environment.json     command, versions, devices, data and its fingerprint, plugins
 log.txt  stats.jsonl  events.out.tfevents.*
 samples/step-000500.png  reconstructions/step-000500.png
@@ -22,41 +22,41 @@ import torch
 from .. import files
 from ..errors import UserError
 from ..models import store
-from ..registry import changed, missing, plugins
+from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
 
 def check_place(config: Config) -> None:
-    """UserError or OSError, one line, if the run's folder cannot be made: it is taken, or cannot be written to."""
+    """Checks that the run's folder can be made. UserError if it holds a run, OSError if it cannot be written to."""
     path = Path(config.out or "runs")
     if config.out and (path / "config.toml").exists():
         raise _taken(path)
-    files.probe(path)
+    files.check_writable(path)
 
 
 def new_folder(config: Config) -> Path:
-    """Creates the run's folder: `config.out`, or runs/ with the next number; no other run gets the same one."""
+    """Creates the run's folder: `config.out`, or runs/ with the next number. Two runs never get the same folder."""
     if config.out:
         path = Path(config.out)
-        if not files.claim(path / "config.toml", text(config)):
+        if not files.write_if_absent(path / "config.toml", text(config)):
             raise _taken(path)
         return path
     name = Path(config.data).absolute().stem
     while True:
-        taken = [int(found.group()) for p in Path("runs").glob("*-*") if (found := re.match(r"\d+(?=-)", p.name))]
-        path = Path("runs") / f"{max(taken, default=-1) + 1:05d}-{name}"
+        numbers = [int(match.group()) for p in Path("runs").glob("*-*") if (match := re.match(r"\d+(?=-)", p.name))]
+        path = Path("runs") / f"{max(numbers, default=-1) + 1:05d}-{name}"
         try:
             path.mkdir(parents=True)
-        except FileExistsError:  # another run has begun at the same moment
+        except FileExistsError:  # another run started at the same moment
             continue
         files.write(path / "config.toml", text(config))
         return path
 
 
 def remove_empty(folder: Path) -> None:
-    """Removes the folder of a run that could not begin; not what else lies in it."""
+    """Removes config.toml of a run that could not start, and its folder if that is then empty."""
     (folder / "config.toml").unlink()
     with suppress(OSError):  # not empty
         folder.rmdir()
@@ -67,7 +67,7 @@ def _taken(path: Path) -> UserError:
 
 
 def write_environment(folder: Path, config: Config, device: torch.device, world: int, data: dict) -> None:
-    """Writes the facts that a reader needs to repeat or to doubt a result."""
+    """Writes environment.json, the facts that are needed to repeat a result. data: facts about the data."""
     facts = {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -84,22 +84,21 @@ def write_environment(folder: Path, config: Config, device: torch.device, world:
 
 
 def data_facts(folder: Path) -> dict:
-    """What a run says of its data; nothing if that cannot be read."""
+    """Facts about the data of a run; {} if they cannot be read."""
     return _environment(folder).get("data", {})
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
-    """UserError if a run uses parts of a plugin that is not there. Notes on stderr, unless quiet, tell those that have
-    changed."""
+    """UserError if a run uses parts of a plugin that is not loaded. Unless quiet, notes name changed plugins."""
     used = _environment(folder).get("plugins", {})
-    if advice := missing(used):
+    if advice := missing_plugins(used):
         raise UserError(f"{folder}: {advice}")
-    for told in () if quiet else changed(used):
-        print(f"note: {folder}: {told}", file=sys.stderr)
+    for change in () if quiet else changed_plugins(used):
+        print(f"note: {folder}: {change}", file=sys.stderr)
 
 
 def _environment(folder: Path) -> dict:
-    """The facts of a run, or of the last of its stages that has some; nothing if they cannot be read."""
+    """Content of environment.json of a run, or of its last stage that has one; {} if there is none to read."""
     for place in (folder, *reversed(store.stages(folder))):
         try:
             return json.loads((place / "environment.json").read_text(encoding="utf-8"))
@@ -109,13 +108,14 @@ def _environment(folder: Path) -> dict:
 
 
 def versions() -> dict[str, str]:
-    found = {}
+    """Versions of this package and of those whose version can change results, if they are installed."""
+    installed = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _commit() -> str | None:
@@ -128,9 +128,9 @@ def _commit() -> str | None:
 
 
 class Log:
-    """Lines for people (stderr and log.txt), records for programs (stats.jsonl and TensorBoard).
+    """Lines for people (stderr and log.txt), and records for programs (stats.jsonl and TensorBoard).
 
-    What is said before the run has a folder is written into it once it has.
+    Lines from before `open` are written to log.txt when it is called.
     """
 
     def __init__(self, quiet: bool = False):
@@ -153,7 +153,7 @@ class Log:
             print(line, file=sys.stderr, flush=True)
 
     def record(self, step: int, values: dict) -> None:
-        """Numbers of a step; nested dicts go into stats.jsonl only."""
+        """Records the numbers of a step; nested dicts are written to stats.jsonl only."""
         self.stats.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
             if isinstance(value, int | float):
@@ -165,8 +165,8 @@ class Log:
         self.text.close()
 
 
-class Silence:
-    """The log of all processes but the first."""
+class NoLog:
+    """The log of all processes except the first: it writes nothing."""
 
     def say(self, line: str) -> None:
         pass
@@ -178,15 +178,15 @@ class Silence:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Drops the records of steps after `step`: a resumed run writes them again."""
+    """Drops the records after `step`, since a resumed run writes them again."""
     path = folder / "stats.jsonl"
     if not path.exists():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except ValueError:
             continue  # a line cut short when the process was killed
-    files.write(path, "".join(kept))
+    files.write(path, "".join(lines))

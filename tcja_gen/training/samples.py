@@ -1,4 +1,4 @@
-"""The data of a run, as its model sees them: training and validation samples, and all that follows from them."""
+"""The data of a training run: training and validation samples, and the settings that follow from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,24 +11,25 @@ from ..errors import UserError
 from ..process import Process, bf16_units, first_ahead, start
 from .config import Config
 
-VALIDATION = 1024  # images, at most, that a checkpoint of a generator is judged by
+VALIDATION = 1024  # most validation images by which the checkpoints of a generator are scored
 
-Splits = Mapping[str, ImageSet | None]  # that Python hands over, see `data.splits_of`
+Splits = Mapping[str, ImageSet | None]  # splits that were passed in Python, see `data.splits_of`
 
 
 @dataclass
 class Samples:
-    """Both splits that a training run needs. judged: indices of the validation samples that judge checkpoints."""
+    """The two splits that a training run needs."""
 
     train: ImageSet | EventSet
     validation: ImageSet | EventSet
     judged: Tensor
+    """Indices of the validation samples by which checkpoints are scored."""
     facts: dict
-    """What records and checkpoints say of the data."""
+    """Facts about the data, for records and checkpoints."""
 
     @classmethod
     def of(cls, config: Config, process: Process, given: Splits | None = None) -> "Samples":
-        """The splits of `config.data`, or those that are `given`. UserError if they do not suit the task."""
+        """The splits of `config.data`, or the `given` ones. UserError if they do not suit the task."""
         if given is None:
             with first_ahead(process):
                 train = load_split(config, "train")
@@ -67,7 +68,8 @@ class Samples:
         )
 
     def validation_batch(self, chosen: Tensor, classes: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Validation samples by index as a model takes them, and their one-hot targets if there are classes."""
+        """Validation samples by index as a model takes them, images (N, C, H, W) in [-1, 1] or event frames
+        (T, N, C, H, W), and their targets (N, K), one-hot; None without classes."""
         data = self.validation
         x = data.samples[chosen].to(device).float()
         x = x.transpose(0, 1) if isinstance(data, EventSet) else x / 127.5 - 1
@@ -77,7 +79,7 @@ class Samples:
 
 
 def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Process, Samples]:
-    """What a run needs before its first step: its config with all that "auto" and 0 stand for, its place, its data."""
+    """What a run needs before its first step: the config with the values for "auto" and 0, this process, the data."""
     process = start(config.device)
     if config.precision == "auto":
         config = replace(config, precision="bf16" if bf16_units(process.device) else "fp32")
@@ -86,7 +88,7 @@ def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Proces
 
 
 def load_split(config: Config, split: str) -> ImageSet | EventSet:
-    """A split of `config.data`, resized to what the model takes."""
+    """A split of `config.data` with the size and channels of the model. UserError if it does not suit the task."""
     model = config.model
     if config.task == "generate" and is_events(config.data):
         raise UserError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
@@ -107,7 +109,7 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
 
 
 def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
-    """Settings of the model that follow from the data: sizes, channels, classes. UserError if they cannot."""
+    """Settings of the model that follow from the data: sizes, channels, classes. UserError for data that do not fit."""
     *_, channels, height, width = data.samples.shape
     if config.task == "generate" and height != width:
         raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
@@ -116,7 +118,7 @@ def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
 
 
 def _classes(config: Config, data: ImageSet | EventSet) -> int:
-    """K of the model; 0 if it has no use for classes."""
+    """K, the number of classes of the model; 0 if it does not use classes."""
     asked = config.model.classes
     if not (config.task == "classify" or config.model.head or config.model.conditional):
         if asked:
@@ -124,7 +126,7 @@ def _classes(config: Config, data: ImageSet | EventSet) -> int:
         return 0
     if data.labels is None:
         raise UserError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
-    found = max(len(data.classes or ()), int(data.labels.max()) + 1)
-    if asked and found > asked:
-        raise UserError(f"{config.data}: {found} classes in the data, model.classes is {asked}")
-    return asked or found
+    present = max(len(data.classes or ()), int(data.labels.max()) + 1)
+    if asked and present > asked:
+        raise UserError(f"{config.data}: {present} classes in the data, model.classes is {asked}")
+    return asked or present

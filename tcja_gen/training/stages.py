@@ -1,12 +1,12 @@
-"""Training from a config to a model, in one stage or in several.
+"""Training in one stage or in several: the functions `train` and `resume`.
 
     RUN/config.toml                 the recipe, with all of its stages
-    RUN/stage-1-autoencoder/        a run of its own (see `runs`), that starts from nothing
-    RUN/stage-2-decoder/            the next one, that starts from the last checkpoint of the one before
+    RUN/stage-1-autoencoder/        a run of its own (see `runs`), which starts from random weights
+    RUN/stage-2-decoder/            the next one, which starts from the last checkpoint of the stage before
     ...
 
-A stage takes model and data from the recipe, weights from the stage before. The run as a whole is the model of its last
-finished stage. Which stage is in hand follows from the folders: a run that was killed goes on inside of it.
+A stage takes model and data from the recipe, and weights from the stage before. Used as a model, the whole run is its
+last finished stage. The folders show which stages are finished, so a killed run resumes in the right one.
 """
 
 import shutil
@@ -20,10 +20,11 @@ from ..data import found_again, splits_of
 from ..errors import MissingFile, UserError
 from ..models import FITS, store
 from ..process import Process, start
-from ..settings import differences
+from ..settings import differences, shortened
 from . import runs
-from .config import FREE_ON_RESUME, Config, as_table, change, load, one_by_one, text
+from .config import FREE_ON_RESUME, Config, as_table, change, one_by_one, text
 from .loop import Place, Run, Trainer, rehearse
+from .recipes import load
 from .samples import Samples, Splits, prepare
 
 
@@ -38,18 +39,20 @@ def train(
 ) -> Run:
     """Trains a generator or a classifier, in all stages of its recipe, and returns its `Run`.
 
-    config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits). Overrides are
-    fields of `Config`, those of parts as nested dicts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
-    data: a data set's name or path; or the images themselves, an `ImageSet`, an array or tensor (N, C, H, W), a pair of
-    it and labels (N,), or a torch `Dataset`; see `data.splits_of`.
-    stage: the only stage to train; overrides of a recipe with stages apply to it, else to all of them.
-    stages: tables of stages, [dict(name="prior", fit="prior", ...), ...], or changes of a recipe's by name.
+    config: a `Config`, a recipe's name, a TOML file, or None for the defaults (the embedded digits).
+    overrides: fields of `Config`, nested for parts: train("mnist-tcja", model=dict(latent=dict(channels=64))).
+    data: name or path of a data set, or the images: an `ImageSet`, an array or tensor (N, C, H, W), (images, labels),
+    or a torch `Dataset`; see `data.splits_of`.
+    stage: train only this stage. Overrides of stage settings apply to it, otherwise to all stages.
+    stages: a list of stages, [dict(name="prior", fit="prior", ...), ...], or changes of the recipe's stages by name.
+    quiet: print no progress.
+
+    UserError for settings, data or folders that cannot be used, Diverged if losses or gradients are not finite.
     """
     given, overrides = _given(data, overrides)
     if stages is not None:
         overrides["stage"] = stages
-    base = config if isinstance(config, Config) else load(config) if config else Config()
-    config = change(base, overrides, stage)
+    config = change(_base(config), overrides, stage)
     if stage and stage != config.stages[0].name:
         raise UserError(f"stage {stage!r}: a new run begins with {config.stages[0].name!r}; --resume RUN has others")
     if start(config.device).first:
@@ -58,7 +61,7 @@ def train(
     if not config.stages:
         return Trainer(config, process, samples, quiet=quiet).run()
     for one in one_by_one(config).values():
-        rehearse(one)
+        rehearse(one, samples)
     folder = process.share(runs.new_folder(config) if process.first else None)
     try:
         return _in_stages(config, process, samples, folder, quiet, stage)
@@ -69,40 +72,44 @@ def train(
 
 
 def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = False, **overrides) -> Run:
-    """Goes on with a run from its last checkpoint, whatever ended it. Only settings that cannot change the result
-    (devices, logging, where the data are) may be overridden.
+    """Resumes a run from its last checkpoint and returns its `Run`. Only settings that cannot change the result
+    (devices, logging, where the data are) can be overridden.
 
-    stage: of a run with stages, train this one anew, with overrides; the stages after it are to be trained again, too.
+    data: as for `train`; needed if the run was trained on images that were passed in Python. stage: in a run with
+    stages, train this one again, with any overrides. The stages after it must then be trained again, too.
+
+    UserError for other settings or data than those of the run, Diverged if losses or gradients are not finite.
     """
     folder = Path(run)
-    if not (folder / "config.toml").is_file():
-        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
-    if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
-        raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
-    runs.check_plugins(folder, quiet)
-    saved = _saved(folder)
+    saved = saved_config(folder, quiet)
     given, overrides = _given(data, overrides)
     if given is None and runs.data_facts(folder).get("given"):
         raise UserError(
-            f"{folder}: trained on images that Python handed over; tg.resume(run, data=...) goes on with it"
+            f"{folder}: trained on images that were passed in Python; resume it by tg.resume(run, data=...)"
         )
     config = change(saved, overrides, stage)
     if config.out != saved.out and Path(config.out) != folder:
         raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
+    if not stage and (changes := _differences(saved, config)):
+        advice = _advice(folder, saved, config)
+        raise UserError(f"{folder}: a resumed run keeps its settings, but {shortened(changes)}; {advice}")
+    prepared, process, samples = prepare(_with_data_paths(folder, saved, config), given)
     if stage:
-        rehearse(one_by_one(config)[stage])
-        _set_aside(folder, config, stage)
-    elif changed := differences(as_table(saved), as_table(config), FREE_ON_RESUME):
-        told, advice = "; ".join(changed), _advice(folder, saved, config)
-        raise UserError(f"{folder}: a resumed run keeps its settings, but {told}; {advice}")
-    config, process, samples = prepare(_at_home(folder, saved, config), given)
+        _begin_anew(folder, prepared, config, stage, process, samples)
     if config.stages:
-        return _in_stages(config, process, samples, folder, quiet, stage)
-    return Trainer(config, process, samples, folder, quiet).run()
+        return _in_stages(prepared, process, samples, folder, quiet, stage)
+    return Trainer(prepared, process, samples, folder, quiet).run()
+
+
+def _base(config: Config | str | Path | None) -> Config:
+    """The settings to begin with; those that were made in Python are looked through as those of a file are."""
+    if isinstance(config, Config):
+        return change(Config(), as_table(config))
+    return load(config) if config else Config()
 
 
 def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
-    """Images that are handed over, and the overrides with the name of the data."""
+    """The splits of images that were passed in Python, or None; and the overrides with the name of the data."""
     if data is None:
         return None, overrides
     if isinstance(data, str | Path):
@@ -111,7 +118,13 @@ def _given(data: Any, overrides: dict) -> tuple[Splits | None, dict]:
     return given, overrides | {"data": given["train"].name}
 
 
-def _saved(folder: Path) -> Config:
+def saved_config(folder: Path, quiet: bool = False) -> Config:
+    """The settings of a run, in order to resume it. UserError or MissingFile if there is no run that can be resumed."""
+    if not (folder / "config.toml").is_file():
+        raise MissingFile(f"{folder}: no run to resume here (config.toml is missing)")
+    if folder.name.startswith("stage-") and (folder.parent / "config.toml").is_file():
+        raise UserError(f"{folder}: a stage of the run {folder.parent}; --resume that one")
+    runs.check_plugins(folder, quiet)
     try:
         return load(folder / "config.toml")
     except UserError as error:
@@ -121,11 +134,17 @@ def _saved(folder: Path) -> Config:
         raise UserError(f"{error}: a run of an earlier version, which cannot be resumed; {advice}") from None
 
 
+def _differences(saved: Config, config: Config) -> list[str]:
+    """Lines that tell in which settings, of any stage, two configs differ, of those that can change the result."""
+    before, now = ([as_table(one) for one in one_by_one(each).values()] for each in (saved, config))
+    pairs = zip(before, now, strict=True)
+    return [*dict.fromkeys(line for a, b in pairs for line in differences(a, b, FREE_ON_RESUME))]
+
+
 def _advice(folder: Path, saved: Config, config: Config) -> str:
     """What to do instead of resuming with changed settings."""
     if not config.stages and config.steps > saved.steps:
-        again = replace(config, steps=saved.steps, out=saved.out)
-        if not differences(as_table(saved), as_table(again), FREE_ON_RESUME):
+        if not _differences(saved, replace(config, steps=saved.steps)):
             file = folder / "config.toml"
             return f"to train longer: tcja-gen train {file} --init-from {folder} --init all --out OTHER --steps N"
     return "start a new run"
@@ -137,7 +156,7 @@ def _advice(folder: Path, saved: Config, config: Config) -> str:
 def _in_stages(
     config: Config, process: Process, samples: Samples, folder: Path, quiet: bool = False, only: str = ""
 ) -> Run:
-    """Trains the stages that are not finished, or `only` one."""
+    """Trains all stages that are not finished, or only the one named `only`."""
     stages = one_by_one(config)
     run = Run(folder, 0, False)
     for number, (name, stage) in enumerate(stages.items(), 1):
@@ -145,62 +164,65 @@ def _in_stages(
         if only not in ("", name):
             continue
         stage = _after_the_one_before(stage, place, stages)
-        if not is_finished(place.folder, stage.steps):
-            begun = (place.folder / "config.toml").is_file()
-            home = place.folder if begun else None
-            run = Trainer(replace(stage, out=str(place.folder)), process, samples, home, quiet, place).run()
+        if not store.has_step(place.folder, stage.steps):
+            started = (place.folder / "config.toml").is_file()
+            resumed = place.folder if started else None
+            run = Trainer(replace(stage, out=str(place.folder)), process, samples, resumed, quiet, place).run()
             run = replace(run, folder=folder)
         else:
-            _check_settings(place, stage)
+            _check_unchanged(place, stage)
             run = Run(folder, stage.steps, True)
         if not run.finished:
             break
     return run
 
 
-def _check_settings(place: Place, stage: Config) -> None:
+def _check_unchanged(place: Place, stage: Config) -> None:
     """UserError if a finished stage was trained with other settings than the recipe has now."""
     trained = load(place.folder / "config.toml")
     if changed := differences(as_table(trained), as_table(stage), FREE_ON_RESUME):
-        told = "; ".join(changed[:3])
         anew = f"tcja-gen train --resume {place.run} --stage {place.name} trains it anew"
-        raise UserError(f"{place.run}: {place} was trained with other settings ({told}); {anew}")
-
-
-def is_finished(folder: Path, steps: int) -> bool:
-    """Whether the folder of a stage has a whole checkpoint of its last step."""
-    return store.metadata(folder / "checkpoints" / f"step-{steps:06d}" / store.WEIGHTS) is not None
+        raise UserError(f"{place.run}: {place} was trained with other settings ({shortened(changed)}); {anew}")
 
 
 def _after_the_one_before(stage: Config, place: Place, stages: Mapping[str, Config]) -> Config:
-    """A stage's config, with the stage before it as what it starts from."""
+    """The config of a stage, which starts from the stage before it. UserError if that one is not finished."""
     if place.number == 1:
         return stage
     before = replace(place, number=place.number - 1)
-    if not is_finished(before.folder, stages[before.name].steps):
+    if not store.has_step(before.folder, stages[before.name].steps):
         raise UserError(f"{place.run}: stage {place.name!r} starts from {before.name!r}, which is not finished")
     return replace(stage, init_from=str(before.folder), init="all" if FITS[stage.fit].encoder else "auto")
 
 
-def _set_aside(folder: Path, config: Config, name: str) -> None:
-    """Makes room to train a stage anew: its folder, and those of the stages after it, get the ending .before; those of
-    stages that are not finished are removed."""
-    files.write(folder / "config.toml", text(config))
-    names = tuple(stage.name for stage in config.stages)
-    for number in range(names.index(name) + 1, len(names) + 1):
-        home = Place(folder, names, number).folder
-        old = home.with_name(home.name + ".before")
-        if store.steps(home) and store.is_finished(home):
+def _begin_anew(folder: Path, prepared: Config, config: Config, name: str, process: Process, samples: Samples) -> None:
+    """Makes room to train a stage again, once it is sure that it can be trained."""
+    stages = one_by_one(prepared)
+    place = Place(folder, tuple(stages), [*stages].index(name) + 1)
+    rehearse(_after_the_one_before(stages[name], place, stages), samples)
+    if process.first:
+        asked = {key: getattr(config, key) for key in ("data", "data_root")}  # `prepared` has them as they were found
+        files.write(folder / "config.toml", text(replace(prepared, **asked)))
+        _set_aside(place)
+    process.share(None)  # the others wait
+
+
+def _set_aside(place: Place) -> None:
+    """Renames the folders of a stage and of all later ones to NAME.before. Folders of unfinished stages are removed."""
+    for number in range(place.number, len(place.names) + 1):
+        current = replace(place, number=number).folder
+        old = current.with_name(current.name + ".before")
+        if store.steps(current) and store.is_finished(current):
             shutil.rmtree(old, ignore_errors=True)
-            home.rename(old)
-        elif home.exists():
-            shutil.rmtree(home)
+            current.rename(old)
+        elif current.exists():
+            shutil.rmtree(current)
 
 
-def _at_home(folder: Path, saved: Config, config: Config) -> Config:
-    """`config` with the places of its data, which need not be told from the folder that the run was started in."""
+def _with_data_paths(folder: Path, saved: Config, config: Config) -> Config:
+    """`config` with absolute paths of the data, unless overridden, so that a run resumes from any working directory."""
     facts = runs.data_facts(folder)
-    found = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
+    data = found_again(saved.data, facts.get("path")) or facts.get("path", saved.data)
     root = facts.get("root")
-    places = {"data": found, "data_root": root if root and Path(root).is_dir() else saved.data_root}
-    return replace(config, **{name: places[name] for name in places if getattr(config, name) == getattr(saved, name)})
+    paths = {"data": data, "data_root": root if root and Path(root).is_dir() else saved.data_root}
+    return replace(config, **{name: paths[name] for name in paths if getattr(config, name) == getattr(saved, name)})

@@ -1,8 +1,8 @@
-"""One optimiser step: losses, gradients, AdamW at the step's learning rate, the weights' moving average.
+"""One optimiser step: losses, gradients, AdamW with the step's learning rate, the moving average of the weights.
 
-On a GPU the work of a step is captured as a CUDA graph and replayed: hundreds of small kernels are launched at once,
-where one by one a small network leaves the GPU idle most of the time. What changes from step to step lies in places of
-its own: the batch, the random numbers, the progress, the learning rate. A graph does what the steps before it did.
+On a GPU the work of a step is captured as a CUDA graph and replayed, which launches its hundreds of small kernels at
+once. Launched one by one, the kernels of a small network leave the GPU idle most of the time. What changes from step to
+step lies in tensors that the graph reads: the batch, the random numbers, the progress, the learning rate.
 """
 
 import copy
@@ -23,16 +23,16 @@ from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .config import Config
 
-BETAS, AGAINST = (0.9, 0.999), (0.5, 0.99)  # of AdamW; against a discriminator
-WARM_UP = 3  # steps before a graph is captured: kernels are compiled and chosen in them
+BETAS, BETAS_ADVERSARIAL = (0.9, 0.999), (0.5, 0.99)  # of AdamW, without and with a discriminator
+WARM_UP = 3  # steps before a graph is captured, in which kernels are compiled and chosen
 
 Values = dict[str, Tensor]  # losses by name
 
 
 class Step:
-    """Steps of a run, by their number. terms: of the loss, by name, some of which learn as well (see `adversary`).
+    """Does the training steps of a run. terms: further terms of the loss by name; some are trained, too (`adversary`).
 
-    ema is the moving average of all weights and running statistics, a model like the one that is trained, or None.
+    The attribute `ema` is a copy of the model with the moving average of all weights and running statistics, or None.
     """
 
     def __init__(self, model: nn.Module, terms: nn.ModuleDict, config: Config, process: Process):
@@ -43,9 +43,9 @@ class Step:
         self.objective: nn.Module = Losses(model, terms, config)
         groups = parameter_groups(model, config)
         groups += [{"params": [*d.parameters()]} for d in terms.values() if is_trained(d)]
-        self.learning = [p for p in self.objective.parameters() if p.requires_grad]  # in one order, whatever the groups
+        self.trained = [p for p in self.objective.parameters() if p.requires_grad]  # order independent of groups
         if process.world > 1:
-            for tensor in terms.state_dict().values():  # trained or cached on machines that may differ
+            for tensor in terms.state_dict().values():  # machines may have trained or cached different ones
                 dist.broadcast(tensor, 0)
             ids = [self.device.index] if self.device.type == "cuda" else None
             self.objective = nn.parallel.DistributedDataParallel(
@@ -54,18 +54,21 @@ class Step:
         self.optimizer = torch.optim.AdamW(
             groups,
             config.lr,
-            betas=AGAINST if config.objective.adversarial else BETAS,
+            betas=BETAS_ADVERSARIAL if config.objective.adversarial else BETAS,
             weight_decay=config.weight_decay,
             fused=True,
             capturable=self.device.type == "cuda",
         )
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
-        self._place_rates()
+        self._make_rates_tensors()
         self.graph = Graph(self._losses, self.device, config.graph == "on") if graphs(config, process) else None
 
     def __call__(self, number: int, x: Tensor, targets: Tensor | None, eager: bool = False) -> Values:
-        """Step `number`, from 0, on a batch; its losses and the norm of the gradient, still on the device. eager: not
-        by a graph, which no hook can look into."""
+        """Does step `number`, counted from 0. Returns its losses and the gradient norm by name, still on the device.
+
+        x, targets: this process's share of the batch, as the model takes them. eager: without the CUDA graph, so that
+        hooks of modules run.
+        """
         config, process = self.config, self.process
         draws = StepDraws(config.seed, number, config.batch, process.rank, process.world, self.device)
         self.rate = rate(config, number)
@@ -78,28 +81,29 @@ class Step:
         return losses
 
     def _losses(self, x: Tensor, targets: Tensor | None, draws: Draws, progress: float | Tensor) -> Values:
-        """Everything that a graph holds."""
+        """The part of a step that a CUDA graph captures: losses, gradients, clipping and the optimiser."""
         config = self.config
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = self.objective(x, draws, progress, targets)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
-        norm = nn.utils.clip_grad_norm_(self.learning, config.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.trained, config.clip or math.inf)
         self.optimizer.step()
         return {**{name: loss.detach() for name, loss in losses.items()}, "gradient_norm": norm}
 
     @torch.no_grad()
     def _average(self, number: int) -> None:
-        """Short-sighted at first: decay (1 + n) / (10 + n) at most, none at the first step."""
+        """Updates the moving average. The decay starts low: at most (1 + n) / (10 + n), and 0 at the first step."""
         decay = min(self.config.ema, (1 + number) / (10 + number)) if number else 0.0
         torch._foreach_lerp_(*self.averaged, 1 - decay)
 
-    def _place_rates(self) -> None:
-        """The learning rates as tensors, which a graph looks up at every step."""
+    def _make_rates_tensors(self) -> None:
+        """Makes the learning rates tensors, so that a CUDA graph reads their current values."""
         for group in self.optimizer.param_groups:
             group["lr"] = torch.zeros((), device=self.device)
 
     def state(self) -> dict:
+        """State to resume from, for `checkpoints.write`."""
         return {
             "model": self.model.state_dict(),
             "terms": {name: term.state_dict() for name, term in self.terms.items()},
@@ -108,17 +112,18 @@ class Step:
         }
 
     def restore(self, state: dict) -> None:
+        """Loads what `state` returned."""
         self.model.load_state_dict(state["model"])
-        for name, kept in state["terms"].items():
-            self.terms[name].load_state_dict(kept)
+        for name, weights in state["terms"].items():
+            self.terms[name].load_state_dict(weights)
         self.optimizer.load_state_dict(state["optimizer"])
-        self._place_rates()
+        self._make_rates_tensors()
         if self.ema:
             self.ema.load_state_dict(state["ema"])
 
 
 class Losses(nn.Module):
-    """The losses of a batch: of the model, and of the terms of the loss, which may be trained with it."""
+    """The losses of a batch as one module, which holds the model and the further terms of the loss."""
 
     def __init__(self, model: nn.Module, terms: nn.ModuleDict, config: Config):
         super().__init__()
@@ -130,7 +135,10 @@ class Losses(nn.Module):
 
 
 def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
-    """What the optimiser trains; the latent's prior apart where it has a learning rate of its own."""
+    """Parameter groups for the optimiser. The latent's prior is a group of its own if it has its own learning rate.
+
+    UserError if `prior_lr` is set but no prior is trained.
+    """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if config.prior_lr == 1:
         return [{"params": [*trained.values()]}]
@@ -141,9 +149,9 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict]:
 
 
 class Graph:
-    """run(x, targets, draws, progress) as a CUDA graph from the call after `WARM_UP` on; what it returns is a copy.
+    """run(x, targets, draws, progress), captured as a CUDA graph after `WARM_UP` calls. Returned tensors are copies.
 
-    Where something cannot be captured, it warns and goes on without a graph, unless the graph is `required`.
+    If `run` cannot be captured, a warning says so and it runs without a graph. With `required` it is an error instead.
     """
 
     def __init__(self, run: Callable[..., Values], device: torch.device, required: bool = False):
@@ -155,33 +163,33 @@ class Graph:
         self.calls += 1
         if self.calls <= WARM_UP:
             self.noted = NotedDraws(draws)
-            return self._beside(lambda: self.run(x, targets, self.noted, progress))
+            return self._on_capture_stream(lambda: self.run(x, targets, self.noted, progress))
         if not self.graph and not self.failed:
             self._capture(x, targets)
         if self.failed:
             return self.run(x, targets, draws, progress)
-        self.places.fill(x, targets, draws, progress)
+        self.inputs.fill(x, targets, draws, progress)
         self.graph.replay()
         return {name: loss.clone() for name, loss in self.losses.items()}
 
     def _capture(self, x: Tensor, targets: Tensor | None) -> None:
-        self.places = Places(x, targets, self.noted)
+        self.inputs = GraphInputs(x, targets, self.noted)
         gc.collect()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, stream=self.stream):
-                self.losses = self.run(*self.places.arguments)
+                self.losses = self.run(*self.inputs.arguments)
         except RuntimeError as error:
             if self.required:
                 raise
             self.failed = True
             reason = str(error).strip().splitlines()[0]
-            warnings.warn(f"no CUDA graph of this model's step, which goes on without: {reason}", stacklevel=2)
+            warnings.warn(f"this model's step runs without a CUDA graph: {reason}", stacklevel=2)
         else:
             self.graph = graph
 
-    def _beside(self, run: Callable[[], Values]) -> Values:
-        """On the stream of the capture, which what autograd keeps for a parameter must have seen alone."""
+    def _on_capture_stream(self, run: Callable[[], Values]) -> Values:
+        """Runs on the stream of the capture, since autograd's buffers of the parameters must belong to that stream."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
             losses = run()
@@ -189,8 +197,8 @@ class Graph:
         return losses
 
 
-class Places:
-    """Arguments of a step that lie in the same places every time; `fill` puts a step's own there."""
+class GraphInputs:
+    """Arguments of a step, in tensors whose memory stays the same. `fill` copies the values of a step into them."""
 
     def __init__(self, x: Tensor, targets: Tensor | None, noted: NotedDraws):
         self.x = torch.empty_like(x)
@@ -211,15 +219,15 @@ class Places:
 
 
 def graphs(config: Config, process: Process) -> bool:
-    """Whether steps are graphs. ValueError if they shall be and cannot."""
-    able = process.device.type == "cuda" and process.world == 1
-    if config.graph == "on" and not able:
+    """Whether steps are captured as CUDA graphs. UserError if the config requires them and they are not possible."""
+    possible = process.device.type == "cuda" and process.world == 1
+    if config.graph == "on" and not possible:
         raise UserError("graph = 'on': CUDA graphs are for one process on one GPU")
-    return able and config.graph != "off"
+    return possible and config.graph != "off"
 
 
 def rate(config: Config, step: int) -> float:
-    """Learning rate of a step as a share of the peak: linear warm-up, then a cosine to 0, or constant."""
+    """Learning rate of a step as a fraction of the peak: linear warm-up, then a cosine to 0, or constant."""
     warmup, steps = config.warmup, config.steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -229,9 +237,10 @@ def rate(config: Config, step: int) -> float:
 
 
 def is_trained(module: nn.Module) -> bool:
+    """Whether any parameter of the module gets gradients."""
     return any(p.requires_grad for p in module.parameters())
 
 
 def float_tensors(model: nn.Module) -> list[Tensor]:
-    """Weights and statistics; tensors of other types never change."""
+    """Weights and running statistics of floating point; buffers of other types never change."""
     return [tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()]

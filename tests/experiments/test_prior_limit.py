@@ -12,5 +12,5 @@ def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(sc
 
 
 def test_a_run_that_is_not_there_is_told_in_one_line(script):
-    with pytest.raises(SystemExit, match="^prior_limit.py: nowhere: no such run or checkpoint; .* is wanted$"):
+    with pytest.raises(SystemExit, match="^prior_limit.py: nowhere: no such run or checkpoint; give a run folder, .*$"):
         script("prior_limit.py", "nowhere")

@@ -15,28 +15,27 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
-RECIPE = """
+COMMON = """
 data = "digits"
-steps = 2
 batch = 8
 warmup = 0
 log_every = 1
 compile = "off"
 device = "cpu"
+"""
+RECIPE = (
+    COMMON
+    + """steps = 2
 
 [model]
 time_steps = 2
 encoder = "4C3s2-TCJA"
 latent = { channels = 8, k = 2 }
 """
-STAGED = """
-data = "digits"
-batch = 8
-warmup = 0
-log_every = 1
-compile = "off"
-device = "cpu"
-
+)
+STAGED = (
+    COMMON
+    + """
 [model]
 time_steps = 2
 encoder = "4C3s2"
@@ -53,6 +52,7 @@ name = "prior"
 fit = "prior"
 steps = 3
 """
+)
 BOOK = """
 [protocol.digits]
 data = "digits"

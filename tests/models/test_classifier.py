@@ -7,7 +7,7 @@ import torch
 from tcja_gen.models import Classifier, Generator, build, load, save
 from tcja_gen.nn import BernoulliSettings, StepDraws
 from tcja_gen.nn.objectives import CrossEntropy
-from tcja_gen.training import config as recipes
+from tcja_gen.training import recipes
 from tcja_gen.training.adoption import adopt
 from tcja_gen.training.config import Config
 

@@ -1,4 +1,4 @@
-"""Calls that cannot be meant: each gets one line that says what is wanted, and no picture."""
+"""Calls that make no sense to a model: each raises one line that says what is expected, and makes no image."""
 
 import numpy as np
 import pytest
@@ -77,11 +77,11 @@ CALLS = {
     "classes with a fraction": (lambda m: m.sample(range(2), classes=[0.5, 1]), "wanted whole numbers"),
     "classes by name": (lambda m: m.sample(range(2), classes=["a", "b"]), "a number or one for each"),
     "latents of another shape": (lambda m: m.decode(torch.zeros(2, 8, 3)), "(N, 3, 8), got (2, 8, 3)"),
-    "latents between spikes": (lambda m: m.decode(torch.full((2, 3, 8), 0.5)), "0 and 1, which are spikes"),
+    "latents between spikes": (lambda m: m.decode(torch.full((2, 3, 8), 0.5)), "spikes, 0 or 1"),
     "latents of float64": (lambda m: m.decode(torch.zeros(2, 3, 8).double()), "torch.float32"),
     "batches of ends": (lambda m: m.interpolate(X, X, 3), "one image (C, H, W) each"),
     "ends unlike": (lambda m: m.interpolate(X[0], X[0, :, 1:], 3), "one image (C, H, W) each"),
-    "one step": (lambda m: m.interpolate(X[0], X[1], 1), "at least 2 images"),
+    "one step": (lambda m: m.interpolate(X[0], X[1], 1), "it must be at least 2"),
     "pixels of an encoder": (lambda m: m.encoder(X.mul(255).byte()), "its input is torch.uint8"),
     "an encoder's shape": (lambda m: m.encoder(X[:, :, 1:]), "got 1 x 7 x 8"),
 }

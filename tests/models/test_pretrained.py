@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import tcja_gen as tg
+from tcja_gen.cli import main
 from tcja_gen.errors import MissingFile
 from tcja_gen.shipped import recipes, weights
 
@@ -25,12 +26,21 @@ def test_a_name_that_is_not_there_is_answered_with_those_that_are():
         tg.pretrained("nothing")
 
 
-def test_names_are_taken_wherever_a_run_is_unless_there_is_such_a_folder(tmp_path, monkeypatch):
+def test_names_are_taken_wherever_a_run_is_and_a_run_of_this_name_is_preferred(tmp_path, monkeypatch):
     assert tg.load("digits").provenance == tg.pretrained("digits").provenance
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits").mkdir()  # a folder of images, say
+    assert tg.load("digits").provenance == tg.pretrained("digits").provenance
+    (tmp_path / "digits" / "config.toml").touch()
     with pytest.raises(MissingFile, match="no checkpoint in this folder"):
         tg.load("digits")
+
+
+def test_a_pretrained_model_is_shown_without_a_figure_among_the_images_of_a_folder_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert main(["show", "digits"]) == 0
+    assert not [*(tmp_path / "digits").iterdir()]
 
 
 def test_recipes_and_weights_are_part_of_the_package():

@@ -9,6 +9,7 @@ from latent_kinds import LATENT_KINDS
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from tcja_gen.errors import UserError
 from tcja_gen.metrics.weights import save_tensors
 from tcja_gen.models import Classifier, Generator, build, load, pretrained, save
 from tcja_gen.models.store import find, metadata
@@ -151,7 +152,7 @@ def rewrite(path, tensors=None, **changes) -> None:
 )
 def test_settings_that_this_version_does_not_know_are_refused(kept, tiny, changes):
     rewrite(kept[1], model=json.dumps({**tiny, **changes}))
-    assert "cannot build a model of its settings" in refused(kept[1])
+    assert "cannot build a model from its settings" in refused(kept[1])
 
 
 FLAT = {  # settings of generators as format 1 had them, those of every latent side by side
@@ -213,3 +214,13 @@ def test_the_digits_that_come_with_the_package_are_of_format_1():
     path = pretrained.find("digits")
     assert metadata(path)["format"] == "1" and any(name.startswith("to_latent.") for name in load_file(path))
     assert load(path).sample([0]).std() > 0.1
+
+
+@pytest.mark.parametrize("provenance", ["no JSON", "[1]", "3"])
+def test_facts_that_are_no_table_are_refused_in_one_line(tmp_path, tiny, provenance):
+    save(tmp_path / "a.safetensors", build(tiny), update(Generator(), tiny), {})
+    with safe_open(tmp_path / "a.safetensors", "pt") as file:
+        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}
+    save_file(tensors, tmp_path / "b.safetensors", {**facts, "provenance": provenance})
+    with pytest.raises(UserError, match="b.safetensors: cannot build a model from its settings"):
+        load(tmp_path / "b.safetensors")

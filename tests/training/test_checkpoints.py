@@ -16,7 +16,7 @@ from test_runs import SETTINGS, assert_same, classify, train
 
 import tcja_gen as tg
 from tcja_gen.errors import Diverged, UserError
-from tcja_gen.files import claim
+from tcja_gen.files import write_if_absent
 from tcja_gen.models import Generator, build, store
 from tcja_gen.settings import update
 from tcja_gen.training import checkpoints, runs
@@ -185,7 +185,7 @@ def test_runs_that_begin_at_the_same_moment_have_a_folder_each(tmp_path, monkeyp
         folders = [*pool.map(lambda _: runs.new_folder(Config()), range(24))]
     assert len(set(folders)) == 24
     with ThreadPoolExecutor(8) as pool:
-        claims = [*pool.map(lambda i: claim(tmp_path / "one", f"{i}"), range(24))]
+        claims = [*pool.map(lambda i: write_if_absent(tmp_path / "one", f"{i}"), range(24))]
     assert claims.count(True) == 1 and (tmp_path / "one").read_text() == str(claims.index(True))
     assert not list(tmp_path.rglob("*.tmp"))
 
@@ -219,3 +219,15 @@ def test_a_run_whose_settings_were_changed_by_hand_does_not_go_on_with_others(ru
     (run / "config.toml").write_text("")  # cut short, it would stand for the defaults
     with pytest.raises(UserError, match="not the settings of its checkpoints"):
         tg.resume(run, quiet=True)
+
+
+def test_a_stage_that_cannot_be_written_names_the_run_that_goes_on(tmp_path):
+    """The stage's own folder is no run that --resume takes."""
+    toml, out = tmp_path / "stages.toml", tmp_path / "run"
+    toml.write_text('steps = 2\nbatch = 4\n[model]\nencoder = "4C3s2"\nlatent.channels = 2\n[[stage]]\nname = "a"\n')
+    code = FULL.format(before="import torch; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "train", str(toml), "--out", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.endswith(f"--resume {out}\n"), done.stderr
+    assert tg.resume(out, quiet=True).finished

@@ -7,10 +7,11 @@ from tcja_gen.models import Classifier
 from tcja_gen.nn import CodeSettings, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES, TET
 from tcja_gen.settings import table, update
-from tcja_gen.training import config as recipes
+from tcja_gen.training import recipes, train
 from tcja_gen.training.adversary import Adversarial
-from tcja_gen.training.config import Config, Objective, Stage, change, load, one_by_one, scaled, text
+from tcja_gen.training.config import Config, Objective, Stage, change, check, one_by_one, scaled, text
 from tcja_gen.training.perceptual import Perceptual
+from tcja_gen.training.recipes import load
 
 STAGES = [
     {"name": "autoencoder", "fit": "autoencoder", "steps": 30},
@@ -37,8 +38,14 @@ STAGED = {"model": {"latent": {"kind": "codes", "flips": 0.1}}, "batch": 16, "st
         ({"model": {"surrogate": 3}}, "key 'model.surrogate' is 3; str is wanted"),
         ({"model": {"latent": {"k": 3.0}}}, "key 'model.latent.k' is 3.0; int is wanted"),
         ({"model": {"latent": {"divergence": "js"}}}, "key 'model.latent.divergence' is 'js'; known: mmd, mmd-sum, kl"),
-        ({"model": 3}, "key 'model' is a table of settings, got 3"),
-        ({"objective": {"adversarial": True}}, "key 'objective.adversarial' is a table of settings, got True"),
+        ({"model": {"latent": {"kind": ["codes"]}}}, "key 'model.latent.kind' is ['codes']; known: bernoulli"),
+        ({"model": {"latent": CodeSettings}}, "key 'model.latent' is the class CodeSettings; wanted: Bernoulli"),
+        ({"model": {"latent": Config()}}, "key 'model.latent' is a Config; wanted: BernoulliSettings(...), Code"),
+        ({"model": {"latent": {"scheduled": CodeSettings()}}}, "is a CodeSettings; wanted: ScheduledSampling(...)"),
+        ({"objective": {"perceptual": TET()}}, "key 'objective.perceptual' is a TET; wanted: Perceptual(...)"),
+        ({"model": {3: 4}}, "unknown key 'model.3'; known: image_size"),
+        ({"model": 3}, "key 'model' must be a table of settings, got 3"),
+        ({"objective": {"adversarial": True}}, "key 'objective.adversarial' must be a table of settings, got True"),
         ({"lr": float("nan")}, "lr is nan, it must be positive"),
         ({"objective": {"adversarial": {"noise": float("nan")}}}, "objective.adversarial.noise is nan"),
         ({"model": {"latent": {"scheduled": {"start": float("nan")}}}}, "start is nan, it must lie in [0, 1]"),
@@ -52,6 +59,30 @@ def test_a_setting_that_is_not_known_or_not_of_its_kind_is_told(changes, says):
     with pytest.raises(UserError) as error:
         change(Config(), changes)
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parts_and_paths_are_handed_over_from_python_as_they_are(tmp_path):
+    config = change(Config(), {"model": {"latent": CodeSettings(channels=3)}, "out": tmp_path})
+    assert config.model.latent == CodeSettings(channels=3) and config.out == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (lambda: Config(precision="fp16"), "key 'precision' is 'fp16'; known: fp32, bf16, auto"),
+        (lambda: Config(fit="half"), "key 'fit' is 'half'"),
+        (lambda: Config(fit="prior", freeze=True), "freeze has no meaning"),
+        (lambda: Config(steps="3"), "steps is '3', it must be at least 1"),
+        (
+            lambda: Config(stages=(Stage("a", {"objective": Objective()}),)),
+            "stage 'a': its parts are written as tables",
+        ),
+    ],
+)
+def test_a_config_that_is_made_in_python_is_checked_like_a_file(config, says):
+    with pytest.raises(UserError) as error:
+        train(config())
+    assert says in str(error.value)
 
 
 def test_a_whole_number_will_do_for_a_float():
@@ -181,9 +212,9 @@ def test_a_change_is_of_all_stages_or_of_the_one_that_is_named():
         ({"stage": [{"name": "a", "fit": "half"}]}, "stage 'a': key 'fit' is 'half'; known: all, autoencoder"),
         ({"stage": [{"name": "a", "lr": -1.0}]}, "stage 'a': config: lr is -1.0"),
         ({"stage": [{"name": "a"}, {"name": "a"}]}, "stage 'a': there are two of this name"),
-        ({"stage": [{"name": "A b"}]}, "stage 'A b': a name has small letters, digits and dashes"),
-        ({"stage": [{"fit": "all"}]}, "key 'stage' is a list of tables, each with a name"),
-        ({"stage": 3}, "key 'stage' is a list of tables"),
+        ({"stage": [{"name": "A b"}]}, "stage 'A b': a name has lower-case letters, digits, - and _"),
+        ({"stage": [{"fit": "all"}]}, "key 'stage' must be a list of tables, each with a name"),
+        ({"stage": 3}, "key 'stage' must be a list of tables"),
         ({"stages": [{"name": "a"}]}, "unknown key 'stages': a stage is a table [[stage]]"),
         ({"stage": {"third": {}}}, "no stage 'third' in this recipe; known: autoencoder, decoder, prior"),
     ],
@@ -197,10 +228,10 @@ def test_stages_that_cannot_be_are_told(changes, says):
 def test_a_stage_that_is_not_there_is_told():
     with pytest.raises(UserError, match="no stage 'third' in this recipe; known: autoencoder, decoder, prior"):
         change(change(Config(), STAGED), {"steps": 3}, stage="third")
-    with pytest.raises(UserError, match="no stage 'prior' in this recipe; known: none, it is trained in one go"):
+    with pytest.raises(UserError, match="no stage 'prior' in this recipe; known: none, it has no stages"):
         change(Config(), {"steps": 3}, stage="prior")
-    with pytest.raises(UserError, match="belongs into the stages"):
-        Config(steps=3, stages=(Stage("a"),))
+    with pytest.raises(UserError, match="must be set in the stages"):
+        check(Config(steps=3, stages=(Stage("a"),)))
 
 
 def test_a_shorter_training_is_shorter_in_every_stage():

@@ -82,7 +82,7 @@ def test_a_run_on_given_images_is_trained_and_goes_on_with_them_alone(tmp_path):
     facts = whole.model.provenance["data"]
     assert (facts["name"], facts["images"], facts["given"]) == ("images", 44, True)
     shutil.rmtree(half.folder / "checkpoints" / "step-000004")
-    with pytest.raises(UserError, match="images that Python handed over; tg.resume.run, data=.... goes on with it"):
+    with pytest.raises(UserError, match="images that were passed in Python; resume it by tg.resume.run, data=...."):
         tg.resume(half.folder, quiet=True)
     with pytest.raises(UserError, match="not those that this run was trained on"):
         tg.resume(half.folder, data=255 - PIXELS, quiet=True)

@@ -20,10 +20,9 @@ import tcja_gen as tg
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
-from tcja_gen.training import Diverged
-from tcja_gen.training import config as configs
+from tcja_gen.training import Diverged, recipes
 from tcja_gen.training.adversary import Adversarial
-from tcja_gen.training.config import Config
+from tcja_gen.training.config import Config, check
 from tcja_gen.training.perceptual import Perceptual
 
 BACKBONE = {"encoder": "8C3s2-TCJA-16C3s2-TCJA"}
@@ -117,7 +116,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
 
 def test_a_run_folder_holds_what_is_promised(whole):
     folder = whole.folder
-    assert configs.load(folder / "config.toml").model.latent.channels == 8
+    assert recipes.load(folder / "config.toml").model.latent.channels == 8
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["data"]["name"] == "digits" and environment["versions"]["torch"]
     records = [json.loads(line) for line in (folder / "stats.jsonl").read_text().splitlines()]
@@ -333,8 +332,8 @@ def test_every_number_has_a_range():
 def test_the_defaults_and_every_kind_of_them_go_together():
     for kind in ("bernoulli", "poisson", "codes"):
         for fit in ("all", "autoencoder", "decoder", "prior"):
-            Config(fit=fit, model=Generator(latent=latent_settings()[kind]()))
-    Config(task="classify")
+            check(Config(fit=fit, model=Generator(latent=latent_settings()[kind]())))
+    check(Config(task="classify"))
 
 
 def test_a_run_that_goes_on_stays_in_its_folder(whole, tmp_path):
@@ -447,7 +446,7 @@ def autoencoder(tmp_path_factory):
         ({"model": {"time_steps": 8}}, "time_steps is 4 there, 8 here"),
         ({"model": {"latent": {"kind": "poisson"}}}, "latent is 'BernoulliLatent' there, 'PoissonLatent' here"),
         ({"model": {"encoder": "8C3s2-TCJA-16C5s2-TCJA"}}, "does not fit this model: (encoder.stages.2|decoder)"),
-        ({"data": "others"}, "trained on other images .digits. than those"),
+        ({"data": "others"}, "trained on other images .digits. than those of this training"),
     ],
 )
 def test_a_fit_names_what_is_unlike_in_the_run_that_it_starts_from(autoencoder, tmp_path, settings, named):

@@ -11,7 +11,7 @@ from test_runs import BACKBONE, CODES, assert_same, process, train, wait_for
 import tcja_gen as tg
 from tcja_gen.errors import UserError
 from tcja_gen.models import store
-from tcja_gen.training.config import load
+from tcja_gen.training.recipes import load
 
 LOSS = {"adversarial": {"weight": 0.2, "network": "4C3s2"}}
 STAGES = [
@@ -219,7 +219,39 @@ def test_a_stage_is_no_run_of_its_own(run):
 def test_a_recipe_that_was_changed_behind_a_finished_stage_is_told(run):
     config = run / "config.toml"
     config.write_text(config.read_text().replace('name = "autoencoder"', 'name = "autoencoder"\nlr = 0.003'))
-    with pytest.raises(
-        UserError, match="stage 1 of 3, autoencoder was trained with other settings"
-    ):
+    with pytest.raises(UserError, match="stage 1 of 3, autoencoder was trained with other settings"):
         tg.resume(run, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "settings", "says"),
+    [
+        ("prior", {"data": "nowhere/images"}, "nowhere/images"),
+        ("prior", {"data": "nowhere/images", "quiet": True}, "nowhere/images"),
+        ("prior", {"model": {"neuron": "fsvae"}}, "neuron is"),
+        ("prior", {"model": {"latent": {"channels": 4}}}, "it does not fit this model"),
+        ("decoder", {"model": {"time_steps": 3}}, "time_steps is"),
+    ],
+)
+def test_a_mistake_in_training_a_stage_anew_costs_nothing(run, stage, settings, says):
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    with pytest.raises((UserError, FileNotFoundError), match=says):
+        tg.resume(run, stage=stage, **settings)
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_without_labels_a_perceptual_stage_is_refused_before_the_first_stage(tmp_path):
+    stages = [STAGES[0], {"name": "decoder", "fit": "decoder", "objective": {"perceptual": {}}}]
+    with pytest.raises(UserError, match="no labels"):
+        train(tmp_path / "run", **SHORT, stages=stages, data=torch.rand(64, 1, 8, 8))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_of_stages_may_keep_checkpoints_more_often_and_tells_what_it_keeps(whole, run):
+    for name in FOLDERS[1:]:
+        shutil.rmtree(run / name)
+    with pytest.raises(UserError, match=r"keeps its settings, but lr: 0.002 -> 0.5; lr: 0.001 -> 0.5; start a new run"):
+        tg.resume(run, quiet=True, lr=0.5)
+    tg.resume(run, quiet=True, checkpoint_every=1)
+    assert (run / FOLDERS[2] / "checkpoints" / "step-000003").exists()
+    assert torch.equal(weights(run)["decoder.last.weight"], weights(whole)["decoder.last.weight"])

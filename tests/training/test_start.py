@@ -86,9 +86,9 @@ def test_a_prior_is_new_or_with_all_the_one_that_was_there(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"init_from": "nothing"}, "nothing: no such run or checkpoint, and no pretrained model of this name; there"),
+        ({"init_from": "nothing"}, "nothing: no such run or checkpoint; give a run folder"),
         ({"init": "all"}, "init = 'all' has no meaning without init_from"),
-        ({"init": "encoder", "fit": "prior"}, "init = 'encoder': fit = 'prior' needs all of the run"),
+        ({"init": "encoder", "fit": "prior"}, "init = 'encoder': fit = 'prior' needs all weights of the run"),
         ({"init": "all", "model": {"time_steps": 3}}, "time_steps is 4 there, 3 here"),
         ({"init": "all", "model": {"neuron": "tet"}}, "neuron is 'tcja' there, 'tet' here"),
         ({"init": "all", "model": {"readout": "mean"}}, "readout is 'membrane' there, 'mean' here"),
@@ -111,7 +111,7 @@ def test_weights_that_do_not_fit_are_told_in_one_line_and_no_run_begins(first, t
 def test_all_of_a_classifier_is_no_start_of_a_generator(tmp_path):
     model = {"encoder": MODEL["encoder"], "time_steps": 4}
     labels = classify(tmp_path / "labels", model=model, steps=1)
-    with pytest.raises(UserError, match="a classifier, and this is a generator: --init encoder takes its encoder"):
+    with pytest.raises(UserError, match="a classifier, and this is a generator: --init encoder takes only its encoder"):
         train(tmp_path / "run", model=MODEL, init_from=str(labels.folder), init="all")
 
 

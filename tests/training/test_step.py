@@ -9,7 +9,7 @@ from tcja_gen.process import Process, neuron_path
 from tcja_gen.training.adversary import Adversary
 from tcja_gen.training.config import Config, change
 from tcja_gen.training.loop import new_model
-from tcja_gen.training.step import Places, Step
+from tcja_gen.training.step import GraphInputs, Step
 
 SMALL = {"image_size": 8, "image_channels": 1, "encoder": "4C3s2-TCJA-8C3s2-TCJA"}
 BITS = {"channels": 6, "k": 3, "scheduled": {"first": 1, "start": 0.5, "end": 0.5}}
@@ -60,7 +60,7 @@ def rehearsal(step: Step):
         if not places:
             noted = NotedDraws(draws)
             losses = step._losses(x, targets, noted, progress)
-            places.append(Places(x, targets, noted))
+            places.append(GraphInputs(x, targets, noted))
             return losses
         places[0].fill(x, targets, draws, progress)
         return step._losses(*places[0].arguments)

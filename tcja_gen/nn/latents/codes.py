@@ -1,23 +1,23 @@
-"""Spatial spike codes with a masked prior that is fitted to them: a spiking VAE in two stages.
+"""Spatial spike codes with a masked prior that is fitted to them: a spiking VAE that is trained in stages.
 
-The encoder's own spikes are the latent, z (T, N, L, h, w), and nothing is drawn from the posterior. The T L bits at
-one of the h w places are a token, one of 2^(T L): a code book that needs no looking up (lookup-free quantisation; Yu
-et al., ICLR 2024) over a grid (VQ-VAE; van den Oord et al., NeurIPS 2017). Gradients pass the bits by the neurons'
-surrogate.
+The latent is the encoder's own spikes, z (T, N, L, h, w); nothing is drawn from the posterior. The T L bits at one of
+the h w places form a token, one of 2^(T L). This is lookup-free quantisation (Yu et al., ICLR 2024) on a grid of tokens
+as in VQ-VAE (van den Oord et al., NeurIPS 2017). Gradients pass the bits through the neurons' surrogate.
 
-The prior is a spiking network that sees which tokens are known and names all others at once (MaskGIT; Chang et al.,
-CVPR 2022). Where those fill tokens in at random or by confidence, here the order is one and the same, from coarse to
-fine: the ranks of Bayer's matrix, in which neighbours in time are far apart in space and hence nearly independent.
+The prior is a spiking network that sees the known tokens and predicts all others at once (MaskGIT; Chang et al., CVPR
+2022). MaskGIT fills tokens in by confidence. Here the order is fixed, from coarse to fine, by the ranks of Bayer's
+matrix. Tokens of the same round are then far apart in space and hence nearly independent.
 
-    p(z | y) = product over rounds of the product over its places i of p(z_i | z of the rounds before, y)
+    p(z | y) = product over rounds of the product over the round's places i of p(z_i | z of earlier rounds, y)
 
-A round is one pass of the network; they grow like 1 - cos, from a place at first to many at last. The posterior has no
-entropy, so the divergence is the prior's cross-entropy, in nats a token, a mean over how many are known (uniform) and
-over the unknown. It moves the prior alone: codes do not bend to be easy to predict.
+A round is one pass of the network. The number of known places grows like 1 - cos: the first round fills in few places,
+the last one many. The posterior has no entropy, so the divergence is the prior's cross-entropy in nats per token. It is
+averaged over the unknown places, and the number of known places is drawn uniformly. It trains the prior only: it does
+not push the codes to be easy to predict.
 
-With `flips`, bits are flipped at random in training, a channel with noise: the decoder learns to bear wrong bits, codes
-to lie so that a wrong bit does little harm, and the prior not to trust what it sees too much. What it is to name stays
-as it is.
+With `flips`, bits are flipped at random in training, as by a noisy channel. The decoder learns to tolerate wrong bits,
+the encoder learns codes in which a wrong bit does little harm, and the prior learns not to trust its input too much.
+The prior's targets are not flipped.
 """
 
 import math
@@ -38,31 +38,31 @@ from ..neurons import Neuron
 from ..sparse import Linear
 from .protocol import Context, Latent, LatentSettings, check_class
 
-PLANES = 16  # of the prior's input that are learnt, and tell places apart
-LIMIT = 12  # bits of a token: the prior's output has 2^bits channels
+PLANES = 16  # learnt channels of the prior's input, which tell the places apart
+LIMIT = 12  # most bits of a token, since the prior has 2^bits outputs
 
 
 @dataclass(frozen=True)
 class CodeSettings(LatentSettings):
-    """Settings of `CodeLatent`; the T channels bits at a place are its token, at most 12."""
+    """Settings of `CodeLatent`. T times channels is the number of bits of a token, at most 12."""
 
     channels: int = setting(3, least=1)
-    """Channels L of the codes."""
+    """L, the number of channels of the codes."""
     prior: str = "128C3-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]-128R3[TCJA]"
     """Notation of the prior's network; its layers keep the size of the grid."""
     rounds: int = setting(16, least=1)
-    """Passes of the prior that a sample takes."""
+    """Passes of the prior for a sample."""
     temperature: float = setting(1.0, above=0)
-    """Divides the prior's logits when it samples; below 1: likelier tokens, less variety."""
+    """Divides the prior's logits in sampling. Below 1: likelier tokens, less variety."""
     flips: float = setting(0.0, least=0, below=0.5)
-    """Share of the bits that are flipped in training, where decoder and prior see them."""
+    """Share of the bits that are flipped in training, in the inputs of decoder and prior."""
     conditional: bool = False
-    """Tell the prior the class of the image."""
+    """Condition the prior on the class of the image."""
 
 
 @register_latent("codes", CodeSettings)
 class CodeLatent(Latent):
-    """Latent of spike codes on the encoder's grid of `sides` (h, w). See the module's text."""
+    """Latent of spike codes on the encoder's grid, whose size is `sides` (h, w). The module's text describes it."""
 
     spatial = True
 
@@ -96,7 +96,7 @@ class CodeLatent(Latent):
         self.rounds, self.temperature = rounds, temperature
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
-        """The codes themselves; in training, with some bits flipped, which gradients do not know of."""
+        """The codes z (T, N, L, h, w) themselves. In training some bits are flipped; gradients ignore that."""
         if not (self.training and self.flips):
             return h
         flipped = draws.uniform(self.time_steps, self.channels, *self.sides).transpose(0, 1) < self.flips
@@ -105,28 +105,28 @@ class CodeLatent(Latent):
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z = self.encode(h, draws)
         tokens = self.tokens(h.detach())  # (N, P)
-        unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # 1 .. P of them
+        unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # (N, P), 1 .. P unknown places per image
         logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y, draws=draws).float()
         nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
         return z, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
-        """z (T, N, L, h, w). One uniform number a place decides its token, whatever the rounds are."""
+        """z (T, N, L, h, w). One uniform number per place decides its token, for any number of rounds."""
         u = draws.uniform(len(self.rank))
         tokens = torch.zeros_like(u, dtype=torch.long)
-        for known, wanted in self._passes():
-            p = self._logits(tokens, known, wanted, y).softmax(2)
-            drawn = torch.searchsorted(p.cumsum(2), u[:, wanted, None])[..., 0].clamp(max=p.shape[2] - 1)
-            tokens = tokens.index_copy(1, wanted, drawn)
+        for known, places in self._passes():
+            p = self._logits(tokens, known, places, y).softmax(2)
+            drawn = torch.searchsorted(p.cumsum(2), u[:, places, None])[..., 0].clamp(max=p.shape[2] - 1)
+            tokens = tokens.index_copy(1, places, drawn)
         return self.bits(tokens).unflatten(1, (self.time_steps, self.channels)).transpose(0, 1)
 
     def nats(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """-log p(z | y), (N,), of codes z (T, N, L, h, w), as samples are drawn: by these rounds and temperature."""
+        """-log p(z | y) in nats, (N,), of codes z (T, N, L, h, w), with the current rounds and temperature."""
         tokens = self.tokens(z)
         nats = torch.zeros(len(tokens), device=tokens.device)
-        for known, wanted in self._passes():
-            logits = self._logits(tokens, known, wanted, y)
-            nats += F.cross_entropy(logits.transpose(1, 2), tokens[:, wanted], reduction="none").sum(1)
+        for known, places in self._passes():
+            logits = self._logits(tokens, known, places, y)
+            nats += F.cross_entropy(logits.transpose(1, 2), tokens[:, places], reduction="none").sum(1)
         return nats
 
     def tokens(self, z: Tensor) -> Tensor:
@@ -135,11 +135,11 @@ class CodeLatent(Latent):
         return (bits.long() * self.powers[:, None]).sum(1)
 
     def bits(self, tokens: Tensor) -> Tensor:
-        """Bits (N, T L, h, w), as floats, of tokens (N, P)."""
+        """Bits (N, T L, h, w), float, of tokens (N, P)."""
         return ((tokens[:, None] & self.powers[:, None]) > 0).float().unflatten(2, self.sides)
 
     def _passes(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Of each round which places are known, (P,), and the numbers of those that are named."""
+        """For each round, which places are known, (P,), and the indices of the places that it fills in."""
         first = 0
         for last in self._ends():
             yield self.rank < first, ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
@@ -149,18 +149,18 @@ class CodeLatent(Latent):
         return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
 
     def _ends(self) -> list[int]:
-        """How many places are known after each round: 1 - cos of the way, at least one more each time."""
+        """Number of known places after each round i of R: P (1 - cos(pi/2 i/R)), but at least i, and all at the end."""
         places = len(self.rank)
         known = [places * (1 - math.cos(math.pi / 2 * (i + 1) / self.rounds)) for i in range(self.rounds)]
         return [*(max(round(k), i + 1) for i, k in enumerate(known[:-1])), places]
 
 
 class MaskedPrior(nn.Module):
-    """Spiking network over tokens of `bits` bits, of which some are known: logits of the others.
+    """Spiking network that predicts tokens of `bits` bits from those that are known.
 
-    A place of its input holds the token's bits as -1 and 1 (0: unknown), whether it is unknown, the class (one-hot)
-    where there is one, and learnt planes. The input is static, as an image is; spikes of the last layer are averaged
-    over time before a linear map.
+    The input channels at a place are the token's bits as -1 and 1 (0 if unknown), a flag for unknown, the class
+    (one-hot) of a conditional prior, and learnt planes. The input is static like an image. The last layer's spikes are
+    averaged over time and mapped linearly to logits.
     """
 
     def __init__(self, notation: str, bits: int, sides: tuple[int, int], time_steps: int, neuron: Neuron, classes: int):
@@ -181,12 +181,15 @@ class MaskedPrior(nn.Module):
         places: Tensor | None = None,
         draws: Draws | None = None,
     ) -> Tensor:
-        """Logits (N, P, 2^bits) of all places, or of some by number, from the bits (N, bits, h, w) of those that are
-        `known`, (N, P). draws: of dropout in training."""
+        """Logits (N, P, 2^bits) of all places, or of those with the indices `places`.
+
+        bits: (N, bits, h, w). known: (N, P), the places whose bits the network may see. y: (N, K) one-hot, for a
+        conditional prior. draws: for dropout, in training only.
+        """
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
-        seen = known.view(n, 1, *sides).to(bits.dtype)
-        planes = [(2 * bits - 1) * seen, 1 - seen, self.planes.expand(n, -1, -1, -1)]
+        visible = known.view(n, 1, *sides).to(bits.dtype)
+        planes = [(2 * bits - 1) * visible, 1 - visible, self.planes.expand(n, -1, -1, -1)]
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
@@ -200,7 +203,7 @@ class MaskedPrior(nn.Module):
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:
-    """Ranks (h, w) of the places of a grid: Bayer's matrix of the next power of 2, cut out and counted anew.
+    """Ranks (h, w) of the places of a grid, from 0: Bayer's matrix of the next power of 2, cropped and numbered again.
 
     >>> coarse_to_fine(2, 2).tolist()
     [[0, 2], [3, 1]]

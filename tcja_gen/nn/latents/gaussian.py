@@ -1,10 +1,10 @@
-"""The Gaussian latent of an ordinary VAE (Kingma and Welling, ICLR 2014), for the ANN beside the spiking models.
+"""The Gaussian latent of an ordinary VAE (Kingma and Welling, ICLR 2014), for the ANN that papers compare with.
 
-    posterior  z = mu + exp(s / 2) eps, eps ~ N(0, 1)       mu, s (N, L) two linear maps of the encoder's output
+    posterior  z = mu + exp(s / 2) eps, eps ~ N(0, 1)       mu, s (N, L): two linear maps of the encoder's output
     prior      N(0, 1)
     divergence KL = 1/2 sum over L of (mu^2 + exp(s) - 1 - s), mean over N, in nats
 
-z are real numbers, so it goes with ReLU in place of neurons and T = 1, and nothing of it spikes.
+z are real numbers, not spikes. The model needs ReLU in place of neurons, and T = 1.
 """
 
 import math
@@ -25,7 +25,7 @@ class GaussianSettings(LatentSettings):
 
 @register_latent("gaussian", GaussianSettings)
 class GaussianLatent(Latent):
-    """Gaussian latent. See the module's text."""
+    """Gaussian latent. The module's text has its equations."""
 
     spiking = False
 
@@ -44,10 +44,10 @@ class GaussianLatent(Latent):
         return draws.normal(self.channels)[None]
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
-        """z at fractions a (A,) of the straight way from z0 to z1, (1, L) each, -> (A, 1, L)."""
+        """z (A, 1, L) at fractions a (A,) of the straight line from z0 to z1, (1, L) each."""
         return torch.lerp(z0, z1, a.view(-1, 1, 1))
 
 
 def kl(mu: Tensor, s: Tensor) -> Tensor:
-    """KL of N(mu, exp(s)) from N(0, 1), (..., N, L) each, a mean over N."""
+    """KL of N(mu, exp(s)) from N(0, 1) in nats, summed over L, mean over N. mu, s: (..., N, L)."""
     return 0.5 * (mu.square() + s.exp() - 1 - s).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""What every latent has in common; the protocol is told in the package's text."""
+"""Base classes of all latents and their settings. The text of `nn.latents` describes the protocol."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,10 +15,10 @@ from ..layers import Build, linear_block
 
 @dataclass(frozen=True)
 class LatentSettings:
-    """Settings that every latent has."""
+    """Settings of every latent."""
 
     channels: int = setting(128, least=1)
-    """Channels L of the latent."""
+    """L, the number of channels of the latent."""
     divergence_weight: float = setting(1.0, least=0)
     """Weight of the divergence in the loss."""
 
@@ -28,29 +28,30 @@ class LatentSettings:
 
 @dataclass(frozen=True)
 class Context:
-    """Where a latent stands: behind an encoder, before a decoder."""
+    """What a latent needs to know of the model that it is part of."""
 
     shape: tuple[int, int, int]
     """(C, h, w) of the encoder's output."""
     time_steps: int
     build: Build = Build()
-    """What all layers have in common, the neuron first of all."""
+    """Settings that all layers share, above all the neuron."""
     classes: int = 0
-    """K of the data; 0: it has none."""
+    """K, the number of classes in the data; 0: no classes."""
 
     @classmethod
     def behind(cls, encoder: SpikingEncoder, classes: int = 0) -> "Context":
+        """The context of a latent that follows this encoder."""
         return cls(encoder.shape, encoder.time_steps, encoder.build, classes)
 
 
 class Latent(nn.Module, ABC):
-    """A latent z (T, N, L) of L channels, whose z are spikes if it is `spiking`.
+    """A latent z (T, N, L) with L channels; z are spikes if the class says `spiking`.
 
-    The encoder's output (T, N, C, h, w) is flattened for it; if it is `spatial` the grid stays, z (T, N, L, h, w).
-    A subclass makes its layers in `__init__`, the layer `entry` among them (see `linear_entry`). Its prior, if it has
-    weights, is called `prior`: stages of a training are told by that name.
+    The encoder's output (T, N, C, h, w) is flattened for it. If the class says `spatial`, the grid is kept, and z are
+    (T, N, L, h, w). A subclass makes its layers in `__init__`, including `entry` (see `linear_entry`). If its prior has
+    weights, the attribute must be called `prior`, since training stages find it by that name.
 
-    UserError if the settings do not go with the context.
+    UserError if the settings do not fit the context.
     """
 
     spiking = True
@@ -59,16 +60,16 @@ class Latent(nn.Module, ABC):
     def __init__(self, settings: LatentSettings, context: Context):
         super().__init__()
         if self.spiking != (context.build.neuron is not None):
-            wanted = "spiking neurons" if self.spiking else "neuron = 'relu'"
-            raise UserError(f"{type(self).__name__} goes with {wanted}")
+            required = "spiking neurons" if self.spiking else "neuron = 'relu'"
+            raise UserError(f"{type(self).__name__} needs {required}")
         self.settings, self.time_steps, self.channels = settings, context.time_steps, settings.channels
         conditional = getattr(settings, "conditional", False)
         if conditional and not context.classes:
             raise UserError("a conditional generator needs classes, and the data have no labels")
-        self.classes = context.classes if conditional else 0  # that the prior is told; 0: none
+        self.classes = context.classes if conditional else 0  # K of a conditional prior; 0: unconditional
 
     def linear_entry(self, context: Context) -> nn.Module:
-        """A layer for `entry`: from the flattened output of the encoder to spikes (T, N, L)."""
+        """A layer for `entry` that maps the flattened output of the encoder to spikes (T, N, L)."""
         return linear_block(math.prod(context.shape), self.channels, context.build)
 
     def enter(self, x: Tensor) -> Tensor:
@@ -81,34 +82,41 @@ class Latent(nn.Module, ABC):
 
     @abstractmethod
     def infer(self, h: Tensor, draws: Draws, progress: float = 1.0, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z as `encode` draws it, and its divergence from the prior, a scalar. progress: of the training, in [0, 1]."""
+        """z as `encode` draws it, and the divergence of posterior and prior, a scalar.
+
+        progress: of the training, in [0, 1]. y: (N, K) one-hot, for a conditional prior.
+        """
 
     @abstractmethod
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
-        """z (T, N, L) from the prior, one row of draws an image."""
+        """z (T, N, L) from the prior, one row of draws per image. y: (N, K) one-hot, for a conditional prior."""
 
     @property
     def sampling(self) -> dict[str, float]:
-        """The settings of `sample_by` that hold now, by name."""
+        """The current values of the settings of `sample_by`, by name."""
         return {}
 
     def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
-        """Changes how samples are drawn from now on; None leaves a setting as it is. UserError for a latent that has no
-        such settings, or a value out of range."""
+        """Changes how samples are drawn from now on. None leaves a setting as it is. UserError for a value that is out
+        of range, or if the latent has no such settings."""
         if rounds is not None or temperature is not None:
             raise UserError("this latent's prior has no rounds and no temperature; one of spatial codes has")
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
-        """z at fractions a (A,) of the way from z0 to z1, (T, L, ...) each -> (A, T, L, ...); draws: one row.
+        """z (A, T, L, ...) at fractions a (A,) of the way from z0 to z1, (T, L, ...) each. draws: one row.
 
-        Spikes have no halfway. At fraction a each bit is z1's with probability a, else z0's. One uniform number a bit
-        decides for all fractions, so bits change one by one and never back. The numbers come from a stream of their
-        own: z0 and z1 may have been drawn with the same seed, and a bit's value must not depend on when it changes.
+        A spike is 0 or 1 and has no middle. At fraction a, each bit is that of z1 with probability a, else that of z0.
+        One uniform number per bit decides for all fractions, so bits change one by one and never back. The numbers come
+        from a stream of their own: z0 and z1 may have been drawn with the same seed, and when a bit changes must not
+        depend on its value.
         """
         return z1.where(draws.stream("between").uniform(*z0.shape) < a.view(-1, *[1] * z0.dim()), z0)
 
 
 def check_class(classes: int, y: Tensor | None) -> None:
-    """UserError if a prior of K classes gets none, or one of no classes (0) gets one. y: (N, K), one-hot."""
+    """UserError if a conditional prior of K classes gets no class, or an unconditional one (0 classes) gets one.
+
+    y: (N, K) one-hot, or None.
+    """
     if (y is None) == bool(classes):
-        raise UserError(f"the prior is one of {classes} classes, and {'no' if y is None else 'a'} class came")
+        raise UserError(f"the prior has {classes} classes, but was given {'none' if y is None else 'a class'}")

@@ -90,7 +90,7 @@ def test_a_prior_of_classes_makes_the_class_asked_for():
     for c, token in ((0, 0), (1, 3)):
         y = torch.nn.functional.one_hot(torch.full((64,), c), 2).float()
         assert (model.tokens(model.sample(ImageDraws(range(64)), y)) == token).float().mean() > 0.97
-    with pytest.raises(ValueError, match="2 classes, and no class came"):
+    with pytest.raises(ValueError, match="2 classes, but was given none"):
         model.sample(ImageDraws([0]))
 
 

@@ -12,7 +12,7 @@ from tcja_gen.models import Generator, load
 from tcja_gen.nn import latent_settings
 from tcja_gen.settings import table, texts, update
 from tcja_gen.training.config import Config, change
-from tcja_gen.training.config import load as load_config
+from tcja_gen.training.recipes import load as load_config
 
 LATENT = '''from dataclasses import dataclass
 from torch import nn
@@ -103,3 +103,11 @@ def test_its_settings_are_like_any_others(plugin):
         with pytest.raises(UserError) as error:
             change(Config(), {"model": {"latent": {"kind": "rare", **latent}}})
         assert says in str(error.value)
+
+
+def test_a_plugin_may_say_from_future_import_annotations(clean, tmp_path):
+    (tmp_path / "rare.py").write_text("from __future__ import annotations\n" + LATENT)
+    registry.load_plugin(tmp_path / "rare.py")
+    assert change(Config(), {"model": SETTINGS}).model.latent.rate == 0.25
+    with pytest.raises(UserError, match="key 'model.latent.rate' is 'x'; float is wanted"):
+        change(Config(), {"model": {"latent": {"kind": "rare", "rate": "x"}}})

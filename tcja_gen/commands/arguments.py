@@ -1,4 +1,4 @@
-"""What commands share."""
+"""Types of flags that several commands have, and checks that run before torch is imported, which takes seconds."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..errors import MissingFile
-from ..shipped import no_model, weights
+from ..shipped import no_such_model, weights
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 Data = Annotated[Positional[str], arg(metavar="DATA")]
@@ -15,26 +15,26 @@ Number = Annotated[int, arg(aliases=["--number"])]  # torchrun mistakes --n for 
 
 
 def run_exists(run: str) -> None:
-    """MissingFile if a name is no run and no pretrained model; asked before torch is imported, which takes seconds."""
+    """MissingFile if a name is neither a path nor a pretrained model."""
     if run and not Path(run).exists() and run not in weights():
-        raise MissingFile(no_model(run))
+        raise MissingFile(no_such_model(run))
 
 
 def files_exist(*paths: str) -> None:
-    """The same of files and folders."""
+    """MissingFile for the first path that does not exist; empty ones are ignored."""
     for path in paths:
         if path and not Path(path).exists():
             raise MissingFile(f"{path}: no such file or folder")
 
 
 def data_exists(data: str) -> None:
-    """The same of a data set that is told by a path; names are looked up later."""
+    """MissingFile if `data` looks like a path and does not exist. Names of data sets are checked later."""
     if os.sep in data or Path(data).suffix:
         files_exist(data)
 
 
 def start(device: str = "auto"):
-    """Place of this process, and its device."""
+    """This `process.Process`, with its rank and device. Imports torch only now."""
     from .. import process
 
     return process.start(device)
