@@ -37,7 +37,6 @@ from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout
 
-SPIKING = (NormLIF, LIF, NormNode, Node)
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
 
@@ -77,19 +76,12 @@ def gives_spikes(layer: nn.Module) -> bool:
     return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
 
 
-def tell_of_spikes(stages: Sequence[nn.Module], spikes: bool) -> None:
-    """Tells the weights of every stage whether their input is spikes, gated or not. spikes: whether that of the first
-    stage is."""
+def mark_dense(stages: Sequence[nn.Module], spikes: bool) -> None:
+    """Tells those weights whose input is not spikes. spikes: whether the input of the first stage is."""
     for stage in stages:
         if isinstance(stage, SpikingBlock):
-            stage.weights.takes_spikes = spikes
-            spikes = isinstance(stage.neurons, SPIKING)
-        elif isinstance(stage, (Residual, ReLU)):
-            spikes = False
-        elif isinstance(stage, Pool):
-            spikes = spikes and stage.kind == "max"
-        else:
-            spikes = spikes or isinstance(stage, SPIKING)
+            stage.weights.takes_spikes &= spikes
+        spikes = isinstance(stage, FIRING) or spikes and not (isinstance(stage, Pool) and stage.kind != "max")
 
 
 @contextmanager
@@ -178,7 +170,7 @@ class Stages(nn.Module):
             except UserError as error:
                 raise UserError(f"notation {notation!r} at {text!r}: {error}") from None
         self._fire()
-        tell_of_spikes(self.stages, self.takes_spikes)
+        mark_dense(self.stages, self.takes_spikes)
 
     def _add(self, word: words.Word) -> None:
         if isinstance(word, words.Residual):

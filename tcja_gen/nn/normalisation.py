@@ -21,7 +21,7 @@ from ..errors import UserError
 from .gradients import differentiable_once
 from .kernels import PATHS, kernel_for
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
-from .sparse import SparseInput
+from .sparse import SpikeWeights
 
 
 class TDBatchNorm(nn.Module):
@@ -273,6 +273,6 @@ def fuse(module: nn.Module, path: str = "native") -> nn.Module:
     if path not in PATHS:
         raise UserError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
-        if isinstance(layer, (TDBatchNorm, LIF, SparseInput)):
+        if isinstance(layer, (TDBatchNorm, LIF, SpikeWeights)):
             layer.path = path
     return module

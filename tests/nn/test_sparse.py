@@ -8,7 +8,7 @@ from torch import nn
 
 from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, SpikingDecoder, SpikingEncoder, fuse
 from tcja_gen.nn.kernels import cpu
-from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SparseInput
+from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights
 
 pytestmark = pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 LAYERS = {
@@ -104,7 +104,7 @@ def test_gradients_half_precision_and_narrow_layers_run_dense():
 
 def test_layers_behind_neurons_know_that_they_see_spikes():
     encoder = SpikingEncoder("32C3-TCJA-32C3-32R3[TCJA]-AP2-32C3-MP2-32FC", 1, 2, image_size=8)
-    told = {name: layer.takes_spikes for name, layer in encoder.named_modules() if isinstance(layer, SparseInput)}
+    told = {name: layer.takes_spikes for name, layer in encoder.named_modules() if isinstance(layer, SpikeWeights)}
     assert told == {
         "stages.0.weights": False,  # images
         "stages.2.weights": True,  # gated spikes
@@ -116,7 +116,7 @@ def test_layers_behind_neurons_know_that_they_see_spikes():
     decoder = SpikingDecoder("32C3-16T4s2", 4, (8, 4, 4), 1, 2, image_size=8)
     assert decoder.stages[0].weights.takes_spikes and decoder.stages[1].weights.takes_spikes
     plain = SpikingEncoder("32C3-32R3-32C3", 1, 1, None, image_size=8)  # ReLU
-    assert not any(layer.takes_spikes for layer in plain.modules() if isinstance(layer, SparseInput))
+    assert not any(layer.takes_spikes for layer in plain.modules() if isinstance(layer, SpikeWeights))
 
 
 @torch.no_grad()
@@ -130,5 +130,5 @@ def test_rounds_that_compute_only_what_matters_name_tokens_as_whole_rounds_do(pr
     bits = (torch.rand(5, 4, 4, 4) < 0.5).float()
     few, every = latent.prior(bits, known, places=places), latent.prior(bits, known)
     assert torch.equal(few, every[:, places]) if path == "native" else torch.allclose(few, every[:, places], atol=1e-5)
-    assert all(layer.wanted is None for layer in latent.modules() if isinstance(layer, SparseInput))
+    assert all(layer.wanted is None for layer in latent.modules() if isinstance(layer, SpikeWeights))
     assert 0.2 < latent.sample(ImageDraws(range(40))).mean() < 0.8

@@ -65,7 +65,8 @@ def library() -> ctypes.CDLL:
     cached = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
     kept = _intact_library(cached)
     kernels = ctypes.CDLL(str(kept)) if kept else _build(shlex.split(cxx), cached)
-    kernels.parts.restype = kernels.lanes.restype = ctypes.c_int64
+    for function in ("parts", "narrow", "wide", "gradient_parts"):
+        getattr(kernels, function).restype = ctypes.c_int64
     return kernels
 
 

@@ -1,7 +1,8 @@
-"""Weights whose input is mostly zeros, on a CPU: calls the kernels of `sparse.cpp`.
+"""Weights whose input is spikes, on a CPU: calls the kernels of `sparse.cpp`.
 
-A layer is a linear one or a convolution, transposed or not, of float32 weights in one group. Its weights are laid out
-as rows, (tap, in, out), the out channels padded to whole vectors; a linear layer is a convolution of one pixel.
+A layer is a linear one or a convolution, transposed or not, of float32 weights in one group; a linear layer is a
+convolution of one pixel. The kernels take weights as rows, one for each tap and input channel, cut into blocks of
+outputs.
 """
 
 import ctypes
@@ -14,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from .cpu import library
 
-CHANNELS = 2**16  # channels are listed as 16-bit numbers
+WORD = 64  # channels of a word of bits
 FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed".split()
 
 
@@ -25,15 +26,13 @@ class Shape(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Weights (tap, in, row) and bias (row,) of a layer, and the weights' state from which they were made."""
+class Spikes:
+    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values (N, H, W, C): what the spikes are where gates have
+    changed them; None: all are 1."""
 
-    weights: Tensor
-    bias: Tensor
-    state: tuple
-
-
-_rows = WeakIdKeyDictionary()  # of weights that were used, kept until these change
+    bits: Tensor
+    values: Tensor | None
+    channels: int
 
 
 def suits(layer: nn.Module, x: Tensor) -> bool:
@@ -41,65 +40,109 @@ def suits(layer: nn.Module, x: Tensor) -> bool:
     if x.device.type != "cpu" or not x.dtype == layer.weight.dtype == torch.float32 or not x.numel():
         return False
     if isinstance(layer, nn.Linear):
-        return x.dim() == 2 and layer.in_features < CHANNELS
+        return x.dim() == 2
     square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
-    plain = layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
-    return x.dim() == 4 and layer.in_channels < CHANNELS and square and plain
+    return x.dim() == 4 and layer.groups == 1 and square and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
 
 
-def sparse_forward(layer: nn.Module, x: Tensor, wanted: Tensor | None = None) -> Tensor:
-    """layer(x), of x (N, C, H, W) or (N, F) that is mostly zeros. Every pixel is the same whatever the other frames and
-    pixels are. wanted: pixels (H', W') of the output as bool; the others are 0."""
+def pack(x: Tensor) -> Spikes:
+    """Spikes of x, (N, C, H, W) or (N, F)."""
     planes = x.detach() if x.dim() == 4 else x.detach()[:, :, None, None]
-    rows, shape = _rows_of(layer), _shape(layer, planes)
+    pixels = planes.permute(0, 2, 3, 1).contiguous()
+    channels = pixels.shape[3]
+    bits = torch.empty(*pixels.shape[:3], -(-channels // WORD), dtype=torch.int64)
+    ones = library().pack(*_pointers(pixels, bits), *_sizes(bits[..., 0].numel(), channels, torch.get_num_threads()))
+    return Spikes(bits, None if ones else pixels, channels)
+
+
+def forward(layer: nn.Module, spikes: Spikes, bias: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+    """Output (N, C', H', W') of a layer with another bias (C',), or with none. The result at a pixel is the same
+    whatever other frames and pixels there are. wanted: pixels (H', W') of the output, bool; the others are 0."""
+    shape = _shape(layer, spikes)
+    weights = _rows(layer, shape.row)
+    start = F.pad(weights.new_zeros(shape.out) if bias is None else bias.detach(), (0, shape.row - shape.out))
     make = torch.empty if wanted is None else torch.zeros
-    y = make(shape.frames, shape.out_height, shape.out_width, shape.out, dtype=torch.float32)
+    y = make(shape.frames, shape.out_height, shape.out_width, shape.out)
     if wanted is not None:
         wanted = wanted.expand(shape.out_height, shape.out_width).to(torch.uint8).contiguous()
-    pixels = planes.permute(0, 2, 3, 1).contiguous()
-    pointers = [
-        None if t is None else ctypes.c_void_p(t.data_ptr()) for t in (pixels, rows.weights, rows.bias, wanted, y)
-    ]
-    library().sparse_forward(*pointers, ctypes.byref(shape), ctypes.c_int64(torch.get_num_threads()))
-    return y.permute(0, 3, 1, 2) if x.dim() == 4 else y.flatten(1)
+    _run("sparse_forward", shape, spikes.bits, spikes.values, weights, start, wanted, y)
+    return y.permute(0, 3, 1, 2)
 
 
-def _shape(layer: nn.Module, x: Tensor) -> Shape:
-    frames, channels, height, width = x.shape
-    out, wanted, *_ = layer.weight.shape
+def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
+    """Gradient of the layer's weights, in their shape, from that of its output (N, C', H', W')."""
+    shape = _shape(layer, spikes)
+    rows = shape.kernel**2 * shape.in_
+    parts = library().gradient_parts(*_sizes(rows * shape.row))
+    sums = torch.zeros(parts, rows * shape.row)
+    _run("sparse_gradient", shape, spikes.bits, spikes.values, grad.permute(0, 2, 3, 1).contiguous(), sums)
+    blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width for width in _widths(shape.row)])
+    taps = torch.cat([block.view(rows, -1) for block in blocks], 1)[:, : shape.out]
+    taps = taps.reshape(shape.kernel, shape.kernel, shape.in_, shape.out)
+    return taps.permute(_order(layer, back=True)).reshape(layer.weight.shape)
+
+
+def _run(function: str, shape: Shape, *tensors: Tensor | None) -> None:
+    getattr(library(), function)(*_pointers(*tensors), ctypes.byref(shape), *_sizes(torch.get_num_threads()))
+
+
+def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+
+
+def _sizes(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
+
+
+def _shape(layer: nn.Module, spikes: Spikes) -> Shape:
+    frames, height, width, _ = spikes.bits.shape
+    out, channels, *_ = layer.weight.shape
     kernel, stride, padding, transposed = 1, 1, 0, isinstance(layer, nn.ConvTranspose2d)
     if not isinstance(layer, nn.Linear):
         kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
     if transposed:
-        out, wanted = wanted, out
+        out, channels = channels, out
         sides = [(s - 1) * stride - 2 * padding + kernel + layer.output_padding[0] for s in (height, width)]
     else:
         sides = [(s + 2 * padding - kernel) // stride + 1 for s in (height, width)]
-    if channels != wanted:
-        raise ValueError(f"{channels} channels for weights of {wanted}")
-    return Shape(frames, height, width, channels, *sides, out, _padded(out), kernel, stride, padding, transposed)
+    if spikes.channels != channels:
+        raise ValueError(f"{spikes.channels} channels for weights of {channels}")
+    row = -(-out // library().narrow()) * library().narrow()
+    return Shape(frames, height, width, channels, *sides, out, row, kernel, stride, padding, transposed)
 
 
-def _padded(out: int) -> int:
-    lanes = library().lanes()
-    return -(-out // lanes) * lanes
+_kept = WeakIdKeyDictionary()  # rows of weights outside training, until these change
+
+
+def _rows(layer: nn.Module, row: int) -> Tensor:
+    """The layer's weights as the kernels take them, of `row` outputs."""
+    if layer.training:  # they change at every step
+        return _made_rows(layer, row)
+    state = layer.weight.data_ptr(), layer.weight._version
+    kept = _kept.get(layer.weight)
+    if kept is None or kept[0] != state:
+        kept = _kept[layer.weight] = state, _made_rows(layer, row)
+    return kept[1]
 
 
 @torch.no_grad()
-def _rows_of(layer: nn.Module) -> Rows:
-    """The layer's weights as rows; made anew if the weights have changed since."""
-    parameters = layer.weight, layer.bias
-    state = tuple((p.data_ptr(), p._version) for p in parameters if p is not None)
-    rows = _rows.get(layer.weight)
-    if rows is None or rows.state != state:
-        rows = _rows[layer.weight] = Rows(*_laid_out(layer), state)
-    return rows
-
-
-def _laid_out(layer: nn.Module) -> tuple[Tensor, Tensor]:
+def _made_rows(layer: nn.Module, row: int) -> Tensor:
     weight = layer.weight if layer.weight.dim() == 4 else layer.weight[:, :, None, None]
+    taps = weight.permute(_order(layer)).flatten(0, 2)  # (tap and input, output)
+    padded = F.pad(taps, (0, row - taps.shape[1]))
+    return torch.cat([block.flatten() for block in padded.split(_widths(row), 1)])
+
+
+def _widths(row: int) -> list[int]:
+    """Widths of the blocks of outputs, as in the kernels."""
+    wide, widths = library().wide(), []
+    while row:
+        widths.append(next(w for w in (wide, wide // 2, library().narrow()) if w <= row))
+        row -= widths[-1]
+    return widths
+
+
+def _order(layer: nn.Module, back: bool = False) -> tuple[int, ...]:
+    """Order of a weight's axes for (tap row, tap column, input, output); or back."""
     order = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0)
-    taps = weight.permute(order)
-    extra = _padded(taps.shape[3]) - taps.shape[3]
-    bias = weight.new_zeros(taps.shape[3]) if layer.bias is None else layer.bias
-    return F.pad(taps, (0, extra)).contiguous(), F.pad(bias, (0, extra)).contiguous()
+    return tuple(order.index(axis) for axis in range(4)) if back else order
