@@ -39,6 +39,7 @@ from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
 from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, NormReLU, Readout, ReLU
+from ..nn.sparse import dense
 from .classification import load_for, own_data
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -250,7 +251,8 @@ def _watched(model: nn.Module):
             layer.step = _stepping(layer.step, hook)
             stepped.append(layer)
     try:
-        yield rows
+        with dense(model):
+            yield rows
     finally:
         for hook in hooks:
             hook.remove()

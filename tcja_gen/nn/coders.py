@@ -84,31 +84,47 @@ def mark_dense(stages: Sequence[nn.Module], spikes: bool) -> None:
         spikes = isinstance(stage, FIRING) or spikes and not (isinstance(stage, Pool) and stage.kind != "max")
 
 
+def spikes_at(encoder: "SpikingEncoder", x: Tensor, places: Tensor) -> Tensor:
+    """encoder(x) at the pixels with the indices `places` (P,): spikes (T, N, C, P), bit for bit the same.
+
+    x: images (N, C, H, W). Without gradient, for layers that keep the image's size. Layers of weights that skip zeros
+    leave out what cannot matter for these pixels.
+    """
+    body = list(encoder.stages)
+    while len(body) > 1 and _is_pointwise(body[-1]) and isinstance(body[-2], (SpikingBlock, LIF)):
+        body.pop()
+    pixels = torch.zeros(math.prod(encoder.shape[1:]), dtype=torch.bool).index_fill(0, places, True)
+    with _computing(body, pixels.view(encoder.shape[1:])):
+        y = run_stages(body, x, False, False, encoder.time_steps)
+    y = y.flatten(3)[..., places, None]  # (T, N, C, P, 1)
+    return _run(encoder.stages[len(body) :], y, None)[..., 0]
+
+
+def _is_pointwise(stage: nn.Module) -> bool:
+    return isinstance(stage, SpikingBlock) and stage.weights.weight.shape[2:] == (1, 1)
+
+
 @contextmanager
-def computing(stages: Sequence[nn.Module], pixels: Tensor):
-    """Inside, layers of `stages` that skip zeros need not compute what cannot matter for some `pixels` of the output,
-    (H, W) of bool. Only stages that keep the size, from the last one back to where every pixel matters."""
+def _computing(stages: Sequence[nn.Module], pixels: Tensor):
+    """Inside, layers that skip zeros compute only what matters for some `pixels` of the output, (H, W) of bool. It goes
+    back from the last stage as far as that is not every pixel."""
     told = []
     for stage in reversed(stages):
         blocks = [stage] if isinstance(stage, SpikingBlock) else []
         if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
             blocks = [stage.second, stage.first]
-        if not blocks and not isinstance(stage, (LIF, Node, ReLU, TemporalDropout)):
+        if not blocks and not isinstance(stage, (LIF, TemporalDropout)):
             break  # a gate sees all pixels
-        for block in blocks:
-            told.append(block.weights)
-            block.weights.wanted = pixels
-            pixels = F.max_pool2d(pixels[None].float(), 2 * _reach(block) + 1, 1, _reach(block))[0] > 0
+        for weights in (block.weights for block in blocks):
+            told.append(weights)
+            weights.wanted = pixels
+            reach = weights.kernel_size[0] // 2
+            pixels = F.max_pool2d(pixels[None].float(), 2 * reach + 1, 1, reach)[0] > 0
     try:
         yield
     finally:
         for weights in told:
             weights.wanted = None
-
-
-def _reach(block: SpikingBlock) -> int:
-    """How many pixels far a convolution looks in each direction."""
-    return block.weights.kernel_size[0] // 2
 
 
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:

@@ -1,12 +1,14 @@
 """Convolutions and linear layers whose input is spikes: a neuron that does not fire costs nothing.
 
 On a CPU with kernels (`kernels/sparse.py`), in float32, such a layer adds up the weights of the neurons that fired; a
-gated spike counts by its factor. So does the gradient of the weights. The gradient of the spikes is a dense product. For
-the backward pass spikes are kept as bits. Everywhere else the layers here are those of PyTorch.
+gated spike counts by its factor. The gradient of the weights is made in the same way, that of the spikes is a dense
+product. For the backward pass spikes are kept as bits. Everywhere else the layers here are those of PyTorch.
 
 The choice depends on the layer alone and never on how much has fired, because the result of an image must not depend on
 the others of its batch. The kernels are ahead of dense products up to a firing rate of about one half.
 """
+
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,7 @@ class SpikeWeights:
 
     takes_spikes = False  # whether the input is spikes, gated or not; set by those who build the network
     path = "plain"  # set by `fuse`
-    wanted: Tensor | None = None  # pixels (H', W') of the output that `forward` must compute, set by `computing`
+    wanted: Tensor | None = None  # pixels (H', W') of the output that are computed; None: all. Set by `spikes_at`
 
     def skips_zeros(self, x: Tensor) -> bool:
         """Whether the layer runs on the kernels for spikes."""
@@ -61,6 +63,19 @@ class ConvTranspose2d(SpikeWeights, nn.ConvTranspose2d):
 
 class Linear(SpikeWeights, nn.Linear):
     """Linear layer, see the module's text."""
+
+
+@contextmanager
+def dense(module: nn.Module):
+    """Inside, the layers of `module` are those of PyTorch, and compute every image, place and time step."""
+    paths = {layer: layer.path for layer in module.modules() if isinstance(layer, SpikeWeights)}
+    for layer in paths:
+        layer.path = "plain"
+    try:
+        yield
+    finally:
+        for layer, path in paths.items():
+            layer.path = path
 
 
 class _SpikeWeights(torch.autograd.Function):

@@ -1,14 +1,17 @@
 """Weights that skip the zeros of their input, against the layers of PyTorch."""
 
 import copy
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, SpikingDecoder, SpikingEncoder, fuse
+from tcja_gen.models import build
+from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, SpikingDecoder, SpikingEncoder, StepDraws, fuse
 from tcja_gen.nn.kernels import cpu
-from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights
+from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense
 
 pytestmark = pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 LAYERS = {
@@ -33,19 +36,79 @@ def skipping(layer: nn.Module) -> nn.Module:
     return layer
 
 
-@torch.no_grad()
+def gradients(layer: nn.Module, x: torch.Tensor, biased: bool) -> list[torch.Tensor]:
+    """The layer's output, and the gradients of its input, weights and bias."""
+    x = x.clone().requires_grad_()
+    y = layer(x) if biased else layer.without_bias(x)
+    wanted = [x, *(p for p in (layer.weight, layer.bias if biased else None) if p is not None)]
+    grad = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+    return [y.detach(), *torch.autograd.grad(y, wanted, grad)]
+
+
 @pytest.mark.parametrize("gated", [False, True], ids=["spikes", "gated spikes"])
 @pytest.mark.parametrize("kind", LAYERS)
-@pytest.mark.parametrize("frames, channels, out", [(1, 1, 32), (5, 29, 37), (70, 16, 160)])
-def test_a_layer_gives_what_the_dense_one_gives(kind, frames, channels, out, gated):
+@pytest.mark.parametrize("frames, channels, out", [(1, 1, 16), (5, 67, 37), (70, 16, 160)])
+def test_a_layer_and_its_gradients_are_those_of_the_dense_one(kind, frames, channels, out, gated):
+    torch.manual_seed(0)
     make, sides = LAYERS[kind]
-    layer = make(channels, out)
+    layer = skipping(make(channels, out))
     for rate in (0.0, 0.2, 1.0):
         x = spikes(frames, channels, *sides, rate=rate, gated=gated)
-        dense = layer(x)
-        assert skipping(layer).skips_zeros(x)
-        torch.testing.assert_close(layer(x), dense, rtol=1e-5, atol=2e-6)
-        layer.path = "plain"
+        assert layer.skips_zeros(x)
+        for biased in (True, False):
+            exact = gradients(copy.deepcopy(layer).double(), x.double(), biased)  # dense
+            for ours, theirs in zip(gradients(layer, x, biased), exact, strict=True):
+                scale = max(float(theirs.abs().max()), 1.0)
+                torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-6 * scale)
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads():
+    x, before = spikes(130, 24, 9, 7), torch.get_num_threads()
+    for layer in (Conv2d(24, 96, 3, 2, 1), Conv2d(24, 2000, 5, 1, 2)):  # one with several partial sums, one with one
+        wanted = gradients(skipping(layer), x, True)
+        try:
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                found = gradients(layer, x, True)
+                assert torch.equal(found[0], wanted[0]) and torch.equal(found[2], wanted[2])
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_frozen_weights_and_images_get_no_gradient():
+    layer, x = skipping(Conv2d(8, 32, 3)), spikes(2, 8, 4, 4).requires_grad_()
+    layer.weight.requires_grad_(False)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None and x.grad.shape == x.shape
+    layer.weight.requires_grad_(True)
+    layer(x.detach()).sum().backward()
+    assert layer.weight.grad.shape == layer.weight.shape
+
+
+def test_training_keeps_spikes_as_bits():
+    kept, layer = [], skipping(Conv2d(64, 32, 3, 1, 1))
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        layer(spikes(8, 64, 6, 6))
+        assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) == 8 * 6 * 6 * 8
+        kept.clear()
+        layer(spikes(8, 64, 6, 6, gated=True))  # these have values as well
+        assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) == 8 * 6 * 6 * (8 + 256)
+
+
+def test_a_step_of_training_has_the_loss_and_the_gradients_of_the_dense_one():
+    torch.manual_seed(0)
+    found = []
+    network = {"encoder": "32C3s2-TCJA-32C3s2", "image_size": 16, "time_steps": 4, "latent": {"channels": 32}}
+    model = fuse(build(network), "native").train()
+    for context in (nullcontext, partial(dense, model)):
+        model.zero_grad()
+        with context():
+            losses = model(
+                torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1, StepDraws(0, 0, 3)
+            )
+            losses["loss"].backward()
+        found.append([losses["loss"].detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
 
 @torch.no_grad()
@@ -91,15 +154,13 @@ def test_pixels_that_nobody_wants_are_left_out_and_the_others_stay_the_same():
     assert torch.equal(layer(x), whole * layer.wanted)
 
 
-def test_gradients_half_precision_and_narrow_layers_run_dense():
-    layer, x = skipping(Linear(8, 32)), spikes(2, 8)
-    assert not layer.skips_zeros(x) and layer(x).requires_grad
-    with torch.no_grad():
-        assert layer.skips_zeros(x) and not skipping(Linear(8, 31)).skips_zeros(x)
-        assert not layer.skips_zeros(x.double()) and not copy.deepcopy(layer).bfloat16().skips_zeros(x)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert not layer.skips_zeros(x) and layer(x).dtype == torch.bfloat16
-        assert not skipping(Conv2d(8, 32, 3, groups=2)).skips_zeros(spikes(2, 8, 4, 4))
+def test_half_precision_and_narrow_layers_run_dense():
+    layer, x = skipping(Linear(8, 16)), spikes(2, 8)
+    assert layer.skips_zeros(x) and not skipping(Linear(8, 15)).skips_zeros(x)
+    assert not layer.skips_zeros(x.double()) and not copy.deepcopy(layer).bfloat16().skips_zeros(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layer.skips_zeros(x) and layer(x).dtype == torch.bfloat16
+    assert not skipping(Conv2d(8, 32, 3, groups=2)).skips_zeros(spikes(2, 8, 4, 4))
 
 
 def test_layers_behind_neurons_know_that_they_see_spikes():

@@ -42,7 +42,8 @@ def suits(layer: nn.Module, x: Tensor) -> bool:
     if isinstance(layer, nn.Linear):
         return x.dim() == 2
     square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
-    return x.dim() == 4 and layer.groups == 1 and square and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
+    plain = layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
+    return x.dim() == 4 and square and plain
 
 
 def pack(x: Tensor) -> Spikes:

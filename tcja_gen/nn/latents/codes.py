@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ranges import Range, setting
 from ...registry import register_latent
-from ..coders import SpikingEncoder, computing
+from ..coders import SpikingEncoder, spikes_at
 from ..draws import Draws
 from ..layers import conv_block
 from ..neurons import Neuron
@@ -146,7 +146,13 @@ class CodeLatent(Latent):
             first = last
 
     def _logits(self, tokens: Tensor, known: Tensor, places: Tensor, y: Tensor | None) -> Tensor:
-        return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
+        """Logits (N, P', 2^bits) of the indices `places`."""
+        if not self.prior.skips_zeros:
+            return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
+        seen = tokens * known if y is None else torch.cat([tokens * known, y.long()], 1)
+        rows, which = torch.unique(seen, dim=0, return_inverse=True)  # no two images of the same class and known tokens
+        tokens, y = rows[:, : len(known)], None if y is None else rows[:, len(known) :].float()
+        return self.prior(self.bits(tokens), known.expand_as(tokens), y, places)[which] / self.temperature
 
     def _ends(self) -> list[int]:
         """Number of known places after each round i of R: P (1 - cos(pi/2 i/R)), but at least i, and all at the end."""
@@ -171,7 +177,15 @@ class MaskedPrior(nn.Module):
         if self.trunk.shape[1:] != tuple(sides):
             raise UserError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
         self.logits = Linear(self.trunk.shape[0], 2**bits)
-        self.logits.takes_spikes = True  # their mean over time, of which much is 0, too
+        # its input is a mean of spikes, of which much is 0, too; that of the first layer is dense, but the kernels for
+        # spikes give every image the same numbers, whatever the others are
+        self.logits.takes_spikes = self.trunk.stages[0].weights.takes_spikes = neuron is not None
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether it runs on the kernels for spikes and without gradient: an image's logits are then the same, to the
+        bit, whatever the other images and places are."""
+        return self.logits.skips_zeros(self.logits.weight) and not torch.is_grad_enabled()
 
     def forward(
         self,
@@ -193,12 +207,11 @@ class MaskedPrior(nn.Module):
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
         x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        if places is None:
-            places = torch.arange(math.prod(sides), device=x.device)
-        pixels = torch.zeros(math.prod(sides), dtype=torch.bool, device=x.device).index_fill(0, places, True)
-        with computing(self.trunk.stages, pixels.view(*sides)):
-            spikes = self.trunk(x, draws).flatten(3)[..., places]  # (T, N, C, P)
-        rates = spikes.mean(0).transpose(1, 2)  # (N, P, C)
+        if places is not None and self.skips_zeros:
+            rates = spikes_at(self.trunk, x, places).mean(0).transpose(1, 2)  # (N, P, C)
+        else:
+            rates = self.trunk(x, draws).mean(0).flatten(2).transpose(1, 2)
+            rates = rates if places is None else rates[:, places]
         return self.logits(rates.flatten(0, 1)).unflatten(0, rates.shape[:2])
 
 
