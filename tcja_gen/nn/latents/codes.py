@@ -106,9 +106,12 @@ class CodeLatent(Latent):
         z = self.encode(h, draws)
         tokens = self.tokens(h.detach())  # (N, P)
         unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # (N, P), 1 .. P unknown places per image
-        logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y, draws=draws).float()
-        nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
-        return z, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
+        rates = self.prior.rates(self.bits(self.tokens(z.detach())), ~unknown, y, draws)
+        share = unknown / unknown.sum(1, keepdim=True) / len(unknown)  # of a place in the mean
+        where = unknown if unknown.is_cpu else ...  # a GPU's graph has fixed shapes
+        logits = self.prior.logits(rates[where].flatten(0, -2)).float()
+        nats = F.cross_entropy(logits, tokens[where].flatten(), reduction="none")
+        return z, (nats * share[where].flatten()).sum()
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number per place decides its token, for any number of rounds."""
@@ -187,6 +190,10 @@ class MaskedPrior(nn.Module):
         bit, whatever the other images and places are."""
         return self.logits.skips_zeros(self.logits.weight) and not torch.is_grad_enabled()
 
+    def rates(self, bits: Tensor, known: Tensor, y: Tensor | None = None, draws: Draws | None = None) -> Tensor:
+        """Mean over time of the last layer's spikes, (N, P, C). Arguments as of `forward`."""
+        return self.trunk(self._planes(bits, known, y), draws).mean(0).flatten(2).transpose(1, 2)
+
     def forward(
         self,
         bits: Tensor,
@@ -200,19 +207,23 @@ class MaskedPrior(nn.Module):
         bits: (N, bits, h, w). known: (N, P), the places whose bits the network may see. y: (N, K) one-hot, for a
         conditional prior. draws: for dropout, in training only.
         """
+        if places is not None and self.skips_zeros:
+            spikes = spikes_at(self.trunk, self._planes(bits, known, y), places)
+            rates = spikes.mean(0).transpose(1, 2)
+        else:
+            rates = self.rates(bits, known, y, draws)
+            rates = rates if places is None else rates[:, places]
+        return self.logits(rates.flatten(0, 1)).unflatten(0, rates.shape[:2])
+
+    def _planes(self, bits: Tensor, known: Tensor, y: Tensor | None) -> Tensor:
+        """The network's input (N, C, h, w)."""
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         visible = known.view(n, 1, *sides).to(bits.dtype)
         planes = [(2 * bits - 1) * visible, 1 - visible, self.planes.expand(n, -1, -1, -1)]
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
-        x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        if places is not None and self.skips_zeros:
-            rates = spikes_at(self.trunk, x, places).mean(0).transpose(1, 2)  # (N, P, C)
-        else:
-            rates = self.trunk(x, draws).mean(0).flatten(2).transpose(1, 2)
-            rates = rates if places is None else rates[:, places]
-        return self.logits(rates.flatten(0, 1)).unflatten(0, rates.shape[:2])
+        return torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:
