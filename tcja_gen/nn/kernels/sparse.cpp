@@ -117,6 +117,19 @@ inline Size list_bits(uint64_t word, uint32_t first, uint32_t* to) {
     return n;
 }
 
+// Lists the values of the channels whose bits are set. May write up to 15 numbers more.
+inline void list_values(uint64_t word, const float* x, float* to) {
+#ifdef __AVX512F__
+    for (; word; word >>= 16, x += 16) {
+        const __mmask16 fired = word;
+        _mm512_storeu_ps(to, _mm512_maskz_compress_ps(fired, _mm512_maskz_loadu_ps(fired, x)));
+        to += __builtin_popcount(fired);
+    }
+#else
+    for (; word; word &= word - 1) *to++ = x[__builtin_ctzll(word)];
+#endif
+}
+
 // Rows of weights of the neurons that fired, for a group of output pixels.
 struct Rows {
     const Windows& windows;
@@ -149,12 +162,9 @@ struct Rows {
     }
 
     Size add(Size pixel, const Seen& seen, Size n) {
-        const Size more = list_bits(bits[pixel * windows.s.words() + seen.word], seen.row, &rows[n]);
-        if (x) {
-            const float* channels = x + pixel * windows.s.in + seen.word * WORD - seen.row;
-            for (Size i = n; i < n + more; i++) values[i] = channels[rows[i]];
-        }
-        return n + more;
+        const uint64_t word = bits[pixel * windows.s.words() + seen.word];
+        if (x) list_values(word, x + pixel * windows.s.in + seen.word * WORD, &values[n]);
+        return n + list_bits(word, seen.row, &rows[n]);
     }
 };
 
