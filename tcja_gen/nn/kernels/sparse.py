@@ -77,10 +77,11 @@ def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
     parts = library().gradient_parts(*_sizes(rows * shape.row))
     sums = torch.zeros(parts, rows * shape.row)
     _run("sparse_gradient", shape, spikes.bits, spikes.values, grad.permute(0, 2, 3, 1).contiguous(), sums)
-    blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width for width in _widths(shape.row)])
-    taps = torch.cat([block.view(rows, -1) for block in blocks], 1)[:, : shape.out]
-    taps = taps.reshape(shape.kernel, shape.kernel, shape.in_, shape.out)
-    return taps.permute(_order(layer, back=True)).reshape(layer.weight.shape)
+    blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width * n for width, n in _blocks(shape.row)])
+    taps = [b.view(n, rows, width).transpose(0, 1) for b, (width, n) in zip(blocks, _blocks(shape.row), strict=True)]
+    taps = torch.cat([block.flatten(1) for block in taps], 1)[:, : shape.out]
+    taps = taps.view(shape.kernel, shape.kernel, shape.in_, shape.out).permute(_order(layer, back=True))
+    return taps.reshape(layer.weight.shape)
 
 
 def _run(function: str, shape: Shape, *tensors: Tensor | None) -> None:
@@ -130,17 +131,19 @@ def _rows(layer: nn.Module, row: int) -> Tensor:
 def _made_rows(layer: nn.Module, row: int) -> Tensor:
     weight = layer.weight if layer.weight.dim() == 4 else layer.weight[:, :, None, None]
     taps = weight.permute(_order(layer)).flatten(0, 2)  # (tap and input, output)
-    padded = F.pad(taps, (0, row - taps.shape[1]))
-    return torch.cat([block.flatten() for block in padded.split(_widths(row), 1)])
+    blocks = F.pad(taps, (0, row - taps.shape[1])).split([width * n for width, n in _blocks(row)], 1)
+    return torch.cat(
+        [b.unflatten(1, (n, -1)).transpose(0, 1).flatten() for b, (_, n) in zip(blocks, _blocks(row), strict=True)]
+    )
 
 
-def _widths(row: int) -> list[int]:
-    """Widths of the blocks of outputs, as in the kernels."""
-    wide, widths = library().wide(), []
-    while row:
-        widths.append(next(w for w in (wide, wide // 2, library().narrow()) if w <= row))
-        row -= widths[-1]
-    return widths
+def _blocks(row: int) -> list[tuple[int, int]]:
+    """Widths of the blocks of outputs, as in the kernels, and how many there are of each."""
+    found = []
+    for width in (library().wide(), library().wide() // 2, library().narrow()):
+        found.append((width, row // width))
+        row %= width
+    return [(width, n) for width, n in found if n]
 
 
 def _order(layer: nn.Module, back: bool = False) -> tuple[int, ...]:
