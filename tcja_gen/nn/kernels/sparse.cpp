@@ -101,33 +101,28 @@ struct Windows {
     Size pixels() const { return s.frames * wanted.size(); }  // of all frames
 };
 
-// Lists the numbers of a word's bits, counted from `first`; returns how many. May write up to 15 numbers more.
-inline Size list_bits(uint64_t word, uint32_t first, uint32_t* to) {
+// Lists the numbers of the bits of a word of so many channels, counted from `first`; with x, the channels' values, too.
+// Returns how many. May write up to 15 numbers more.
+inline Size list_bits(uint64_t word, Size channels, uint32_t first, uint32_t* to, const float* x, float* values) {
     Size n = 0;
+    if (!word) return n;
 #ifdef __AVX512F__
     const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    for (; word; word >>= 16, first += 16) {
-        const __m512i numbers = _mm512_add_epi32(count, _mm512_set1_epi32(first));
-        _mm512_storeu_si512(to + n, _mm512_maskz_compress_epi32(__mmask16(word), numbers));
-        n += __builtin_popcount(word & 0xffff);
+    for (Size c = 0; c < channels; c += 16) {  // also where none fires: what cannot be predicted takes longer
+        const __mmask16 fired = word >> c;
+        const __m512i numbers = _mm512_add_epi32(count, _mm512_set1_epi32(first + c));
+        _mm512_storeu_si512(to + n, _mm512_maskz_compress_epi32(fired, numbers));
+        if (x) _mm512_storeu_ps(values + n, _mm512_maskz_compress_ps(fired, _mm512_maskz_loadu_ps(fired, x + c)));
+        n += __builtin_popcount(fired);
     }
 #else
-    for (; word; word &= word - 1) to[n++] = first + __builtin_ctzll(word);
+    for (; word; word &= word - 1) {
+        const Size c = __builtin_ctzll(word);
+        if (x) values[n] = x[c];
+        to[n++] = first + c;
+    }
 #endif
     return n;
-}
-
-// Lists the values of the channels whose bits are set. May write up to 15 numbers more.
-inline void list_values(uint64_t word, const float* x, float* to) {
-#ifdef __AVX512F__
-    for (; word; word >>= 16, x += 16) {
-        const __mmask16 fired = word;
-        _mm512_storeu_ps(to, _mm512_maskz_compress_ps(fired, _mm512_maskz_loadu_ps(fired, x)));
-        to += __builtin_popcount(fired);
-    }
-#else
-    for (; word; word &= word - 1) *to++ = x[__builtin_ctzll(word)];
-#endif
 }
 
 // Rows of weights of the neurons that fired, for a group of output pixels.
@@ -162,9 +157,10 @@ struct Rows {
     }
 
     Size add(Size pixel, const Seen& seen, Size n) {
-        const uint64_t word = bits[pixel * windows.s.words() + seen.word];
-        if (x) list_values(word, x + pixel * windows.s.in + seen.word * WORD, &values[n]);
-        return n + list_bits(word, seen.row, &rows[n]);
+        const Shape& s = windows.s;
+        const Size channel = seen.word * WORD;
+        return n + list_bits(bits[pixel * s.words() + seen.word], std::min(WORD, s.in - channel), seen.row, &rows[n],
+                             x ? x + pixel * s.in + channel : nullptr, x ? &values[n] : nullptr);
     }
 };
 
@@ -191,6 +187,7 @@ template <Size W, bool ONES>
 void add_weights(const Rows& list, Size pixels, const float* weights, const float* start, float* y, Size kept) {
     constexpr Size V = W / LANES;
     for (Size p = 0; p < pixels; p++) {
+        if (!start && list.begin[p] == list.begin[p + 1]) continue;
         float* to = y + list.output[p];
         float edge[W];  // where the block ends behind the last output
         if (kept < W) std::memcpy(edge, to, kept * sizeof(float));
