@@ -36,6 +36,14 @@ class SpikingBlock(nn.Module):
             y, options = self.weights(frames), {}
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
+    def onto(self, current: Tensor, x: Tensor) -> Tensor:
+        """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
+        frames = x.flatten(0, 1)
+        if self.training or torch.is_grad_enabled() or not self.weights.skips_zeros(frames):
+            return self(x) + current
+        a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
+        return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
         return self.neurons.step(self.weights(x), v)
@@ -161,7 +169,7 @@ class Residual(nn.Module):
         if self.attention is not None:
             y = self.attention(y)
         identity = x if self.shortcut is None else self.shortcut(x, steps)  # a static frame is added at every step
-        return self.second(y) + identity
+        return self.second.onto(identity, y)
 
 
 class Flatten(nn.Module):

@@ -52,6 +52,11 @@ class SpikeWeights:
             return F.conv_transpose2d(x, self.weight, output_padding=self.output_padding, **where)
         return F.conv2d(x, self.weight, **where)
 
+    def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
+        """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
+        fewer frames, it is used in turn."""
+        return sparse.forward(self, sparse.pack(x), self.bias, self.wanted, (a, b, current))
+
 
 class Conv2d(SpikeWeights, nn.Conv2d):
     """Convolution, see the module's text."""

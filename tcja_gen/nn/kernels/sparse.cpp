@@ -182,25 +182,53 @@ struct Pieces {
     }
 };
 
-// Adds a block's weights to y, which is `start` before: the bias, or null for what y is.
+// What follows on the sums: y = scale sums + shift + current, of which `current` may have fewer frames, for equal parts
+// of y.
+struct Finish {
+    const float *scale, *shift, *current;
+    Size numbers;  // in `current`
+};
+
+// V vectors, of which only the first `kept` numbers are there.
+template <Size W>
+inline void load_block(Vector* to, const float* from, Size kept) {
+    float edge[W];
+    if (kept < W) from = (const float*)std::memcpy(edge, from, kept * sizeof(float));
+    for (Size v = 0; v < W / LANES; v++) to[v] = load(from + v * LANES);
+}
+
+template <Size W>
+inline void store_block(float* to, const Vector* from, Size kept) {
+    float edge[W];
+    float* made = kept < W ? edge : to;
+    for (Size v = 0; v < W / LANES; v++) store(made + v * LANES, from[v]);
+    if (kept < W) std::memcpy(to, edge, kept * sizeof(float));
+}
+
+// Adds a block's weights to y, which is `bias` before, or null for what y is; then what follows, or null.
 template <Size W, bool ONES>
-void add_weights(const Rows& list, Size pixels, const float* weights, const float* start, float* y, Size kept) {
+void add_weights(const Rows& list, Size pixels, Size at, const float* weights, const float* bias, const Finish* finish,
+                 float* y) {
     constexpr Size V = W / LANES;
+    const Size kept = std::min(W, list.windows.s.out - at);
     for (Size p = 0; p < pixels; p++) {
-        if (!start && list.begin[p] == list.begin[p + 1]) continue;
-        float* to = y + list.output[p];
-        float edge[W];  // where the block ends behind the last output
-        if (kept < W) std::memcpy(edge, to, kept * sizeof(float));
-        const float* from = start ? start : kept < W ? edge : to;
-        Vector sums[V];
-        for (Size v = 0; v < V; v++) sums[v] = load(from + v * LANES);
+        if (!bias && !finish && list.begin[p] == list.begin[p + 1]) continue;
+        float* to = y + list.output[p] + at;
+        Vector sums[V], other[V];
+        if (bias)
+            load_block<W>(sums, bias + at, W);
+        else
+            load_block<W>(sums, to, kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             const float* row = weights + list.rows[i] * W;
             for (Size v = 0; v < V; v++) sums[v] += ONES ? load(row + v * LANES) : list.values[i] * load(row + v * LANES);
         }
-        float* made = kept < W ? edge : to;
-        for (Size v = 0; v < V; v++) store(made + v * LANES, sums[v]);
-        if (kept < W) std::memcpy(to, edge, kept * sizeof(float));
+        if (finish) {
+            for (Size v = 0; v < V; v++) sums[v] = load(finish->scale + at + v * LANES) * sums[v] + load(finish->shift + at + v * LANES);
+            load_block<W>(other, finish->current + list.output[p] % finish->numbers + at, kept);
+            for (Size v = 0; v < V; v++) sums[v] += other[v];
+        }
+        store_block<W>(to, sums, kept);
     }
 }
 
@@ -209,11 +237,8 @@ template <Size W, bool ONES>
 void add_gradients(const Rows& list, Size pixels, const float* gy, float* weights, Size kept) {
     constexpr Size V = W / LANES;
     for (Size p = 0; p < pixels; p++) {
-        const float* from = gy + list.output[p];
-        float edge[W] = {};
-        if (kept < W) from = (const float*)std::memcpy(edge, from, kept * sizeof(float));
-        Vector g[V];
-        for (Size v = 0; v < V; v++) g[v] = load(from + v * LANES);
+        Vector g[V] = {};
+        load_block<W>(g, gy + list.output[p], kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             float* row = weights + list.rows[i] * W;
             for (Size v = 0; v < V; v++)
@@ -263,15 +288,19 @@ int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
     return ones;
 }
 
-// x: null if all spikes are 1. mask (out_pixels): the pixels to compute; null: all.
-void sparse_forward(const uint64_t* bits, const float* x, const float* weights, const float* bias, const uint8_t* mask,
-                    float* y, const Shape* shape, Size threads) {
+// x: null if all spikes are 1. mask (out_pixels): the pixels to compute, the others are 0; null: all. finish: or null.
+void sparse_forward(const uint64_t* bits, const float* x, const float* weights, const float* bias, const Finish* finish,
+                    const uint8_t* mask, float* y, const Shape* shape, Size threads) {
     const Shape s = *shape;
     const Windows windows(s, mask);
     const Size pixels = windows.pixels(), rows = s.taps() * s.in, groups = (pixels + GROUP - 1) / GROUP;
     const Pieces pieces(s.row, groups);
 #pragma omp parallel num_threads(threads) if (pixels * s.out > SMALL)
     {
+#pragma omp for schedule(static) nowait
+        for (Size frame = 0; frame < (mask ? s.frames : 0); frame++)
+            for (Size p = 0; p < s.out_pixels(); p++)
+                if (!mask[p]) std::fill_n(y + (frame * s.out_pixels() + p) * s.out, s.out, 0.0f);
         Rows list(windows, bits, x);
 #pragma omp for collapse(2) schedule(static)
         for (Size group = 0; group < groups; group++)
@@ -282,8 +311,8 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
                     pieces.each_block(piece, [&](Size at, auto width) {
                         constexpr Size W = decltype(width)::value;
                         (x ? add_weights<W, false> : add_weights<W, true>)(
-                            list, last - first, weights + at * rows, tile ? nullptr : bias + at, y + at,
-                            std::min(W, s.out - at));
+                            list, last - first, at, weights + at * rows, tile ? nullptr : bias,
+                            tile + 1 < windows.tiles ? nullptr : finish, y);
                     });
                 }
             }

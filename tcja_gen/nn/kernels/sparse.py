@@ -25,6 +25,12 @@ class Shape(ctypes.Structure):
     _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
 
 
+class Finish(ctypes.Structure):
+    """The struct `Finish` of sparse.cpp."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("scale", "shift", "current")] + [("numbers", ctypes.c_int64)]
+
+
 @dataclass(frozen=True)
 class Spikes:
     """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values (N, H, W, C): what the spikes are where gates have
@@ -48,26 +54,49 @@ def suits(layer: nn.Module, x: Tensor) -> bool:
 
 def pack(x: Tensor) -> Spikes:
     """Spikes of x, (N, C, H, W) or (N, F)."""
-    planes = x.detach() if x.dim() == 4 else x.detach()[:, :, None, None]
-    pixels = planes.permute(0, 2, 3, 1).contiguous()
+    planes = x if x.dim() == 4 else x[:, :, None, None]
+    pixels = _channels_last(planes)
     channels = pixels.shape[3]
     bits = torch.empty(*pixels.shape[:3], -(-channels // WORD), dtype=torch.int64)
     ones = library().pack(*_pointers(pixels, bits), *_sizes(bits[..., 0].numel(), channels, torch.get_num_threads()))
     return Spikes(bits, None if ones else pixels, channels)
 
 
-def forward(layer: nn.Module, spikes: Spikes, bias: Tensor | None, wanted: Tensor | None = None) -> Tensor:
+def forward(
+    layer: nn.Module,
+    spikes: Spikes,
+    bias: Tensor | None,
+    wanted: Tensor | None = None,
+    finish: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
     """Output (N, C', H', W') of a layer with another bias (C',), or with none. The result at a pixel is the same
-    whatever other frames and pixels there are. wanted: pixels (H', W') of the output, bool; the others are 0."""
+    whatever other frames and pixels there are.
+
+    wanted: pixels (H', W') of the output, bool; the others are 0. finish: a, b (C',) and currents (N', C', H', W'), N'
+    a divisor of N; the layer's y becomes a y + b + currents, for frame i the i mod N'-th ones.
+    """
     shape = _shape(layer, spikes)
-    weights = _rows(layer, shape.row)
-    start = F.pad(weights.new_zeros(shape.out) if bias is None else bias.detach(), (0, shape.row - shape.out))
-    make = torch.empty if wanted is None else torch.zeros
-    y = make(shape.frames, shape.out_height, shape.out_width, shape.out)
+    weights, start = _rows(layer, shape.row), _padded(torch.zeros(shape.out) if bias is None else bias, shape.row)
+    y = torch.empty(shape.frames, shape.out_height, shape.out_width, shape.out)
     if wanted is not None:
         wanted = wanted.expand(shape.out_height, shape.out_width).to(torch.uint8).contiguous()
-    _run("sparse_forward", shape, spikes.bits, spikes.values, weights, start, wanted, y)
+    kept = None if finish is None else (*(_padded(f, shape.row) for f in finish[:2]), _channels_last(finish[2]))
+    after = None if kept is None else ctypes.byref(Finish(*(f.data_ptr() for f in kept), kept[2].numel()))
+    tensors = _pointers(spikes.bits, spikes.values, weights, start)
+    library().sparse_forward(
+        *tensors, after, *_pointers(wanted, y), ctypes.byref(shape), *_sizes(torch.get_num_threads())
+    )
     return y.permute(0, 3, 1, 2)
+
+
+def _padded(x: Tensor, row: int) -> Tensor:
+    """x (C',) with zeros up to `row` numbers."""
+    return F.pad(x.detach(), (0, row - len(x)))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """x (N, C, H, W) as contiguous (N, H, W, C)."""
+    return x.detach().permute(0, 2, 3, 1).contiguous()
 
 
 def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
@@ -76,16 +105,14 @@ def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
     rows = shape.kernel**2 * shape.in_
     parts = library().gradient_parts(*_sizes(rows * shape.row))
     sums = torch.zeros(parts, rows * shape.row)
-    _run("sparse_gradient", shape, spikes.bits, spikes.values, grad.permute(0, 2, 3, 1).contiguous(), sums)
+    pixels = _channels_last(grad)
+    tensors = _pointers(spikes.bits, spikes.values, pixels, sums)
+    library().sparse_gradient(*tensors, ctypes.byref(shape), *_sizes(torch.get_num_threads()))
     blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width * n for width, n in _blocks(shape.row)])
     taps = [b.view(n, rows, width).transpose(0, 1) for b, (width, n) in zip(blocks, _blocks(shape.row), strict=True)]
     taps = torch.cat([block.flatten(1) for block in taps], 1)[:, : shape.out]
     taps = taps.view(shape.kernel, shape.kernel, shape.in_, shape.out).permute(_order(layer, back=True))
     return taps.reshape(layer.weight.shape)
-
-
-def _run(function: str, shape: Shape, *tensors: Tensor | None) -> None:
-    getattr(library(), function)(*_pointers(*tensors), ctypes.byref(shape), *_sizes(torch.get_num_threads()))
 
 
 def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
