@@ -39,6 +39,7 @@ from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
 from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, NormReLU, Readout, ReLU
+from ..nn.sparse import dense
 from .classification import load_for, own_data
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -250,7 +251,8 @@ def _watched(model: nn.Module):
             layer.step = _stepping(layer.step, hook)
             stepped.append(layer)
     try:
-        yield rows
+        with dense(model):
+            yield rows
     finally:
         for hook in hooks:
             hook.remove()
@@ -262,8 +264,8 @@ def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | No
     """Forward hook that counts the calls of a layer; None for one that costs nothing or is part of a gate."""
     if isinstance(layer, Gate):
         return _counting(rows, _attention, "attention", name)
-    if type(layer) in WEIGHTS and not gated:
-        return _counting(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
+    if not gated and (kinds := [kind for made, kind in WEIGHTS.items() if isinstance(layer, made)]):
+        return _counting(rows, _weights, kinds[0], name.removesuffix(".weights"))
     if isinstance(layer, SPIKING):
         return _counting(rows, _neurons, "neurons", name.removesuffix(".neurons"))
     return _counting(rows, _readout, "readout", name) if isinstance(layer, Readout) else None

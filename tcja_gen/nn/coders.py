@@ -6,9 +6,11 @@ classes. The decoder maps latent spikes to images, by a linear block, the notati
 
 import math
 from collections.abc import Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -74,6 +76,57 @@ def gives_spikes(layer: nn.Module) -> bool:
     return isinstance(layer.neurons if isinstance(layer, SpikingBlock) else layer, (NormLIF, LIF))
 
 
+def mark_dense(stages: Sequence[nn.Module], spikes: bool) -> None:
+    """Tells those weights whose input is not spikes. spikes: whether the input of the first stage is."""
+    for stage in stages:
+        if isinstance(stage, SpikingBlock):
+            stage.weights.takes_spikes &= spikes
+        spikes = isinstance(stage, FIRING) or spikes and not (isinstance(stage, Pool) and stage.kind != "max")
+
+
+def spikes_at(encoder: "SpikingEncoder", x: Tensor, places: Tensor) -> Tensor:
+    """encoder(x) at the pixels with the indices `places` (P,): spikes (T, N, C, P), bit for bit the same.
+
+    x: images (N, C, H, W). Without gradient, for layers that keep the image's size. Layers of weights that skip zeros
+    leave out what cannot matter for these pixels.
+    """
+    body = list(encoder.stages)
+    while len(body) > 1 and _is_pointwise(body[-1]) and isinstance(body[-2], (SpikingBlock, LIF)):
+        body.pop()
+    pixels = torch.zeros(math.prod(encoder.shape[1:]), dtype=torch.bool).index_fill(0, places, True)
+    with _computing(body, pixels.view(encoder.shape[1:])):
+        y = run_stages(body, x, False, False, encoder.time_steps)
+    y = y.flatten(3)[..., places, None]  # (T, N, C, P, 1)
+    return _run(encoder.stages[len(body) :], y, None)[..., 0]
+
+
+def _is_pointwise(stage: nn.Module) -> bool:
+    return isinstance(stage, SpikingBlock) and stage.weights.weight.shape[2:] == (1, 1)
+
+
+@contextmanager
+def _computing(stages: Sequence[nn.Module], pixels: Tensor):
+    """Inside, layers that skip zeros compute only what matters for some `pixels` of the output, (H, W) of bool. It goes
+    back from the last stage as far as that is not every pixel."""
+    told = []
+    for stage in reversed(stages):
+        blocks = [stage] if isinstance(stage, SpikingBlock) else []
+        if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
+            blocks = [stage.second, stage.first]
+        if not blocks and not isinstance(stage, (LIF, TemporalDropout)):
+            break  # a gate sees all pixels
+        for weights in (block.weights for block in blocks):
+            told.append(weights)
+            weights.wanted = pixels
+            reach = weights.kernel_size[0] // 2
+            pixels = F.max_pool2d(pixels[None].float(), 2 * reach + 1, 1, reach)[0] > 0
+    try:
+        yield
+    finally:
+        for weights in told:
+            weights.wanted = None
+
+
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
     """The stages, cut after every layer of neurons and every dropout. Layers after the last cut join the last group."""
     made, rest = [], []
@@ -133,6 +186,7 @@ class Stages(nn.Module):
             except UserError as error:
                 raise UserError(f"notation {notation!r} at {text!r}: {error}") from None
         self._fire()
+        mark_dense(self.stages, self.takes_spikes)
 
     def _add(self, word: words.Word) -> None:
         if isinstance(word, words.Residual):

@@ -17,6 +17,7 @@ from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
+from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights
 
 
 class SpikingBlock(nn.Module):
@@ -30,24 +31,22 @@ class SpikingBlock(nn.Module):
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
         frames = x if steps else x.flatten(0, 1)  # (T*N, ...)
         if self.training and isinstance(self.neurons, TDBatchNorm):
-            y, options = without_bias(self.weights, frames), {"offset": self.weights.bias}
+            y, options = self.weights.without_bias(frames), {"offset": self.weights.bias}
         else:
             y, options = self.weights(frames), {}
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
+    def onto(self, current: Tensor, x: Tensor) -> Tensor:
+        """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
+        frames = x.flatten(0, 1)
+        if self.training or torch.is_grad_enabled() or not self.weights.skips_zeros(frames):
+            return self(x) + current
+        a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
+        return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
         return self.neurons.step(self.weights(x), v)
-
-
-def without_bias(weights: nn.Module, x: Tensor) -> Tensor:
-    """weights(x) minus the bias. oneDNN takes long for the gradient of the bias of a transposed convolution."""
-    if isinstance(weights, nn.Linear):
-        return F.linear(x, weights.weight)
-    where = {name: getattr(weights, name) for name in ("stride", "padding", "dilation", "groups")}
-    if isinstance(weights, nn.ConvTranspose2d):
-        return F.conv_transpose2d(x, weights.weight, output_padding=weights.output_padding, **where)
-    return F.conv2d(x, weights.weight, **where)
 
 
 @dataclass(frozen=True)
@@ -126,17 +125,22 @@ def transposed_block(
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
     if not 0 <= extra < max(stride, 2):
         raise UserError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
-    conv = nn.ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
-    return SpikingBlock(conv, build.neurons(channels))
+    conv = ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
+    return SpikingBlock(_for_spikes(conv, build), build.neurons(channels))
 
 
 def linear_block(in_features: int, features: int, build: Build, alpha: float = 1.0) -> SpikingBlock:
     neurons = build.fire() if build.plain else build.neurons(features, alpha)
-    return SpikingBlock(nn.Linear(in_features, features, bias=build.bias), neurons)
+    return SpikingBlock(_for_spikes(Linear(in_features, features, bias=build.bias), build), neurons)
 
 
-def _conv(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=build.bias)
+def _conv(in_channels: int, channels: int, kernel: int, stride: int, build: Build) -> Conv2d:
+    return _for_spikes(Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=build.bias), build)
+
+
+def _for_spikes(weights: SpikeWeights, build: Build) -> SpikeWeights:
+    weights.takes_spikes = build.neuron is not None
+    return weights
 
 
 class Residual(nn.Module):
@@ -157,7 +161,7 @@ class Residual(nn.Module):
         self.attention = attention
         self.second = SpikingBlock(_conv(channels, channels, kernel, 1, build), build.norm(channels))
         same = stride == 1 and in_channels == channels
-        shortcut = None if same else _conv(in_channels, channels, 1, stride, build)
+        shortcut = None if same else Conv2d(in_channels, channels, 1, stride, bias=build.bias)  # sees currents
         self.shortcut = shortcut and SpikingBlock(shortcut, build.norm(channels))
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
@@ -165,7 +169,7 @@ class Residual(nn.Module):
         if self.attention is not None:
             y = self.attention(y)
         identity = x if self.shortcut is None else self.shortcut(x, steps)  # a static frame is added at every step
-        return self.second(y) + identity
+        return self.second.onto(identity, y)
 
 
 class Flatten(nn.Module):

@@ -21,6 +21,7 @@ from ..errors import UserError
 from .gradients import differentiable_once
 from .kernels import PATHS, kernel_for
 from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
+from .sparse import SpikeWeights
 
 
 class TDBatchNorm(nn.Module):
@@ -267,11 +268,11 @@ def process_mean(x: Tensor) -> Tensor:
 
 
 def fuse(module: nn.Module, path: str = "native") -> nn.Module:
-    """Sets what runs normalisation and neurons inside `module`, one of `kernels.PATHS`; `process.neuron_path` finds the
-    best one for a device. Returns the module."""
+    """Sets what runs normalisation, neurons and the weights of spikes inside `module`, one of `kernels.PATHS`;
+    `process.neuron_path` finds the best one for a device. Returns the module."""
     if path not in PATHS:
         raise UserError(f"unknown path {path!r}; known: {', '.join(PATHS)}")
     for layer in module.modules():
-        if isinstance(layer, (TDBatchNorm, LIF)):
+        if isinstance(layer, (TDBatchNorm, LIF, SpikeWeights)):
             layer.path = path
     return module

@@ -12,15 +12,21 @@ import tcja_gen
 from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
 from tcja_gen.nn.gradients import _Refused
+from tcja_gen.nn.kernels.cpu import compiler
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
 from tcja_gen.nn.normalisation import _Norm, _NormLIF
 from tcja_gen.nn.readouts import _WeightedSum
+from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
 
 
 def lean() -> nn.Module:
     return set_memory(SpikingEncoder("4C3", 4, 3, image_size=5), "recompute")
+
+
+def for_spikes(x: torch.Tensor) -> torch.Tensor:
+    return _SpikeWeights.apply(x.flatten(0, 1), (layer := Conv2d(4, 32, 3)).weight, layer.bias, layer)
 
 
 REFUSED = {
@@ -30,6 +36,7 @@ REFUSED = {
     _Gated: lambda x: TCJA(3, 4)(x),
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
+    **({_SpikeWeights: for_spikes} if compiler() else {}),
 }
 RIGHT = {
     _Fire: lambda x: _Fire.apply(x, PRESETS["tcja"]),
@@ -71,4 +78,4 @@ def test_every_gradient_that_is_written_by_hand_is_tested_here():
         if module.name != "tcja_gen.nn.kernels.gpu":
             importlib.import_module(module.name)
     ours = {kind for kind in Function.__subclasses__() if kind.__module__.startswith("tcja_gen")}
-    assert ours == {*REFUSED, *RIGHT, _Refused}
+    assert ours == {*REFUSED, *RIGHT, _Refused, _SpikeWeights}

@@ -1,5 +1,6 @@
-"""Kernels for CPUs. `cpu.cpp` is compiled on first use and kept in the cache (`tcja_gen.cache`). The functions here
-replace those of the same names in `neurons` and `normalisation`."""
+"""Kernels for CPUs. `cpu.cpp` and `sparse.cpp` are compiled on first use and kept in the cache (`tcja_gen.cache`). The
+functions here replace those of the same names in `neurons` and `normalisation`; `sparse.py` calls the kernels for
+weights whose input is spikes."""
 
 import ctypes
 import functools
@@ -20,7 +21,7 @@ from ...files import write
 from ..neurons import SURROGATES, Neuron
 from .arguments import array_like, check_frames, float32_arrays
 
-SOURCE = Path(__file__).with_name("cpu.cpp")
+SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cpp", "sparse.cpp")]
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 # tried in this order, until the compiler accepts one
@@ -59,11 +60,13 @@ def library() -> ctypes.CDLL:
     cxx = compiler()
     if not cxx or os.name == "nt":  # Windows compilers take other flags
         raise RuntimeError("there is no C++ compiler" if not cxx else "the kernels are not built on Windows")
-    facts = {"source": SOURCE.read_text(encoding="utf-8"), "compiler": cxx, "flags": [FLAGS, OPTIONAL_FLAGS]}
+    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    facts = {"sources": sources, "compiler": cxx, "flags": [FLAGS, OPTIONAL_FLAGS]}
     cached = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
     kept = _intact_library(cached)
     kernels = ctypes.CDLL(str(kept)) if kept else _build(shlex.split(cxx), cached)
-    kernels.parts.restype = ctypes.c_int64
+    for function in ("parts", "narrow", "wide", "gradient_parts"):
+        getattr(kernels, function).restype = ctypes.c_int64
     return kernels
 
 
@@ -105,7 +108,7 @@ def _build(cxx: list[str], cached: Path) -> ctypes.CDLL:
 def _compile(cxx: list[str], made: Path) -> None:
     for best in OPTIONAL_FLAGS:
         done = subprocess.run(
-            [*cxx, *FLAGS, *best, str(SOURCE), "-o", str(made)], capture_output=True, encoding="utf-8"
+            [*cxx, *FLAGS, *best, *map(str, SOURCES), "-o", str(made)], capture_output=True, encoding="utf-8"
         )
         if not done.returncode:
             return

@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ranges import Range, setting
 from ...registry import register_latent
-from ..coders import SpikingEncoder
+from ..coders import SpikingEncoder, spikes_at
 from ..draws import Draws
 from ..layers import conv_block
 from ..neurons import Neuron
+from ..sparse import Linear
 from .protocol import Context, Latent, LatentSettings, check_class
 
 PLANES = 16  # learnt channels of the prior's input, which tell the places apart
@@ -105,9 +106,12 @@ class CodeLatent(Latent):
         z = self.encode(h, draws)
         tokens = self.tokens(h.detach())  # (N, P)
         unknown = self.rank >= (draws.uniform(1) * len(self.rank)).long()  # (N, P), 1 .. P unknown places per image
-        logits = self.prior(self.bits(self.tokens(z.detach())), ~unknown, y, draws=draws).float()
-        nats = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view_as(tokens)
-        return z, ((nats * unknown).sum(1) / unknown.sum(1)).mean()
+        rates = self.prior.rates(self.bits(self.tokens(z.detach())), ~unknown, y, draws)
+        share = unknown / unknown.sum(1, keepdim=True) / len(unknown)  # of a place in the mean
+        where = unknown if unknown.is_cpu else ...  # a GPU's graph has fixed shapes
+        logits = self.prior.logits(rates[where].flatten(0, -2)).float()
+        nats = F.cross_entropy(logits, tokens[where].flatten(), reduction="none")
+        return z, (nats * share[where].flatten()).sum()
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number per place decides its token, for any number of rounds."""
@@ -115,7 +119,7 @@ class CodeLatent(Latent):
         tokens = torch.zeros_like(u, dtype=torch.long)
         for known, places in self._passes():
             p = self._logits(tokens, known, places, y).softmax(2)
-            drawn = (p.cumsum(2) < u[:, places, None]).sum(2).clamp(max=p.shape[2] - 1)
+            drawn = torch.searchsorted(p.cumsum(2), u[:, places, None])[..., 0].clamp(max=p.shape[2] - 1)
             tokens = tokens.index_copy(1, places, drawn)
         return self.bits(tokens).unflatten(1, (self.time_steps, self.channels)).transpose(0, 1)
 
@@ -145,7 +149,13 @@ class CodeLatent(Latent):
             first = last
 
     def _logits(self, tokens: Tensor, known: Tensor, places: Tensor, y: Tensor | None) -> Tensor:
-        return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
+        """Logits (N, P', 2^bits) of the indices `places`."""
+        if not self.prior.skips_zeros:
+            return self.prior(self.bits(tokens), known.expand_as(tokens), y, places).float() / self.temperature
+        seen = tokens * known if y is None else torch.cat([tokens * known, y.long()], 1)
+        rows, which = torch.unique(seen, dim=0, return_inverse=True)  # no two images of the same class and known tokens
+        tokens, y = rows[:, : len(known)], None if y is None else rows[:, len(known) :].float()
+        return self.prior(self.bits(tokens), known.expand_as(tokens), y, places)[which] / self.temperature
 
     def _ends(self) -> list[int]:
         """Number of known places after each round i of R: P (1 - cos(pi/2 i/R)), but at least i, and all at the end."""
@@ -169,7 +179,20 @@ class MaskedPrior(nn.Module):
         self.trunk = SpikingEncoder(notation, bits + 1 + classes + PLANES, time_steps, neuron, sides)
         if self.trunk.shape[1:] != tuple(sides):
             raise UserError(f"prior {notation!r} ends at {self.trunk.shape[1:]} places, the codes have {sides}")
-        self.logits = nn.Linear(self.trunk.shape[0], 2**bits)
+        self.logits = Linear(self.trunk.shape[0], 2**bits)
+        # its input is a mean of spikes, of which much is 0, too; that of the first layer is dense, but the kernels for
+        # spikes give every image the same numbers, whatever the others are
+        self.logits.takes_spikes = self.trunk.stages[0].weights.takes_spikes = neuron is not None
+
+    @property
+    def skips_zeros(self) -> bool:
+        """Whether it runs on the kernels for spikes and without gradient: an image's logits are then the same, to the
+        bit, whatever the other images and places are."""
+        return self.logits.skips_zeros(self.logits.weight) and not torch.is_grad_enabled()
+
+    def rates(self, bits: Tensor, known: Tensor, y: Tensor | None = None, draws: Draws | None = None) -> Tensor:
+        """Mean over time of the last layer's spikes, (N, P, C). Arguments as of `forward`."""
+        return self.trunk(self._planes(bits, known, y), draws).mean(0).flatten(2).transpose(1, 2)
 
     def forward(
         self,
@@ -184,15 +207,23 @@ class MaskedPrior(nn.Module):
         bits: (N, bits, h, w). known: (N, P), the places whose bits the network may see. y: (N, K) one-hot, for a
         conditional prior. draws: for dropout, in training only.
         """
+        if places is not None and self.skips_zeros:
+            spikes = spikes_at(self.trunk, self._planes(bits, known, y), places)
+            rates = spikes.mean(0).transpose(1, 2)
+        else:
+            rates = self.rates(bits, known, y, draws)
+            rates = rates if places is None else rates[:, places]
+        return self.logits(rates.flatten(0, 1)).unflatten(0, rates.shape[:2])
+
+    def _planes(self, bits: Tensor, known: Tensor, y: Tensor | None) -> Tensor:
+        """The network's input (N, C, h, w)."""
         check_class(self.classes, y)
         n, *sides = len(bits), *bits.shape[2:]
         visible = known.view(n, 1, *sides).to(bits.dtype)
         planes = [(2 * bits - 1) * visible, 1 - visible, self.planes.expand(n, -1, -1, -1)]
         if y is not None:
             planes.append(y.to(bits.dtype)[:, :, None, None].expand(-1, -1, *sides))
-        x = torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
-        rates = self.trunk(x, draws).mean(0).flatten(2).transpose(1, 2)  # (N, P, C)
-        return self.logits(rates if places is None else rates[:, places])
+        return torch.cat(planes, 1).contiguous(memory_format=torch.channels_last)
 
 
 def coarse_to_fine(height: int, width: int) -> Tensor:

@@ -1,0 +1,348 @@
+// Convolutions and linear layers of spikes: a neuron that does not fire costs nothing.
+//
+// Spikes are kept as bits, 64 channels a word. For every output pixel the rows of weights are listed whose neurons fired
+// below its kernel. The forward pass adds these rows up; the gradient of the weights adds the pixel's gradient to them.
+// With gates, a row counts by the value of its spike.
+//
+// A sum starts with the bias and runs over the kernel's taps and the channels, always in this order, so that it depends
+// on nothing but the pixels below the kernel. The gradient is summed up in parts, whose number follows from the shape.
+// Hence neither depends on the number of threads.
+//
+// x (frames, pixels, in), y and its gradient (frames, pixels, out) are channels last. Rows of weights (tap, in) are cut
+// into blocks of WIDTH outputs, which lie one after the other; bias and rows are padded to `row`, a multiple of NARROW.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+using Size = int64_t;
+
+#if defined(__AVX512F__)
+constexpr Size LANES = 16;
+#elif defined(__AVX__)
+constexpr Size LANES = 8;
+#else
+constexpr Size LANES = 4;  // NEON, SSE, or what the compiler makes of it
+#endif
+constexpr Size WIDTH = 64, NARROW = 16;  // outputs whose sums stay in registers, at most and at least
+constexpr Size WORD = 64;                // channels of a word
+constexpr Size CACHED = 1 << 14;         // weights that stay in a near cache while the pixels of a group are added up
+constexpr Size GROUP = 128;              // output pixels whose rows are listed together
+constexpr Size TASKS = 8;                // at least, where there are as many, for threads to share
+constexpr Size SUMS = 1 << 20;           // numbers in all partial sums of the gradient, unless one sum is larger
+constexpr Size SMALL = 1 << 14;          // numbers that are not worth a second thread
+
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
+
+inline Vector load(const float* from) {
+    Vector v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+}
+
+inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
+
+struct Shape {
+    Size frames, height, width, in, out_height, out_width, out, row, kernel, stride, padding, transposed;
+
+    Size pixels() const { return height * width; }
+    Size out_pixels() const { return out_height * out_width; }
+    Size taps() const { return kernel * kernel; }
+    Size words() const { return (in + WORD - 1) / WORD; }
+
+    // Row or column of the input, one of `size`, that a tap finds below row or column `at` of the output; -1: none.
+    Size source(Size at, Size tap, Size size) const {
+        Size from = transposed ? at + padding - tap : at * stride + tap - padding;
+        if (transposed) from = from % stride ? -1 : from / stride;
+        return from < size ? std::max<Size>(from, -1) : -1;
+    }
+};
+
+// A word of the input that an output pixel sees, and the row of weights of its first channel.
+struct Seen {
+    Size pixel, word;
+    uint32_t row;
+};
+
+// What every wanted pixel of an output frame sees, in tiles of taps and words whose weights fit into a near cache.
+struct Windows {
+    const Shape& s;
+    std::vector<Size> wanted;
+    Size tile, tiles;  // taps times words
+    std::vector<Seen> seen;
+    std::vector<Size> begin;  // in `seen`, of tile t and the i-th wanted pixel: begin[t * (wanted.size() + 1) + i]
+
+    Windows(const Shape& s, const uint8_t* mask) : s(s) {
+        for (Size p = 0; p < s.out_pixels(); p++)
+            if (!mask || mask[p]) wanted.push_back(p);
+        const Size all = s.taps() * s.words();
+        tile = std::clamp<Size>(CACHED / (std::min(s.in, WORD) * std::min(s.row, WIDTH)), 1, all);
+        tiles = (all + tile - 1) / tile;
+        for (Size t = 0; t < tiles; t++) {
+            for (Size pixel : wanted) {
+                begin.push_back(seen.size());
+                for (Size u = t * tile; u < std::min(all, (t + 1) * tile); u++) look(pixel, u / s.words(), u % s.words());
+            }
+            begin.push_back(seen.size());
+        }
+    }
+
+    void look(Size pixel, Size tap, Size word) {
+        const Size row = s.source(pixel / s.out_width, tap / s.kernel, s.height);
+        const Size column = s.source(pixel % s.out_width, tap % s.kernel, s.width);
+        if (row >= 0 && column >= 0) seen.push_back({row * s.width + column, word, uint32_t(tap * s.in + word * WORD)});
+    }
+
+    Size pixels() const { return s.frames * wanted.size(); }  // of all frames
+};
+
+// Lists the numbers of the bits of a word of so many channels, counted from `first`; with x, the channels' values, too.
+// Returns how many. May write up to 15 numbers more.
+inline Size list_bits(uint64_t word, Size channels, uint32_t first, uint32_t* to, const float* x, float* values) {
+    Size n = 0;
+    if (!word) return n;
+#ifdef __AVX512F__
+    const __m512i count = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    for (Size c = 0; c < channels; c += 16) {  // also where none fires: what cannot be predicted takes longer
+        const __mmask16 fired = word >> c;
+        const __m512i numbers = _mm512_add_epi32(count, _mm512_set1_epi32(first + c));
+        _mm512_storeu_si512(to + n, _mm512_maskz_compress_epi32(fired, numbers));
+        if (x) _mm512_storeu_ps(values + n, _mm512_maskz_compress_ps(fired, _mm512_maskz_loadu_ps(fired, x + c)));
+        n += __builtin_popcount(fired);
+    }
+#else
+    for (; word; word &= word - 1) {
+        const Size c = __builtin_ctzll(word);
+        if (x) values[n] = x[c];
+        to[n++] = first + c;
+    }
+#endif
+    return n;
+}
+
+// Rows of weights of the neurons that fired, for a group of output pixels.
+struct Rows {
+    const Windows& windows;
+    const uint64_t* bits;
+    const float* x;  // null: all spikes are 1
+    std::vector<uint32_t> rows;
+    std::vector<float> values;
+    std::vector<Size> begin, output;  // of every pixel in the lists, and where its outputs are
+
+    Rows(const Windows& w, const uint64_t* bits, const float* x)
+        : windows(w), bits(bits), x(x), rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES),
+          values(x ? rows.size() : 0), begin(GROUP + 1), output(GROUP) {}
+
+    // Lists the rows of pixels first to last - 1.
+    void find(Size tile, Size first, Size last) {
+        const Shape& s = windows.s;
+        const Size wanted = windows.wanted.size();
+        const Size* seen = &windows.begin[tile * (wanted + 1)];
+        Size frame = first / wanted, i = first % wanted, n = 0;
+        for (Size p = 0; p < last - first; p++) {
+            begin[p] = n;
+            output[p] = (frame * s.out_pixels() + windows.wanted[i]) * s.out;
+            for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame * s.pixels() + windows.seen[j].pixel, windows.seen[j], n);
+            if (++i == wanted) {
+                i = 0;
+                frame++;
+            }
+        }
+        begin[last - first] = n;
+    }
+
+    Size add(Size pixel, const Seen& seen, Size n) {
+        const Shape& s = windows.s;
+        const Size channel = seen.word * WORD;
+        return n + list_bits(bits[pixel * s.words() + seen.word], std::min(WORD, s.in - channel), seen.row, &rows[n],
+                             x ? x + pixel * s.in + channel : nullptr, x ? &values[n] : nullptr);
+    }
+};
+
+// The outputs, cut into pieces where there are less than TASKS other tasks.
+struct Pieces {
+    Size row, blocks, count;
+
+    Pieces(Size row, Size others)
+        : row(row), blocks((row + WIDTH - 1) / WIDTH), count(std::clamp<Size>(TASKS / std::max<Size>(others, 1), 1, blocks)) {}
+
+    // Calls block(its first output, its width as a constant) for every block of a piece.
+    template <class Block>
+    void each_block(Size piece, Block block) const {
+        Size first = blocks * piece / count * WIDTH;
+        const Size last = std::min(blocks * (piece + 1) / count * WIDTH, row);
+        for (; last - first >= WIDTH; first += WIDTH) block(first, std::integral_constant<Size, WIDTH>());
+        for (; last - first >= WIDTH / 2; first += WIDTH / 2) block(first, std::integral_constant<Size, WIDTH / 2>());
+        for (; first < last; first += NARROW) block(first, std::integral_constant<Size, NARROW>());
+    }
+};
+
+// What follows on the sums: y = scale sums + shift + current, of which `current` may have fewer frames, for equal parts
+// of y.
+struct Finish {
+    const float *scale, *shift, *current;
+    Size numbers;  // in `current`
+};
+
+// V vectors, of which only the first `kept` numbers are there.
+template <Size W>
+inline void load_block(Vector* to, const float* from, Size kept) {
+    float edge[W];
+    if (kept < W) from = (const float*)std::memcpy(edge, from, kept * sizeof(float));
+    for (Size v = 0; v < W / LANES; v++) to[v] = load(from + v * LANES);
+}
+
+template <Size W>
+inline void store_block(float* to, const Vector* from, Size kept) {
+    float edge[W];
+    float* made = kept < W ? edge : to;
+    for (Size v = 0; v < W / LANES; v++) store(made + v * LANES, from[v]);
+    if (kept < W) std::memcpy(to, edge, kept * sizeof(float));
+}
+
+// Adds a block's weights to y, which is `bias` before, or null for what y is; then what follows, or null.
+template <Size W, bool ONES>
+void add_weights(const Rows& list, Size pixels, Size at, const float* weights, const float* bias, const Finish* finish,
+                 float* y) {
+    constexpr Size V = W / LANES;
+    const Size kept = std::min(W, list.windows.s.out - at);
+    for (Size p = 0; p < pixels; p++) {
+        if (!bias && !finish && list.begin[p] == list.begin[p + 1]) continue;
+        float* to = y + list.output[p] + at;
+        Vector sums[V], other[V];
+        if (bias)
+            load_block<W>(sums, bias + at, W);
+        else
+            load_block<W>(sums, to, kept);
+        for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
+            const float* row = weights + list.rows[i] * W;
+            for (Size v = 0; v < V; v++) sums[v] += ONES ? load(row + v * LANES) : list.values[i] * load(row + v * LANES);
+        }
+        if (finish) {
+            for (Size v = 0; v < V; v++) sums[v] = load(finish->scale + at + v * LANES) * sums[v] + load(finish->shift + at + v * LANES);
+            load_block<W>(other, finish->current + list.output[p] % finish->numbers + at, kept);
+            for (Size v = 0; v < V; v++) sums[v] += other[v];
+        }
+        store_block<W>(to, sums, kept);
+    }
+}
+
+// Adds the gradients of y to a block's weights.
+template <Size W, bool ONES>
+void add_gradients(const Rows& list, Size pixels, const float* gy, float* weights, Size kept) {
+    constexpr Size V = W / LANES;
+    for (Size p = 0; p < pixels; p++) {
+        Vector g[V] = {};
+        load_block<W>(g, gy + list.output[p], kept);
+        for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
+            float* row = weights + list.rows[i] * W;
+            for (Size v = 0; v < V; v++)
+                store(row + v * LANES, load(row + v * LANES) + (ONES ? g[v] : list.values[i] * g[v]));
+        }
+    }
+}
+
+// The bits of up to 64 channels.
+inline uint64_t word_of(const float* x, Size channels) {
+    uint64_t word = 0;
+    Size c = 0;
+#if defined(__AVX512F__)
+    for (; c + 16 <= channels; c += 16)
+        word |= uint64_t(_mm512_cmp_ps_mask(_mm512_loadu_ps(x + c), _mm512_setzero_ps(), _CMP_NEQ_UQ)) << c;
+#elif defined(__AVX2__)
+    for (; c + 8 <= channels; c += 8) {
+        const __m256 fired = _mm256_cmp_ps(_mm256_loadu_ps(x + c), _mm256_setzero_ps(), _CMP_NEQ_UQ);
+        word |= uint64_t(uint8_t(_mm256_movemask_ps(fired))) << c;
+    }
+#endif
+    for (; c < channels; c++) word |= uint64_t(x[c] != 0) << c;
+    return word;
+}
+
+extern "C" {
+
+Size narrow() { return NARROW; }
+
+Size wide() { return WIDTH; }
+
+// Partial sums of the gradient of so many weights.
+Size gradient_parts(Size weights) { return std::clamp<Size>(SUMS / weights, 1, TASKS); }
+
+// Bits (pixels, words) of x (pixels, in). Returns whether x is only 0 and 1.
+int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
+    const Size words = (in + WORD - 1) / WORD;
+    int ones = 1;
+#pragma omp parallel for reduction(& : ones) num_threads(threads) if (pixels * in > SMALL)
+    for (Size p = 0; p < pixels; p++) {
+        const float* pixel = x + p * in;
+        for (Size w = 0; w < words; w++) bits[p * words + w] = word_of(pixel + w * WORD, std::min(WORD, in - w * WORD));
+        int binary = 1;
+        for (Size c = 0; c < in; c++) binary &= (pixel[c] == 0) | (pixel[c] == 1);
+        ones &= binary;
+    }
+    return ones;
+}
+
+// x: null if all spikes are 1. mask (out_pixels): the pixels to compute, the others are 0; null: all. finish: or null.
+void sparse_forward(const uint64_t* bits, const float* x, const float* weights, const float* bias, const Finish* finish,
+                    const uint8_t* mask, float* y, const Shape* shape, Size threads) {
+    const Shape s = *shape;
+    const Windows windows(s, mask);
+    const Size pixels = windows.pixels(), rows = s.taps() * s.in, groups = (pixels + GROUP - 1) / GROUP;
+    const Pieces pieces(s.row, groups);
+#pragma omp parallel num_threads(threads) if (pixels * s.out > SMALL)
+    {
+#pragma omp for schedule(static) nowait
+        for (Size frame = 0; frame < (mask ? s.frames : 0); frame++)
+            for (Size p = 0; p < s.out_pixels(); p++)
+                if (!mask[p]) std::fill_n(y + (frame * s.out_pixels() + p) * s.out, s.out, 0.0f);
+        Rows list(windows, bits, x);
+#pragma omp for collapse(2) schedule(static)
+        for (Size group = 0; group < groups; group++)
+            for (Size piece = 0; piece < pieces.count; piece++) {
+                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
+                for (Size tile = 0; tile < windows.tiles; tile++) {
+                    list.find(tile, first, last);
+                    pieces.each_block(piece, [&](Size at, auto width) {
+                        constexpr Size W = decltype(width)::value;
+                        (x ? add_weights<W, false> : add_weights<W, true>)(
+                            list, last - first, at, weights + at * rows, tile ? nullptr : bias,
+                            tile + 1 < windows.tiles ? nullptr : finish, y);
+                    });
+                }
+            }
+    }
+}
+
+// weights (parts, ...): zeros at first, whose sum over the parts is the gradient. gy (frames, out_pixels, out).
+void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, float* weights, const Shape* shape,
+                     Size threads) {
+    const Shape s = *shape;
+    const Windows windows(s, nullptr);
+    const Size pixels = windows.pixels(), rows = s.taps() * s.in, groups = (pixels + GROUP - 1) / GROUP;
+    const Size parts = gradient_parts(rows * s.row);
+    const Pieces pieces(s.row, parts);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (pixels * s.out > SMALL)
+    for (Size part = 0; part < parts; part++)
+        for (Size piece = 0; piece < pieces.count; piece++) {
+            float* sums = weights + part * rows * s.row;
+            Rows list(windows, bits, x);
+            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
+                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
+                for (Size tile = 0; tile < windows.tiles; tile++) {
+                    list.find(tile, first, last);
+                    pieces.each_block(piece, [&](Size at, auto width) {
+                        constexpr Size W = decltype(width)::value;
+                        (x ? add_gradients<W, false> : add_gradients<W, true>)(
+                            list, last - first, gy + at, sums + at * rows, std::min(W, s.out - at));
+                    });
+                }
+            }
+        }
+}
+}

@@ -1,0 +1,179 @@
+"""Weights whose input is spikes, on a CPU: calls the kernels of `sparse.cpp`.
+
+A layer is a linear one or a convolution, transposed or not, of float32 weights in one group; a linear layer is a
+convolution of one pixel. The kernels take weights as rows, one for each tap and input channel, cut into blocks of
+outputs.
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .cpu import library
+
+WORD = 64  # channels of a word of bits
+FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed".split()
+
+
+class Shape(ctypes.Structure):
+    """The struct `Shape` of sparse.cpp."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in FIELDS]
+
+
+class Finish(ctypes.Structure):
+    """The struct `Finish` of sparse.cpp."""
+
+    _fields_ = [(name, ctypes.c_void_p) for name in ("scale", "shift", "current")] + [("numbers", ctypes.c_int64)]
+
+
+@dataclass(frozen=True)
+class Spikes:
+    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values (N, H, W, C): what the spikes are where gates have
+    changed them; None: all are 1."""
+
+    bits: Tensor
+    values: Tensor | None
+    channels: int
+
+
+def suits(layer: nn.Module, x: Tensor) -> bool:
+    """Whether the kernels can run this layer on x."""
+    if x.device.type != "cpu" or not x.dtype == layer.weight.dtype == torch.float32 or not x.numel():
+        return False
+    if isinstance(layer, nn.Linear):
+        return x.dim() == 2
+    square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
+    plain = layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
+    return x.dim() == 4 and square and plain
+
+
+def pack(x: Tensor) -> Spikes:
+    """Spikes of x, (N, C, H, W) or (N, F)."""
+    planes = x if x.dim() == 4 else x[:, :, None, None]
+    pixels = _channels_last(planes)
+    channels = pixels.shape[3]
+    bits = torch.empty(*pixels.shape[:3], -(-channels // WORD), dtype=torch.int64)
+    ones = library().pack(*_pointers(pixels, bits), *_sizes(bits[..., 0].numel(), channels, torch.get_num_threads()))
+    return Spikes(bits, None if ones else pixels, channels)
+
+
+def forward(
+    layer: nn.Module,
+    spikes: Spikes,
+    bias: Tensor | None,
+    wanted: Tensor | None = None,
+    finish: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    """Output (N, C', H', W') of a layer with another bias (C',), or with none. The result at a pixel is the same
+    whatever other frames and pixels there are.
+
+    wanted: pixels (H', W') of the output, bool; the others are 0. finish: a, b (C',) and currents (N', C', H', W'), N'
+    a divisor of N; the layer's y becomes a y + b + currents, for frame i the i mod N'-th ones.
+    """
+    shape = _shape(layer, spikes)
+    weights, start = _rows(layer, shape.row), _padded(torch.zeros(shape.out) if bias is None else bias, shape.row)
+    y = torch.empty(shape.frames, shape.out_height, shape.out_width, shape.out)
+    if wanted is not None:
+        wanted = wanted.expand(shape.out_height, shape.out_width).to(torch.uint8).contiguous()
+    kept = None if finish is None else (*(_padded(f, shape.row) for f in finish[:2]), _channels_last(finish[2]))
+    after = None if kept is None else ctypes.byref(Finish(*(f.data_ptr() for f in kept), kept[2].numel()))
+    tensors = _pointers(spikes.bits, spikes.values, weights, start)
+    library().sparse_forward(
+        *tensors, after, *_pointers(wanted, y), ctypes.byref(shape), *_sizes(torch.get_num_threads())
+    )
+    return y.permute(0, 3, 1, 2)
+
+
+def _padded(x: Tensor, row: int) -> Tensor:
+    """x (C',) with zeros up to `row` numbers."""
+    return F.pad(x.detach(), (0, row - len(x)))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """x (N, C, H, W) as contiguous (N, H, W, C)."""
+    return x.detach().permute(0, 2, 3, 1).contiguous()
+
+
+def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
+    """Gradient of the layer's weights, in their shape, from that of its output (N, C', H', W')."""
+    shape = _shape(layer, spikes)
+    rows = shape.kernel**2 * shape.in_
+    parts = library().gradient_parts(*_sizes(rows * shape.row))
+    sums = torch.zeros(parts, rows * shape.row)
+    pixels = _channels_last(grad)
+    tensors = _pointers(spikes.bits, spikes.values, pixels, sums)
+    library().sparse_gradient(*tensors, ctypes.byref(shape), *_sizes(torch.get_num_threads()))
+    blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width * n for width, n in _blocks(shape.row)])
+    taps = [b.view(n, rows, width).transpose(0, 1) for b, (width, n) in zip(blocks, _blocks(shape.row), strict=True)]
+    taps = torch.cat([block.flatten(1) for block in taps], 1)[:, : shape.out]
+    taps = taps.view(shape.kernel, shape.kernel, shape.in_, shape.out).permute(_order(layer, back=True))
+    return taps.reshape(layer.weight.shape)
+
+
+def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in tensors]
+
+
+def _sizes(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
+
+
+def _shape(layer: nn.Module, spikes: Spikes) -> Shape:
+    frames, height, width, _ = spikes.bits.shape
+    out, channels, *_ = layer.weight.shape
+    kernel, stride, padding, transposed = 1, 1, 0, isinstance(layer, nn.ConvTranspose2d)
+    if not isinstance(layer, nn.Linear):
+        kernel, stride, padding = layer.kernel_size[0], layer.stride[0], layer.padding[0]
+    if transposed:
+        out, channels = channels, out
+        sides = [(s - 1) * stride - 2 * padding + kernel + layer.output_padding[0] for s in (height, width)]
+    else:
+        sides = [(s + 2 * padding - kernel) // stride + 1 for s in (height, width)]
+    if spikes.channels != channels:
+        raise ValueError(f"{spikes.channels} channels for weights of {channels}")
+    row = -(-out // library().narrow()) * library().narrow()
+    return Shape(frames, height, width, channels, *sides, out, row, kernel, stride, padding, transposed)
+
+
+_kept = WeakIdKeyDictionary()  # rows of weights outside training, until these change
+
+
+def _rows(layer: nn.Module, row: int) -> Tensor:
+    """The layer's weights as the kernels take them, of `row` outputs."""
+    if layer.training:  # they change at every step
+        return _made_rows(layer, row)
+    state = layer.weight.data_ptr(), layer.weight._version
+    kept = _kept.get(layer.weight)
+    if kept is None or kept[0] != state:
+        kept = _kept[layer.weight] = state, _made_rows(layer, row)
+    return kept[1]
+
+
+@torch.no_grad()
+def _made_rows(layer: nn.Module, row: int) -> Tensor:
+    weight = layer.weight if layer.weight.dim() == 4 else layer.weight[:, :, None, None]
+    taps = weight.permute(_order(layer)).flatten(0, 2)  # (tap and input, output)
+    blocks = F.pad(taps, (0, row - taps.shape[1])).split([width * n for width, n in _blocks(row)], 1)
+    return torch.cat(
+        [b.unflatten(1, (n, -1)).transpose(0, 1).flatten() for b, (_, n) in zip(blocks, _blocks(row), strict=True)]
+    )
+
+
+def _blocks(row: int) -> list[tuple[int, int]]:
+    """Widths of the blocks of outputs, as in the kernels, and how many there are of each."""
+    found = []
+    for width in (library().wide(), library().wide() // 2, library().narrow()):
+        found.append((width, row // width))
+        row %= width
+    return [(width, n) for width, n in found if n]
+
+
+def _order(layer: nn.Module, back: bool = False) -> tuple[int, ...]:
+    """Order of a weight's axes for (tap row, tap column, input, output); or back."""
+    order = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0)
+    return tuple(order.index(axis) for axis in range(4)) if back else order

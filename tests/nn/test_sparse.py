@@ -1,0 +1,195 @@
+"""Weights that skip the zeros of their input, against the layers of PyTorch."""
+
+import copy
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from tcja_gen.models import build
+from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, SpikingDecoder, SpikingEncoder, StepDraws, fuse
+from tcja_gen.nn.kernels import cpu
+from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense
+
+pytestmark = pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
+LAYERS = {
+    "3 x 3": (lambda i, o: Conv2d(i, o, 3, 1, 1), (5, 7)),
+    "3 x 3, stride 2": (lambda i, o: Conv2d(i, o, 3, 2, 1), (5, 8)),
+    "5 x 5, stride 3, no bias": (lambda i, o: Conv2d(i, o, 5, 3, 2, bias=False), (9, 4)),
+    "1 x 1": (lambda i, o: Conv2d(i, o, 1), (3, 1)),
+    "transposed 4 x 4": (lambda i, o: ConvTranspose2d(i, o, 4, 2, 1), (3, 5)),
+    "transposed 3 x 3": (lambda i, o: ConvTranspose2d(i, o, 3, 2, 1, output_padding=1), (1, 4)),
+    "linear": (Linear, ()),
+}
+
+
+def spikes(*shape: int, rate: float = 0.2, gated: bool = False) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = (torch.rand(shape, generator=generator) < rate).float()
+    return x * torch.rand(shape, generator=generator) if gated else x
+
+
+def skipping(layer: nn.Module) -> nn.Module:
+    layer.takes_spikes, layer.path = True, "native"
+    return layer
+
+
+def gradients(layer: nn.Module, x: torch.Tensor, biased: bool) -> list[torch.Tensor]:
+    """The layer's output, and the gradients of its input, weights and bias."""
+    x = x.clone().requires_grad_()
+    y = layer(x) if biased else layer.without_bias(x)
+    wanted = [x, *(p for p in (layer.weight, layer.bias if biased else None) if p is not None)]
+    grad = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+    return [y.detach(), *torch.autograd.grad(y, wanted, grad)]
+
+
+@pytest.mark.parametrize("gated", [False, True], ids=["spikes", "gated spikes"])
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("frames, channels, out", [(1, 1, 16), (5, 67, 37), (70, 16, 160)])
+def test_a_layer_and_its_gradients_are_those_of_the_dense_one(kind, frames, channels, out, gated):
+    torch.manual_seed(0)
+    make, sides = LAYERS[kind]
+    layer = skipping(make(channels, out))
+    for rate in (0.0, 0.2, 1.0):
+        x = spikes(frames, channels, *sides, rate=rate, gated=gated)
+        assert layer.skips_zeros(x)
+        for biased in (True, False):
+            exact = gradients(copy.deepcopy(layer).double(), x.double(), biased)  # dense
+            for ours, theirs in zip(gradients(layer, x, biased), exact, strict=True):
+                scale = max(float(theirs.abs().max()), 1.0)
+                torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-6 * scale)
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads():
+    x, before = spikes(130, 24, 9, 7), torch.get_num_threads()
+    for layer in (Conv2d(24, 96, 3, 2, 1), Conv2d(24, 2000, 5, 1, 2)):  # one with several partial sums, one with one
+        wanted = gradients(skipping(layer), x, True)
+        try:
+            for threads in (1, 3):
+                torch.set_num_threads(threads)
+                found = gradients(layer, x, True)
+                assert torch.equal(found[0], wanted[0]) and torch.equal(found[2], wanted[2])
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_frozen_weights_and_images_get_no_gradient():
+    layer, x = skipping(Conv2d(8, 32, 3)), spikes(2, 8, 4, 4).requires_grad_()
+    layer.weight.requires_grad_(False)
+    layer(x).sum().backward()
+    assert layer.weight.grad is None and x.grad.shape == x.shape
+    layer.weight.requires_grad_(True)
+    layer(x.detach()).sum().backward()
+    assert layer.weight.grad.shape == layer.weight.shape
+
+
+def test_training_keeps_spikes_as_bits():
+    kept, layer = [], skipping(Conv2d(64, 32, 3, 1, 1))
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda t: t):
+        layer(spikes(8, 64, 6, 6))
+        assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) == 8 * 6 * 6 * 8
+        kept.clear()
+        layer(spikes(8, 64, 6, 6, gated=True))  # these have values as well
+        assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) == 8 * 6 * 6 * (8 + 256)
+
+
+def test_a_step_of_training_has_the_loss_and_the_gradients_of_the_dense_one():
+    torch.manual_seed(0)
+    found = []
+    network = {"encoder": "32C3s2-TCJA-32C3s2", "image_size": 16, "time_steps": 4, "latent": {"channels": 32}}
+    model = fuse(build(network), "native").train()
+    for context in (nullcontext, partial(dense, model)):
+        model.zero_grad()
+        with context():
+            losses = model(
+                torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(2)) * 2 - 1, StepDraws(0, 0, 3)
+            )
+            losses["loss"].backward()
+        found.append([losses["loss"].detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_spikes_may_lie_in_memory_in_any_way():
+    layer = skipping(Conv2d(12, 40, 3, 1, 1))
+    x = spikes(4, 12, 6, 6)
+    wanted = layer(x)
+    for laid in (x.contiguous(memory_format=torch.channels_last), x.repeat_interleave(2, 3)[..., ::2]):
+        assert torch.equal(layer(laid), wanted)
+    assert torch.equal(layer(x.flip(0)), wanted.flip(0))
+
+
+@torch.no_grad()
+def test_a_frame_depends_neither_on_the_others_nor_on_the_number_of_threads():
+    layer, x = skipping(Conv2d(24, 96, 3, 2, 1)), spikes(67, 24, 9, 7)
+    x[40] *= 0.5  # a gated one among spikes
+    wanted, before = layer(x), torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            assert torch.equal(layer(x), wanted)
+            assert all(torch.equal(layer(x[i : i + 1])[0], wanted[i]) for i in (0, 3, 40, 66))
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def test_weights_that_changed_are_used_as_they_are_now():
+    layer, x = skipping(Conv2d(8, 32, 3, 1, 1)), spikes(2, 8, 4, 4)
+    first = layer(x)
+    layer.weight.mul_(2), layer.bias.mul_(2)
+    torch.testing.assert_close(layer(x), 2 * first)
+    twin = copy.deepcopy(layer)
+    twin.weight.data = layer.weight / 2
+    twin.bias.data = layer.bias / 2
+    assert torch.equal(twin(x), first) and torch.equal(layer(x), 2 * first)
+
+
+@torch.no_grad()
+def test_pixels_that_nobody_wants_are_left_out_and_the_others_stay_the_same():
+    layer, x = skipping(Conv2d(8, 32, 3, 1, 1)), spikes(3, 8, 4, 5)
+    whole, layer.wanted = layer(x), torch.arange(20).view(4, 5) % 3 == 0
+    assert torch.equal(layer(x), whole * layer.wanted)
+
+
+def test_half_precision_and_narrow_layers_run_dense():
+    layer, x = skipping(Linear(8, 16)), spikes(2, 8)
+    assert layer.skips_zeros(x) and not skipping(Linear(8, 15)).skips_zeros(x)
+    assert not layer.skips_zeros(x.double()) and not copy.deepcopy(layer).bfloat16().skips_zeros(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not layer.skips_zeros(x) and layer(x).dtype == torch.bfloat16
+    assert not skipping(Conv2d(8, 32, 3, groups=2)).skips_zeros(spikes(2, 8, 4, 4))
+
+
+def test_layers_behind_neurons_know_that_they_see_spikes():
+    encoder = SpikingEncoder("32C3-TCJA-32C3-32R3[TCJA]-AP2-32C3-MP2-32FC", 1, 2, image_size=8)
+    told = {name: layer.takes_spikes for name, layer in encoder.named_modules() if isinstance(layer, SpikeWeights)}
+    assert told == {
+        "stages.0.weights": False,  # images
+        "stages.2.weights": True,  # gated spikes
+        "stages.3.first.weights": True,
+        "stages.3.second.weights": True,
+        "stages.6.weights": False,  # averages
+        "stages.9.weights": True,
+    }
+    decoder = SpikingDecoder("32C3-16T4s2", 4, (8, 4, 4), 1, 2, image_size=8)
+    assert decoder.stages[0].weights.takes_spikes and decoder.stages[1].weights.takes_spikes
+    plain = SpikingEncoder("32C3-32R3-32C3", 1, 1, None, image_size=8)  # ReLU
+    assert not any(layer.takes_spikes for layer in plain.modules() if isinstance(layer, SpikeWeights))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("path", ["native", "plain"])
+@pytest.mark.parametrize("prior", ["32C3-32R3-32R3-48C1", "32C3-32R3[TCJA]-32R3", "32C3-40R3-32C3"])
+def test_rounds_that_compute_only_what_matters_name_tokens_as_whole_rounds_do(prior, path):
+    torch.manual_seed(0)
+    settings = CodeSettings(channels=2, prior=prior, rounds=16)
+    latent = fuse(CodeLatent(settings, Context((3, 4, 4), 2)), path).eval()
+    places, known = torch.tensor([6, 9]), (torch.arange(16) % 3 == 0).expand(5, -1)
+    bits = (torch.rand(5, 4, 4, 4) < 0.5).float()
+    few, every = latent.prior(bits, known, places=places), latent.prior(bits, known)
+    assert torch.equal(few, every[:, places]) if path == "native" else torch.allclose(few, every[:, places], atol=1e-5)
+    assert all(layer.wanted is None for layer in latent.modules() if isinstance(layer, SpikeWeights))
+    assert 0.2 < latent.sample(ImageDraws(range(40))).mean() < 0.8
