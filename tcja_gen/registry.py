@@ -3,7 +3,8 @@
     @register_attention("SQUASH")     a word of the notation         class of (time_steps, channels), see `nn.Gate`
     @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, context), see `nn.latents`
     @register_neuron("mine")          [model] neuron = "mine"        function without arguments, see `nn.neurons`
-    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), see `nn.readouts`
+    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), or of (T, channels)
+                                                                     -> `nn.Gate`, see `nn.readouts`
     @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see
                                                                      `data.image_sets`
 
@@ -106,7 +107,7 @@ class Registry:
 ATTENTION = Registry("attention", ("time_steps", "channels"), optional=("k_time", "k_channel"))
 LATENTS = Registry("latent", ("settings", "context"))
 NEURONS = Registry("neuron", ())
-READOUTS = Registry("readout", ("time_steps",))
+READOUTS = Registry("readout", ("time_steps",), optional=("channels",))
 DATASETS = Registry("data set", ("split", "root"))
 REGISTRIES = (ATTENTION, LATENTS, NEURONS, READOUTS, DATASETS)
 
@@ -166,7 +167,8 @@ def register_neuron(name: str) -> Callable:
 
 
 def register_readout(name: str) -> Callable:
-    """Registers a readout: a function of T that returns the weights (T,) of the output's time steps."""
+    """Registers a readout: a function of `time_steps` that returns the weights (T,) of the output's time steps, or of
+    (time_steps, channels) that returns an `nn.Gate`, which makes them from the output's mean currents (T, N, C)."""
     return _decorator(READOUTS, name)
 
 

@@ -16,7 +16,8 @@ attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of it
 neurons     One MAC for each neuron and step, the leak, whatever the neuron is. Batch norm is an affine map
             that folds into weights and bias.
 readout     The decoder's weighted sum over time: one operation for each non-zero input, AC for spikes, MAC for gated
-            ones.
+            ones. A readout with a gate has such a sum for each channel of the image, another for the channel's mean
+            current at each step, and its gate, counted as attention. The last layer runs on each sum for its channel.
 
 A model with ReLU in place of spiking neurons is its own ANN twin (`ann_twin`): dense MACs of one frame, zeros of its
 activations included.
@@ -38,7 +39,7 @@ from ..data import even
 from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
-from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, NormReLU, Readout, ReLU
+from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, GatedReadout, NormReLU, Readout, ReLU
 from .classification import load_for, own_data
 
 MAC_PJ, AC_PJ = 4.6, 0.9  # of one operation
@@ -266,6 +267,8 @@ def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | No
         return _counting(rows, _weights, WEIGHTS[type(layer)], name.removesuffix(".weights"))
     if isinstance(layer, SPIKING):
         return _counting(rows, _neurons, "neurons", name.removesuffix(".neurons"))
+    if isinstance(layer, GatedReadout):
+        return _gated_readout(rows, name)
     return _counting(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
 
 
@@ -298,19 +301,21 @@ def _weights(row: Row, layer: nn.Module, x: Tensor, _: Tensor) -> None:
 
 def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
     """x (T, N, C, H, W) or (T, N, C), which has no squeeze."""
-    t, n, c = x.shape[:3]
+    t, n = x.shape[:2]
     row.add_inputs(x, t * n)
-    macs = x.numel() + n * (_scores(gate) + t * c * (2 if isinstance(gate, TCJA) else 1))
+    macs = x.numel() + n * _scores(gate)
     row.mac += macs
     row.dense += macs
     row.ac += x.numel() if x.dim() == 5 else 0
 
 
 def _scores(gate: Gate) -> int:
-    """MACs per sample of a gate's own layers: every weight as often as it is used, also on padding."""
+    """MACs per sample from the means of the planes to the gate: every weight of its layers as often as it is used, also
+    on padding, the sigmoids, and the fusion of two branches."""
     t, c = gate.time_steps, gate.channels
     often = {"tla": t, "cla": c, "conv": t * c, "fc": 1, "mlp": t if isinstance(gate, SE) else 1}
-    return sum(p.numel() * often[name.split(".")[0]] for name, p in gate.named_parameters())
+    layers = sum(p.numel() * often[name.split(".")[0]] for name, p in gate.named_parameters())
+    return layers + t * c * (2 if isinstance(gate, TCJA) else 1)
 
 
 def _neurons(row: Row, _, __, spikes: Tensor) -> None:
@@ -323,3 +328,24 @@ def _readout(row: Row, _, x: Tensor, __) -> None:
     """x (T, N, C, H, W)."""
     row.add_operations(int(x.count_nonzero()), row.add_inputs(x, x.shape[0] * x.shape[1]))
     row.dense += x.numel()
+
+
+def _gated_readout(rows: dict, name: str) -> Callable:
+    """Hook that counts a readout with a gate, and the decoder's last layer, which it runs without calling it."""
+    last = name.removesuffix("readout") + "last"
+
+    def hook(readout: GatedReadout, args: tuple, _) -> None:
+        x, layer = args  # x (T, N, C, H, W)
+        read = rows.setdefault((name, "readout"), Row(name, "readout"))
+        sums = 2 * layer.out_channels  # for each channel its mean currents, and its image
+        read.add_operations(sums * int(x.count_nonzero()), read.add_inputs(x, x.shape[0] * x.shape[1]))
+        read.mac += x.shape[1] * _scores(readout.gate)
+        read.dense += sums * x.numel() + x.shape[1] * _scores(readout.gate)
+        row = rows.setdefault((last, WEIGHTS[type(layer)]), Row(last, WEIGHTS[type(layer)]))
+        total = (x != 0).any(0)  # where a sum over time is not zero
+        row.add_inputs(total, len(total))
+        row.binary = False
+        row.mac += products(layer, total)
+        row.dense += products(layer, torch.ones_like(total[:1])) * len(total)
+
+    return hook

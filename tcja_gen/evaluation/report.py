@@ -8,7 +8,7 @@ import torch
 from ..data import even
 from ..errors import UserError
 from ..models import load, store
-from ..nn import Gate
+from ..nn import Gate, GatedReadout
 from .classification import load_for, own_data
 from .protocol import read_record
 
@@ -103,17 +103,18 @@ def _samples(model) -> tuple[torch.Tensor, str]:
 
 @torch.no_grad()
 def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gates (T, C) of every attention block, averaged over the samples.
+    """Gates (T, C) of every attention block and of a readout that has some, averaged over the samples.
 
     images: (N, C, H, W) in [0, 1], or frames (N, T, 2, H, W) of counts
     """
     seen: dict[str, torch.Tensor] = {}
     hooks = []
     for name, block in model.named_modules():
-        if isinstance(block, Gate):
+        if isinstance(block, (Gate, GatedReadout)):
 
             def keep(block, args, _, name=name):
-                seen[name] = block.gate(args[0]).mean(1).cpu()
+                gates = block.gate(args[0]) if isinstance(block, Gate) else block.gates(*args)
+                seen[name] = gates.mean(1).cpu()
 
             hooks.append(block.register_forward_hook(keep))
     try:

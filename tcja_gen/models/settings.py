@@ -66,7 +66,8 @@ class Generator(Network):
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...); mirror: the encoder's stages in reverse order."""
     readout: str = "membrane"
-    """Weights of the output's time steps: membrane, which decays (FSVAE), or mean (as the TCJA paper describes it)."""
+    """Weights of the output's time steps: membrane, which decays (FSVAE), mean (as the TCJA paper describes it), or a
+    gate of the output's mean currents: tcja (TAID's code, T^2 weights), tcja-both (with the temporal branch, too)."""
     latent: LatentSettings = part(latent_settings, BernoulliSettings())
     """Kind of latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (for an ANN), or codes
     (spatial spike codes with a masked prior)."""

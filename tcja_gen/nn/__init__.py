@@ -26,7 +26,7 @@ from .neurons import PRESETS, Neuron, lif, lif_step
 from .nodes import SPIKING, NodeNeuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
-from .readouts import Readout
+from .readouts import GatedReadout, Readout
 
 __all__ = [
     "ATTENTION",
@@ -47,6 +47,7 @@ __all__ = [
     "Conv2d",
     "Draws",
     "Gate",
+    "GatedReadout",
     "GaussianLatent",
     "GaussianSettings",
     "ImageDraws",

@@ -33,7 +33,7 @@ from .memory import MEMORY, recomputed
 from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
-from .readouts import Readout
+from .readouts import Readout, make_readout
 
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
@@ -310,7 +310,7 @@ class SpikingDecoder(Stages):
             )
         self.project, self.start = project, tuple(start)
         self.last = nn.ConvTranspose2d(self.shape[0], out_channels, 3, 1, 1)
-        self.readout = Readout(readout, time_steps)
+        self.readout = make_readout(readout, time_steps, out_channels)
 
     def _add(self, word: words.Word) -> None:
         if not isinstance(word, (words.Conv, words.Residual, words.Upsample, words.Attention)):
@@ -342,7 +342,8 @@ class SpikingDecoder(Stages):
         return x if x.dim() == 5 else x.unflatten(-1, self.start)
 
     def forward(self, z: Tensor) -> Tensor:
-        if not self.training or not isinstance(gate := self.stages[-1], Gate):
+        gate = self.stages[-1]
+        if not self.training or not isinstance(gate, Gate) or not isinstance(self.readout, Readout):
             return self.readout(self.spikes(z), self.last)
         x = self._latent(z)
         recompute, binary = self.memory == "recompute", gives_spikes(self.project)

@@ -147,6 +147,20 @@ def test_sampling_counts_the_prior_at_every_step_and_the_last_convolution_once(m
     assert before.rate == after.rate  # spikes that go out come in
 
 
+def test_a_gated_readout_adds_spikes_and_its_last_layer_still_runs_once(tiny):
+    rows = {}
+    for kind in ("membrane", "tcja"):
+        torch.manual_seed(0)
+        model = build(tiny | {"readout": kind, "encoder": "8C3s2-8C3s2", "image_channels": 3})
+        for norm in model.decoder.modules():
+            if hasattr(norm, "running_var"):
+                torch.nn.init.constant_(norm.bias, 1.5)  # enough current to fire
+        rows[kind] = by_layer(count(model, SEEDS))
+    plain, gated = rows["membrane"]["decoder.readout"], rows["tcja"]["decoder.readout"]
+    assert gated.ac == 6 * plain.ac > 0 and gated.mac == 3 * 3 * 3 + 3 * 3 and plain.mac == 0
+    assert rows["tcja"]["decoder.last"] == rows["membrane"]["decoder.last"]
+
+
 def test_a_layer_costs_a_sample_the_same_however_many_are_counted(model):
     x = torch.rand(64, 1, 8, 8)
     one, two = count(model, list(SEEDS)), count(model, [*SEEDS, *SEEDS])
