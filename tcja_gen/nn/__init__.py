@@ -3,6 +3,7 @@
 from ..registry import ATTENTION
 from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, set_memory
+from .currents import ChannelGain, CurrentCLA, CurrentGate, CurrentTCJA, CurrentTLA, TimeGain
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import (
     BernoulliLatent,
@@ -43,6 +44,11 @@ __all__ = [
     "Build",
     "CodeLatent",
     "CodeSettings",
+    "ChannelGain",
+    "CurrentCLA",
+    "CurrentGate",
+    "CurrentTCJA",
+    "CurrentTLA",
     "Context",
     "Conv2d",
     "Draws",
@@ -73,6 +79,7 @@ __all__ = [
     "StepDraws",
     "TCJAAdd",
     "TDBatchNorm",
+    "TimeGain",
     "evaluating",
     "fuse",
     "set_memory",

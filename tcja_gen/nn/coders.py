@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..registry import ATTENTION
 from . import notation as words
 from .attention import Gate, kernel_names
+from .currents import CurrentGate
 from .draws import Draws
 from .layers import (
     Build,
@@ -139,9 +140,7 @@ class Stages(nn.Module):
             return self._add_residual(word)
         self._fire()
         if isinstance(word, words.Attention):
-            if not self.takes_spikes and not any(isinstance(stage, FIRING) for stage in self.stages):
-                raise UserError("attention needs spikes: put a layer before it")
-            self.stages.append(attention_block(word, self.time_steps, self.shape[0]))
+            self._add_attention(attention_block(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
             self.stages.append(TemporalDropout(word.p))
         elif isinstance(word, words.Linear):
@@ -164,11 +163,23 @@ class Stages(nn.Module):
             self.stages.append(conv_block(self.shape[0], word.channels, word.kernel, word.stride, self.build))
             self._convolve(word)
 
+    def _add_attention(self, block: nn.Module) -> None:
+        if not self.takes_spikes and not any(isinstance(stage, FIRING) for stage in self.stages):
+            raise UserError("attention needs spikes: put a layer before it")
+        if not isinstance(block, CurrentGate):
+            self.stages.append(block)
+            return
+        before = self.stages[-1] if self.stages else None
+        if not isinstance(before, SpikingBlock) or not before.gate_currents(block):
+            raise UserError("a gate of currents stands right behind a layer with normalisation, one behind each")
+
     def _add_residual(self, word: words.Residual) -> None:
         before = self.stages[-1] if self.stages else None
         if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
             raise UserError("a residual block stands behind a convolution or another residual block")
         if isinstance(before, SpikingBlock):  # hands over its current
+            if before.neurons.gate is not None:
+                raise UserError("the layer before a residual block has no neurons, so nothing gates its currents")
             before.neurons = self.build.norm(self.shape[0])
         gate = word.attention and attention_block(word.attention, self.time_steps, word.channels)
         self.stages.append(Residual(self.shape[0], word.channels, word.kernel, word.stride, gate, self.build))
@@ -362,6 +373,20 @@ def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn
     block = ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
     if word.kind in ATTENTION.from_plugins():
         block.register_forward_hook(_check_shape)
+    return _controlled(block, word.control)
+
+
+def _controlled(block: nn.Module, control: str) -> nn.Module:
+    """Attention as a control: "frozen", its weights are buffers, which nothing trains; "shuffled", see `Gate`."""
+    if control and not isinstance(block, (Gate, CurrentGate)):
+        raise UserError(f"{type(block).__name__} is no nn.Gate, so it cannot be {control}")
+    if control == "frozen":
+        for part in block.modules():
+            for name, weight in [*part.named_parameters(recurse=False)]:
+                delattr(part, name)
+                part.register_buffer(name, weight.detach())
+    if control == "shuffled":
+        block.shuffled = True
     return block
 
 

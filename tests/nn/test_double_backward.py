@@ -9,13 +9,13 @@ from torch import nn
 from torch.autograd import Function, gradgradcheck
 
 import tcja_gen
-from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
+from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
 from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
-from tcja_gen.nn.normalisation import _Norm, _NormLIF
+from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF
 from tcja_gen.nn.readouts import _WeightedSum
 
 
@@ -23,9 +23,16 @@ def lean() -> nn.Module:
     return set_memory(SpikingEncoder("4C3", 4, 3, image_size=5), "recompute")
 
 
+def gated() -> nn.Module:
+    layer = NormLIF(4)
+    layer.gate = CurrentTCJA(3, 4)
+    return layer
+
+
 REFUSED = {
     _Norm: lambda x: TDBatchNorm(4, 1.0)(x),
     _NormLIF: lambda x: NormLIF(4)(x),
+    _GatedNormLIF: lambda x: gated()(x),
     _LIF: lambda x: LIF()(x),
     _Gated: lambda x: TCJA(3, 4)(x),
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),

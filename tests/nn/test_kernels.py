@@ -12,7 +12,14 @@ import torch
 
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
 from tcja_gen.nn.kernels import cpu
-from tcja_gen.nn.neurons import PRESETS, SURROGATES, spikes, spikes_backward
+from tcja_gen.nn.neurons import (
+    PRESETS,
+    SURROGATES,
+    gated_spikes,
+    gated_spikes_backward,
+    spikes,
+    spikes_backward,
+)
 from tcja_gen.nn.normalisation import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.process import neuron_path
 
@@ -79,6 +86,32 @@ def test_normalised_neurons_fire_and_learn_as_in_the_plain_loop(kernels, neuron,
     assert 0.02 < fired.mean() < 0.98
     arguments = (x, a, b, grad, mean, rstd, neuron, len(grad))
     close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
+
+
+@pytest.mark.parametrize("images", [1, 2, 18, 36])
+@pytest.mark.parametrize("width", [24, 200, 1500])
+@pytest.mark.parametrize("frames", [3, 1])
+def test_gated_currents_fire_and_learn_as_in_the_plain_loop(kernels, path, images, width, frames):
+    """Images of 36 rows down to one, which fill a tile, share one, or need several."""
+    if path == "triton" and images != 2:
+        return  # the same kernels as without gates
+    neuron = NEURONS["reset below rest"] if width == 200 else PRESETS["tcja"]
+    x, grad, f = 1.5 * numbers(frames, 36, width), numbers(3, 36, width, seed=4), 1 + 0.3 * numbers(3, images, width)
+    a, b, mean, rstd = affine(width)
+    fired = kernels.gated_spikes(x, a, b, f, neuron)
+    assert torch.equal(fired, gated_spikes(x, a, b, f, neuron)) and 0.02 < fired.mean() < 0.98
+    arguments = (x, a, b, f, grad, mean, rstd, neuron)
+    (g, *parts, gf), (wanted, *sums, wanted_gf) = (
+        run(*arguments) for run in (kernels.gated_spikes_backward, gated_spikes_backward)
+    )
+    close([g, *(part.sum(0) for part in parts)], [wanted, *(part.sum(0) for part in sums)], 1e-4)
+    close([gf], [wanted_gf], 1e-4)
+    shift = numbers(frames, images, width, seed=5)
+    given = (x, a, mean, rstd, b, 0.1 * mean, shift)
+    close([kernels.batch_norm_backward(wanted.clone(), *given)], [batch_norm_backward(wanted, *given)])
+    for wrong in (f[:, :, 1:], f[:2], f[:, :1].repeat(1, 5, 1)):
+        with pytest.raises(ValueError, match="neurons: "):
+            kernels.gated_spikes(x.expand(3, -1, -1), a, b, wrong, neuron)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

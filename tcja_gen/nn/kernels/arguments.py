@@ -19,6 +19,14 @@ def array_like(x: Tensor, shape: tuple[int, ...], given: Tensor) -> Tensor:
     return given.detach().to(x.dtype).contiguous()
 
 
+def pixels_of(rows: int, width: int, planes: Tensor) -> int:
+    """How many of the rows belong to an image, for values (T, N, C) of each image. ValueError for other shapes."""
+    images = planes.shape[1] if planes.dim() == 3 else 0
+    if not images or rows % images or planes.shape[2] != width:
+        raise ValueError(f"neurons: values of shape {tuple(planes.shape)} do not fit {rows} rows of {width} channels")
+    return rows // images
+
+
 def check_frames(frames: int, steps: int) -> None:
     """ValueError unless there is one frame for all time steps, or one for each."""
     if frames not in (1, steps):

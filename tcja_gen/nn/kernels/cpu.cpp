@@ -5,7 +5,8 @@
 // membranes, and goes back through time. Sums over rows are kept for each part, a fixed share of the tiles, and added up
 // afterwards, so their order does not depend on the number of threads.
 //
-// Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given.
+// Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given. Factors f
+// (T, N, C) gate the currents of N images, each of which has `pixels` = M / N rows.
 
 #include <algorithm>
 #include <cmath>
@@ -39,17 +40,25 @@ inline void put(bf16& to, float x) {  // to nearest, ties to even
     to.bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-// The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one.
+// The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one. A tile has rows of one image, or
+// whole images, and a part has whole images.
 struct Tiles {
-    Size rows, width, high, pieces, groups, parts;
+    Size rows, width, pixels, high, pieces, group, groups, parts;
 
-    Tiles(Size rows, Size width)
+    Tiles(Size rows, Size width, Size pixels = 1)
         : rows(rows),
           width(width),
+          pixels(pixels),
           high(std::max<Size>(TILE / width, 1)),
           pieces((width + TILE - 1) / TILE),
-          groups((rows + high - 1) / high),
+          group(std::max<Size>(high / pixels, 1) * pixels),
+          groups((rows + group - 1) / group),
           parts(std::min(groups, PARTS)) {}
+
+    // Rows of the tile that begins at a row, of a part that ends before `last`.
+    Size count(Size row, Size last) const {
+        return pixels > high ? std::min(high, pixels - row % pixels) : std::min(group, last - row);
+    }
 
     // Calls part(index, first column, columns, first row, last row + 1) for every part, in parallel.
     template <class Part>
@@ -58,7 +67,7 @@ struct Tiles {
         for (Size piece = 0; piece < pieces; piece++)
             for (Size p = 0; p < parts; p++) {
                 Size column = piece * TILE, columns = std::min(TILE, width - column);
-                part(p, column, columns, groups * p / parts * high, std::min(groups * (p + 1) / parts * high, rows));
+                part(p, column, columns, groups * p / parts * group, std::min(groups * (p + 1) / parts * group, rows));
             }
     }
 };
@@ -72,6 +81,28 @@ struct Columns {
             for (Size c = 0; c < columns; c++) values[r * columns + c] = of ? of[column + c] : otherwise;
     }
     float operator[](Size j) const { return values[j]; }
+};
+
+// A value for each image and column, repeated for every neuron of a tile.
+struct Planes {
+    float values[TILE];
+
+    // of: (images, width); the tile begins at this row and column
+    void read(const float* of, Size row, Size column, Size columns, Size count, const Tiles& tiles) {
+        for (Size r = 0; r < count; r++) {
+            const float* from = of + (row + r) / tiles.pixels * tiles.width + column;
+            std::copy(from, from + columns, values + r * columns);
+        }
+    }
+    // Adds the sums over the rows of each image to those in `of`.
+    void add_to(float* of, Size row, Size column, Size columns, Size count, const Tiles& tiles) const {
+        for (Size r = 0; r < count; r++) {
+            float* to = of + (row + r) / tiles.pixels * tiles.width + column;
+            for (Size c = 0; c < columns; c++) to[c] += values[r * columns + c];
+        }
+    }
+    float operator[](Size j) const { return values[j]; }
+    float& operator[](Size j) { return values[j]; }
 };
 
 // Sums over the rows of a tile.
@@ -122,23 +153,27 @@ void surrogate(const float* v, float* ds, Size length, const Neuron& n) {
     }
 }
 
-template <typename X, bool DECAY_INPUT>
-void run_forward(const X* x, const float* a, const float* b, const float* v0, X* out, float* v_end, Size rows, Size width,
-                 Size steps, Size frames, const Neuron& n, Size threads) {
-    const Tiles tiles(rows, width);
-    const Size frame = rows * width;
+template <typename X, bool DECAY_INPUT, bool GATED>
+void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, X* out, float* v_end,
+                 Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
+    const Tiles tiles(rows, width, pixels);
+    const Size frame = rows * width, planes = frame / pixels;
     const float from = n.fires_from();
     tiles.each(steps, threads, [&](Size, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
         float h[TILE];
-        for (Size row = first; row < last; row += tiles.high) {
-            const Size at = row * width + column, length = std::min(tiles.high, last - row) * columns;
+        Planes F;
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
                 X* spikes = out + at + t * frame;
+                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
                 for (Size j = 0; j < length; j++) {
-                    const float v = charge<DECAY_INPUT>(h[j], A[j] * wide(current[j]) + B[j], n);
+                    const float i = A[j] * wide(current[j]) + B[j];
+                    const float v = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
                     const bool fired = v >= from;
                     h[j] = fired ? n.v_reset : v;
                     put(spikes[j], fired ? 1 : 0);
@@ -149,12 +184,13 @@ void run_forward(const X* x, const float* a, const float* b, const float* v0, X*
     });
 }
 
-template <typename X, bool DECAY_INPUT, bool STATIC>
-void run_backward(const X* x, const float* a, const float* b, const float* v0, const X* grad, const float* mean,
-                  const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
-                  const Neuron& n, Size threads) {
-    const Tiles tiles(rows, width);
-    const Size frame = rows * width;
+// gx is dL/d(a x + b); gf, if gated, starts at 0
+template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
+void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const X* grad,
+                  const float* mean, const float* rstd, X* gx, float* gf, float* gv, float* sums, float* products, Size rows,
+                  Size width, Size pixels, Size steps, const Neuron& n, Size threads) {
+    const Tiles tiles(rows, width, pixels);
+    const Size frame = rows * width, planes = frame / pixels;
     const float from = n.fires_from(), gain = DECAY_INPUT ? 1 / n.tau : 1, through = n.detach_reset ? 0 : 1;
     tiles.each(steps, threads, [&](Size p, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
@@ -162,14 +198,18 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
         Sums total, product;  // of dL/dI, and of dL/dI (x - mean)
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
-        for (Size row = first; row < last; row += tiles.high) {
-            const Size at = row * width + column, length = std::min(tiles.high, last - row) * columns;
+        Planes F, gated;  // gated: dL/df of each neuron
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (STATIC ? 0 : t * frame);
                 float* v = &membranes[t * TILE];
+                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
                 for (Size j = 0; j < length; j++) {
-                    v[j] = charge<DECAY_INPUT>(h[j], A[j] * wide(current[j]) + B[j], n);
+                    const float i = A[j] * wide(current[j]) + B[j];
+                    v[j] = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
                     h[j] = v[j] >= from ? n.v_reset : v[j];
                 }
             }
@@ -180,11 +220,16 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
                 const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + t * frame;
                 X* out = gx + at + (STATIC ? 0 : t * frame);
                 surrogate(v, ds, length, n);
+                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
                     const float dv = wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
-                    const float di = dv * gain;
+                    float di = dv * gain;
+                    if (GATED) {
+                        gated[j] = di * (A[j] * wide(current[j]) + B[j]);
+                        di *= F[j];
+                    }
                     if (STATIC) {
                         still[j] += di;
                     } else {
@@ -193,6 +238,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
                         product[j] += di * (wide(current[j]) - MEAN[j]);
                     }
                 }
+                if (GATED) gated.add_to(gf + t * planes, row, column, columns, count, tiles);
             }
             if (STATIC)
                 for (Size j = 0; j < length; j++) {
@@ -227,20 +273,28 @@ void run_squared_deviations(const X* x, const float* mean, float* out, Size rows
     });
 }
 
+// shift: (images, width), added to g for every pixel of an image; null: nothing is
 template <typename X>
 void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
-                const float* mean_gx, Size rows, Size width, Size threads) {
-    const Tiles tiles(rows, width);
+                const float* mean_gx, const float* shift, Size rows, Size width, Size pixels, Size threads) {
+    const Tiles tiles(rows, width, pixels);
     tiles.each(1, threads, [&](Size, Size column, Size columns, Size first, Size last) {
         const Size high = tiles.high;
         const Columns A(a, 1, column, columns, high), MEAN(mean, 0, column, columns, high);
         const Columns RSTD(rstd, 1, column, columns, high), G(mean_g, 0, column, columns, high);
         const Columns GX(mean_gx, 0, column, columns, high);
-        for (Size row = first; row < last; row += high) {
-            const Size at = row * width + column, length = std::min(high, last - row) * columns;
+        Planes less;  // than g: its mean, and the shift
+        std::copy(G.values, G.values + high * columns, less.values);
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
+            if (shift) {
+                less.read(shift, row, column, columns, count, tiles);
+                for (Size j = 0; j < length; j++) less[j] = G[j] - less[j];
+            }
             for (Size j = 0; j < length; j++) {
                 const float y = (wide(x[at + j]) - MEAN[j]) * RSTD[j];
-                put(g[at + j], A[j] * (wide(g[at + j]) - G[j] - y * GX[j]));
+                put(g[at + j], A[j] * (wide(g[at + j]) - less[j] - y * GX[j]));
             }
         }
     });
@@ -256,12 +310,13 @@ void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean
 
 extern "C" {
 
-Size parts(Size rows, Size width) { return Tiles(rows, width).parts; }
+Size parts(Size rows, Size width, Size pixels) { return Tiles(rows, width, pixels).parts; }
 
-#define FORWARD(X, DECAY) \
-    run_forward<X, DECAY>((const X*)x, a, b, v0, (X*)out, v_end, rows, width, steps, frames, *n, threads)
-void forward(const void* x, const float* a, const float* b, const float* v0, void* out, float* v_end, Size rows,
-             Size width, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+#define FORWARD(X, DECAY)                                                                                            \
+    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, (X*)out, v_end, rows, \
+                                                                     width, pixels, steps, frames, *n, threads)
+void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, void* out, float* v_end,
+             Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(FORWARD(float, true), FORWARD(bf16, true))
     } else {
@@ -269,13 +324,15 @@ void forward(const void* x, const float* a, const float* b, const float* v0, voi
     }
 }
 
-#define BACKWARD(X, DECAY)                                                                                   \
-    (frames == 1 && steps > 1 ? run_backward<X, DECAY, true> : run_backward<X, DECAY, false>)(               \
-        (const X*)x, a, b, v0, (const X*)grad, mean, rstd, (X*)gx, gv, sums, products, rows, width, steps, *n, \
-        threads)
-void backward(const void* x, const float* a, const float* b, const float* v0, const void* grad, const float* mean,
-              const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
-              Size frames, const Neuron* n, int half, Size threads) {
+#define BACKWARD(X, DECAY)                                                                                        \
+    (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>      \
+     : f                      ? run_backward<X, DECAY, false, true>                                               \
+                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, (const X*)grad, mean, \
+                                                                      rstd, (X*)gx, gf, gv, sums, products, rows, \
+                                                                      width, pixels, steps, *n, threads)
+void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const void* grad,
+              const float* mean, const float* rstd, void* gx, float* gf, float* gv, float* sums, float* products,
+              Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))
     } else {
@@ -289,8 +346,10 @@ void squared_deviations(const void* x, const float* mean, float* out, Size rows,
 }
 
 void batch_norm_backward(void* g, const void* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
-            const float* mean_gx, Size rows, Size width, int half, Size threads) {
-    TYPED(run_batch_norm_backward((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads),
-          run_batch_norm_backward((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads))
+            const float* mean_gx, const float* shift, Size rows, Size width, Size pixels, int half, Size threads) {
+    TYPED(run_batch_norm_backward((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, shift, rows, width, pixels,
+                                  threads),
+          run_batch_norm_backward((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, shift, rows, width, pixels,
+                                  threads))
 }
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 from ...cache import cache_file
 from ...files import write
 from ..neurons import SURROGATES, Neuron
-from .arguments import array_like, check_frames, float32_arrays
+from .arguments import array_like, check_frames, float32_arrays, pixels_of
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
@@ -147,14 +147,27 @@ def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps:
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
-def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
+def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
+    """As `neurons.gated_spikes`."""
+    return _spikes(x, a, b, neuron, len(f), None, None, f)
+
+
+def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f: Tensor | None = None) -> Tensor:
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,) = float32_arrays(width, a, b), float32_arrays(rows * width, v)
+    (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), _planes(rows, width, f)
     out = x.new_empty(steps, rows, width)
-    _call("forward", x, x, a, b, v, out, end, rows, width, steps, frames, _constants(neuron))
+    _call("forward", x, x, a, b, f, v, out, end, rows, width, pixels, steps, frames, _constants(neuron))
     return out
+
+
+def _planes(rows: int, width: int, values: Tensor | None) -> tuple[Tensor | None, int]:
+    """Values (T, N, C) of each image as a float32 array, or None, and how many rows an image has."""
+    if values is None:
+        return None, 1
+    pixels = pixels_of(rows, width, values)
+    return *float32_arrays(values.numel(), values), pixels
 
 
 def spikes_backward(
@@ -169,22 +182,53 @@ def spikes_backward(
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (parts, C)."""
+    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v)[:4]
+
+
+def gated_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`; the sums have shape (parts, C)."""
+    gx, sums, products, _, gf = _backward(x, a, b, grad, mean, rstd, neuron, len(f), None, f)
+    return gx, sums, products, gf
+
+
+def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     grad = array_like(x, (steps, rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
-    gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
+    f, pixels = _planes(rows, width, f)
+    gx, gv, gf = torch.empty_like(x), *(None if t is None else torch.zeros_like(t) for t in (v, f))
     sums = products = None
     if a is not None:
-        sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
-    arguments = (x, a, b, v, grad, mean, rstd, gx, gv, sums, products, rows, width, steps, frames, _constants(neuron))
-    _call("backward", x, *arguments)
-    return gx, sums, products, gv
+        sums, products = x.new_empty(2, _part_count(rows, width, pixels), width, dtype=torch.float32)
+    gradients = gx, gf, gv, sums, products
+    _call(
+        "backward",
+        x,
+        x,
+        a,
+        b,
+        f,
+        v,
+        grad,
+        mean,
+        rstd,
+        *gradients,
+        rows,
+        width,
+        pixels,
+        steps,
+        frames,
+        _constants(neuron),
+    )
+    return gx, sums, products, gv, gf
 
 
-def _part_count(rows: int, width: int) -> int:
-    return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
+def _part_count(rows: int, width: int, pixels: int = 1) -> int:
+    return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width), ctypes.c_int64(pixels))
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
@@ -203,11 +247,12 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def batch_norm_backward(
-    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
     """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     x, width = x.detach().contiguous(), x.shape[-1]
     g = array_like(x, x.shape, g)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
-    _call("batch_norm_backward", x, g, x, *columns, x.numel() // width, width)
+    shift, pixels = _planes(x.shape[-2], width, shift)
+    _call("batch_norm_backward", x, g, x, *columns, shift, x.numel() // width, width, pixels)
     return g

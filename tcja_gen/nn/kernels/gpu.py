@@ -12,8 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .. import neurons
 from ..neurons import Neuron
-from .arguments import array_like, check_frames, float32_arrays
+from .arguments import array_like, check_frames, float32_arrays, pixels_of
 
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 EXACT = {"enable_fp_fusion": False}
@@ -212,6 +213,26 @@ def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps:
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
+def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
+    """As `neurons.gated_spikes`. The gated currents are written to memory: the kernel reads them."""
+    return spikes(_gated_currents(x, a, b, f)[1], None, None, neuron, len(f)).to(x.dtype)
+
+
+def gated_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`."""
+    currents, gated = _gated_currents(x, a, b, f)
+    g, *_ = spikes_backward(gated, None, None, grad.float(), None, None, neuron, len(f))
+    return neurons.through_factors(g, x, currents, f, mean, rstd)
+
+
+def _gated_currents(x: Tensor, a: Tensor, b: Tensor, f: Tensor) -> tuple[Tensor, Tensor]:
+    pixels_of(x.shape[1], x.shape[2], f), check_frames(len(x), len(f))
+    currents = a * x.float() + b
+    return currents, neurons.factors_of_rows(f, x) * currents
+
+
 def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
     x = x.contiguous()
     frames, rows, width = x.shape
@@ -277,11 +298,13 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def batch_norm_backward(
-    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
     """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     g, tile = array_like(x, x.shape, g), _tile(rows, width)
+    if shift is not None:
+        g.unflatten(1, (shift.shape[1], -1)).add_(shift[:, :, None])
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
     with torch.cuda.device_of(x):
         _batch_norm_backward[_grid(rows, width, tile)](g, x.contiguous(), *columns, rows, width, **tile, **EXACT)
