@@ -1,6 +1,7 @@
 """Names of parts: the words that a notation, a recipe or a checkpoint may use, from the package or from a plugin.
 
     @register_attention("SQUASH")     a word of the notation         class of (time_steps, channels), see `nn.Gate`
+                                                                     and `nn.CurrentGate`
     @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, context), see `nn.latents`
     @register_neuron("mine")          [model] neuron = "mine"        function without arguments, see `nn.neurons`
     @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), or of (T, channels)
@@ -125,7 +126,8 @@ def register_attention(name: str) -> Callable:
     """Registers an attention block as a word of the notation.
 
     The decorated class is called with (time_steps, channels), and with `k_time` and `k_channel` if it has kernels. It
-    maps (T, N, C, H, W) to the same shape and draws no random numbers. The name has letters and digits, and starts and
+    maps (T, N, C, H, W) to the same shape and draws no random numbers; an `nn.CurrentGate` maps mean currents (T, N, C) to
+    factors of the currents. The name has letters and digits, and starts and
     ends with a letter, so that it cannot be another word (MP2, U2, 10L). UserError for any other name.
     """
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):

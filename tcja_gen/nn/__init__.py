@@ -3,7 +3,7 @@
 from ..registry import ATTENTION
 from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, set_memory
-from .currents import ChannelGain, CurrentCLA, CurrentGate, CurrentTCJA, CurrentTLA, TimeGain
+from .currents import ChannelGain, CurrentCLA, CurrentGate, CurrentTCJA, CurrentTCJANormed, CurrentTLA, TimeGain
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import (
     BernoulliLatent,
@@ -48,6 +48,7 @@ __all__ = [
     "CurrentCLA",
     "CurrentGate",
     "CurrentTCJA",
+    "CurrentTCJANormed",
     "CurrentTLA",
     "Context",
     "Conv2d",

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tcja_gen.evaluation.report import mean_gates
 from tcja_gen.models import Generator, build, load, save
 from tcja_gen.nn import (
     ATTENTION,
@@ -228,6 +229,14 @@ def test_the_model_is_kept_and_an_image_depends_on_its_seed_alone(tmp_path):
     assert torch.equal(model.sample([3]), images[3:4])
     save(tmp_path / "model.safetensors", model, update(Generator(), TINY, "model."), {})
     assert torch.equal(load(tmp_path / "model.safetensors").sample(range(5)), images)
+
+
+def test_pictures_show_the_gates_of_currents():
+    torch.manual_seed(0)
+    gates = mean_gates(build(TINY).eval(), torch.rand(4, 1, 8, 8))
+    assert [*gates] == ["encoder.stages.0", "encoder.stages.1", "decoder.stages.0", "decoder.stages.1"]
+    assert all(gate.shape == (3, 8) for gate in gates.values())
+    assert (gates["encoder.stages.1"] == 1).all() and not (gates["encoder.stages.0"] == 1).any()
 
 
 def test_frozen_attention_keeps_its_weights_and_lets_gradients_pass():
