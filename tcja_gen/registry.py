@@ -126,9 +126,9 @@ def register_attention(name: str) -> Callable:
     """Registers an attention block as a word of the notation.
 
     The decorated class is called with (time_steps, channels), and with `k_time` and `k_channel` if it has kernels. It
-    maps (T, N, C, H, W) to the same shape and draws no random numbers; an `nn.CurrentGate` maps mean currents (T, N, C) to
-    factors of the currents. The name has letters and digits, and starts and
-    ends with a letter, so that it cannot be another word (MP2, U2, 10L). UserError for any other name.
+    maps (T, N, C, H, W) to the same shape and draws no random numbers; an `nn.CurrentGate` maps mean currents (T, N, C)
+    to factors of the currents. The name has letters and digits, and starts and ends with a letter, so that it cannot be
+    another word (MP2, U2, 10L). UserError for any other name.
     """
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):
         raise UserError(f"attention {name!r}: the name has letters and digits only, a letter first and last")
