@@ -217,7 +217,7 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
 
     x: (T, M, C), or (1, M, C) for one frame. a, b: (C,). f: (T, N, C), a factor for each image, which has M / N rows.
     """
-    return spikes(factors_of_rows(f, x) * (a * x.float() + b), None, None, neuron, len(f)).to(x.dtype)
+    return spikes(_factors_of_rows(f, x) * (a * x.float() + b), None, None, neuron, len(f)).to(x.dtype)
 
 
 def gated_spikes_backward(
@@ -229,22 +229,15 @@ def gated_spikes_backward(
     dL/dI (x - mean) rstd; and dL/df (T, N, C).
     """
     currents = a * x.float() + b
-    g, *_ = spikes_backward(factors_of_rows(f, x) * currents, None, None, grad, None, None, neuron, len(f))
-    return through_factors(g, x, currents, f, mean, rstd)
-
-
-def through_factors(
-    g: Tensor, x: Tensor, currents: Tensor, f: Tensor, mean: Tensor, rstd: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What `gated_spikes_backward` returns, from the gradient g (T, M, C) of the gated currents."""
+    g, *_ = spikes_backward(_factors_of_rows(f, x) * currents, None, None, grad, None, None, neuron, len(f))
     gf = (g * currents).unflatten(1, (f.shape[1], -1)).sum(2)
-    g = g * factors_of_rows(f, x)
+    g = g * _factors_of_rows(f, x)
     if len(x) != len(f):
         g = g.sum(0, keepdim=True)  # one frame for all steps
     return g.to(x.dtype), g.sum(0), (g * (x.float() - mean) * rstd).sum(0), gf
 
 
-def factors_of_rows(f: Tensor, x: Tensor) -> Tensor:
+def _factors_of_rows(f: Tensor, x: Tensor) -> Tensor:
     """f (T, N, C) for each row of x (., M, C): (T, M, C)."""
     return f.repeat_interleave(x.shape[1] // f.shape[1], 1)
 

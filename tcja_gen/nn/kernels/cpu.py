@@ -18,7 +18,7 @@ from torch import Tensor
 from ...cache import cache_file
 from ...files import write
 from ..neurons import SURROGATES, Neuron
-from .arguments import array_like, check_frames, float32_arrays, pixels_of
+from .arguments import array_like, check_frames, float32_arrays, planes
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
@@ -156,18 +156,10 @@ def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, 
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), _planes(rows, width, f)
+    (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), planes(rows, width, f)
     out = x.new_empty(steps, rows, width)
     _call("forward", x, x, a, b, f, v, out, end, rows, width, pixels, steps, frames, _constants(neuron))
     return out
-
-
-def _planes(rows: int, width: int, values: Tensor | None) -> tuple[Tensor | None, int]:
-    """Values (T, N, C) of each image as a float32 array, or None, and how many rows an image has."""
-    if values is None:
-        return None, 1
-    pixels = pixels_of(rows, width, values)
-    return *float32_arrays(values.numel(), values), pixels
 
 
 def spikes_backward(
@@ -199,7 +191,7 @@ def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: 
     check_frames(frames, steps)
     grad = array_like(x, (steps, rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
-    f, pixels = _planes(rows, width, f)
+    f, pixels = planes(rows, width, f)
     gx, gv, gf = torch.empty_like(x), *(None if t is None else torch.zeros_like(t) for t in (v, f))
     sums = products = None
     if a is not None:
@@ -253,6 +245,6 @@ def batch_norm_backward(
     x, width = x.detach().contiguous(), x.shape[-1]
     g = array_like(x, x.shape, g)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
-    shift, pixels = _planes(x.shape[-2], width, shift)
+    shift, pixels = planes(x.shape[-2], width, shift)
     _call("batch_norm_backward", x, g, x, *columns, shift, x.numel() // width, width, pixels)
     return g
