@@ -221,20 +221,18 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of `gated_spikes` from `grad` (T, M, C), with I = a x + b.
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `gated_spikes` from `grad` (T, M, C).
 
-    Returns dL/dI in the shape of x; two tensors (., C), whose sums over rows are the sums of dL/dI and of
-    dL/dI (x - mean) rstd; and dL/df (T, N, C).
+    Returns dL/d(a x + b) in the shape of x; and two tensors (T, N, C), the sums over the rows of each image of dL/dI
+    and of dL/dI (x - mean), where I is the gated current.
     """
-    currents = a * x.float() + b
-    g, *_ = spikes_backward(_factors_of_rows(f, x) * currents, None, None, grad, None, None, neuron, len(f))
-    gf = (g * currents).unflatten(1, (f.shape[1], -1)).sum(2)
-    g = g * _factors_of_rows(f, x)
-    if len(x) != len(f):
-        g = g.sum(0, keepdim=True)  # one frame for all steps
-    return g.to(x.dtype), g.sum(0), (g * (x.float() - mean) * rstd).sum(0), gf
+    rows = _factors_of_rows(f, x)
+    g, *_ = spikes_backward(rows * (a * x.float() + b), None, None, grad, None, None, neuron, len(f))
+    sums = (part.unflatten(1, (f.shape[1], -1)).sum(2) for part in (g, g * (x.float() - mean)))
+    g = rows * g
+    return (g if len(x) == len(f) else g.sum(0, keepdim=True)).to(x.dtype), *sums
 
 
 def _factors_of_rows(f: Tensor, x: Tensor) -> Tensor:

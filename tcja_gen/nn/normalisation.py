@@ -265,10 +265,12 @@ class _GatedNormLIF(torch.autograd.Function):
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        g, *parts, gf = kernel_for(path, gated_spikes_backward)(x, a, b, f.detach(), grad, mean, rstd, neuron)
+        factors = f.detach()
+        g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron)
+        gf = a * sx + bias * s  # I = a (x - mean) + bias
         gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[7:], gf)
-        sums, products = (part.sum(0) for part in parts)
-        sums, products = sums + gz.sum((0, 1)), products + (gz * (m - mean) * rstd).sum((0, 1))
+        sums = (factors * s).sum((0, 1)) + gz.sum((0, 1))
+        products = ((factors * sx).sum((0, 1)) + (gz * (m - mean)).sum((0, 1))) * rstd
         mean_g, mean_gx = _mean_gradients(sums, products, x, training)
         shift = gz * (m.shape[1] / x.shape[1])  # 1 / P
         gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx, shift)

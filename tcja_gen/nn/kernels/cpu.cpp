@@ -83,26 +83,35 @@ struct Columns {
     float operator[](Size j) const { return values[j]; }
 };
 
-// A value for each image and column, repeated for every neuron of a tile.
+// Values of each image and column, for the neurons of a tile. All tiles of an image that fills several share them.
 struct Planes {
-    float values[TILE];
+    const Tiles& tiles;
+    Size column, columns;
 
-    // of: (images, width); the tile begins at this row and column
-    void read(const float* of, Size row, Size column, Size columns, Size count, const Tiles& tiles) {
-        for (Size r = 0; r < count; r++) {
-            const float* from = of + (row + r) / tiles.pixels * tiles.width + column;
-            std::copy(from, from + columns, values + r * columns);
+    // Where an array (images, width) has the values of a row.
+    Size at(Size row) const { return row / tiles.pixels * tiles.width + column; }
+
+    // Repeats them for every neuron, unless the tile before, of the same image, has done so.
+    void read(float* to, const float* of, Size row, Size count) const {
+        if (tiles.pixels > tiles.high) {
+            if (row % tiles.pixels) return;
+            count = tiles.high;
         }
+        for (Size r = 0; r < count; r++) std::copy(of + at(row + r), of + at(row + r) + columns, to + r * columns);
     }
-    // Adds the sums over the rows of each image to those in `of`.
-    void add_to(float* of, Size row, Size column, Size columns, Size count, const Tiles& tiles) const {
-        for (Size r = 0; r < count; r++) {
-            float* to = of + (row + r) / tiles.pixels * tiles.width + column;
-            for (Size c = 0; c < columns; c++) to[c] += values[r * columns + c];
+
+    // Adds the values of a tile to a sum, and after the last tile of an image the sum over its rows to `of`.
+    void add(float* sum, const float* values, float* of, Size row, Size count) const {
+        for (Size j = 0; j < count * columns; j++) sum[j] += values[j];
+        if (tiles.pixels > tiles.high) {
+            if ((row + count) % tiles.pixels) return;
+            count = tiles.high;
+            row -= row % tiles.pixels;
         }
+        for (Size r = 0; r < count; r++)
+            for (Size c = 0; c < columns; c++) of[at(row + r) + c] += sum[r * columns + c];
+        std::fill(sum, sum + count * columns, 0.0f);
     }
-    float operator[](Size j) const { return values[j]; }
-    float& operator[](Size j) { return values[j]; }
 };
 
 // Sums over the rows of a tile.
@@ -157,12 +166,13 @@ template <typename X, bool DECAY_INPUT, bool GATED>
 void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, X* out, float* v_end,
                  Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
-    const Size frame = rows * width, planes = frame / pixels;
+    const Size frame = rows * width;
     const float from = n.fires_from();
     tiles.each(steps, threads, [&](Size, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
+        const Planes planes{tiles, column, columns};
+        std::vector<float> factors(GATED ? steps * TILE : 0);
         float h[TILE];
-        Planes F;
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
@@ -170,7 +180,8 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
                 X* spikes = out + at + t * frame;
-                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
+                float* F = GATED ? &factors[t * TILE] : nullptr;
+                if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
                     const float i = A[j] * wide(current[j]) + B[j];
                     const float v = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
@@ -184,13 +195,14 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
     });
 }
 
-// gx is dL/d(a x + b); gf, if gated, starts at 0
+// gx is dL/d(a x + b). sums, products: (parts, C) of that and of its products with x - mean over rstd; if gated, (T, N, C)
+// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
 void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const X* grad,
-                  const float* mean, const float* rstd, X* gx, float* gf, float* gv, float* sums, float* products, Size rows,
-                  Size width, Size pixels, Size steps, const Neuron& n, Size threads) {
+                  const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
+                  Size pixels, Size steps, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
-    const Size frame = rows * width, planes = frame / pixels;
+    const Size frame = rows * width;
     const float from = n.fires_from(), gain = DECAY_INPUT ? 1 / n.tau : 1, through = n.detach_reset ? 0 : 1;
     tiles.each(steps, threads, [&](Size p, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
@@ -198,7 +210,9 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
         Sums total, product;  // of dL/dI, and of dL/dI (x - mean)
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
-        Planes F, gated;  // gated: dL/df of each neuron
+        float d[TILE], dx[TILE];                            // of a gated stream: dL/dI, and dL/dI (x - mean)
+        const Planes planes{tiles, column, columns};
+        std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
@@ -206,7 +220,8 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (STATIC ? 0 : t * frame);
                 float* v = &membranes[t * TILE];
-                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
+                float* F = GATED ? &factors[t * TILE] : nullptr;
+                if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
                     const float i = A[j] * wide(current[j]) + B[j];
                     v[j] = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
@@ -220,25 +235,31 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + t * frame;
                 X* out = gx + at + (STATIC ? 0 : t * frame);
                 surrogate(v, ds, length, n);
-                if (GATED) F.read(f + t * planes, row, column, columns, count, tiles);
+                const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
                     const float dv = wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
                     float di = dv * gain;
                     if (GATED) {
-                        gated[j] = di * (A[j] * wide(current[j]) + B[j]);
+                        d[j] = di;
+                        dx[j] = di * (wide(current[j]) - MEAN[j]);
                         di *= F[j];
                     }
                     if (STATIC) {
                         still[j] += di;
                     } else {
                         put(out[j], di);
-                        total[j] += di;
-                        product[j] += di * (wide(current[j]) - MEAN[j]);
+                        if (!GATED) {
+                            total[j] += di;
+                            product[j] += di * (wide(current[j]) - MEAN[j]);
+                        }
                     }
                 }
-                if (GATED) gated.add_to(gf + t * planes, row, column, columns, count, tiles);
+                if (GATED) {
+                    planes.add(&all_d[t * TILE], d, sums + t * frame / pixels, row, count);
+                    planes.add(&all_dx[t * TILE], dx, products + t * frame / pixels, row, count);
+                }
             }
             if (STATIC)
                 for (Size j = 0; j < length; j++) {
@@ -248,7 +269,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 }
             if (gv) std::copy(carry, carry + length, gv + at);
         }
-        if (!sums) return;
+        if (!sums || GATED) return;
         total.to(sums + p * width + column, columns, tiles.high);
         product.to(products + p * width + column, columns, tiles.high);
         for (Size c = 0; c < columns; c++) products[p * width + column + c] *= rstd[column + c];
@@ -283,18 +304,15 @@ void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean
         const Columns A(a, 1, column, columns, high), MEAN(mean, 0, column, columns, high);
         const Columns RSTD(rstd, 1, column, columns, high), G(mean_g, 0, column, columns, high);
         const Columns GX(mean_gx, 0, column, columns, high);
-        Planes less;  // than g: its mean, and the shift
-        std::copy(G.values, G.values + high * columns, less.values);
+        const Planes planes{tiles, column, columns};
+        float shifts[TILE] = {};
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
-            if (shift) {
-                less.read(shift, row, column, columns, count, tiles);
-                for (Size j = 0; j < length; j++) less[j] = G[j] - less[j];
-            }
+            if (shift) planes.read(shifts, shift, row, count);
             for (Size j = 0; j < length; j++) {
                 const float y = (wide(x[at + j]) - MEAN[j]) * RSTD[j];
-                put(g[at + j], A[j] * (wide(g[at + j]) - less[j] - y * GX[j]));
+                put(g[at + j], A[j] * (wide(g[at + j]) - (G[j] - shifts[j]) - y * GX[j]));
             }
         }
     });
@@ -310,7 +328,7 @@ void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean
 
 extern "C" {
 
-Size parts(Size rows, Size width, Size pixels) { return Tiles(rows, width, pixels).parts; }
+Size parts(Size rows, Size width) { return Tiles(rows, width).parts; }
 
 #define FORWARD(X, DECAY)                                                                                            \
     (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, (X*)out, v_end, rows, \
@@ -324,15 +342,15 @@ void forward(const void* x, const float* a, const float* b, const float* f, cons
     }
 }
 
-#define BACKWARD(X, DECAY)                                                                                        \
-    (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>      \
-     : f                      ? run_backward<X, DECAY, false, true>                                               \
+#define BACKWARD(X, DECAY)                                                                                            \
+    (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>          \
+     : f                      ? run_backward<X, DECAY, false, true>                                                   \
                               : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, (const X*)grad, mean, \
-                                                                      rstd, (X*)gx, gf, gv, sums, products, rows, \
-                                                                      width, pixels, steps, *n, threads)
+                                                                      rstd, (X*)gx, gv, sums, products, rows, width,  \
+                                                                      pixels, steps, *n, threads)
 void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const void* grad,
-              const float* mean, const float* rstd, void* gx, float* gf, float* gv, float* sums, float* products,
-              Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+              const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
+              Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))
     } else {

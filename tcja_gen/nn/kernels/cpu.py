@@ -174,15 +174,14 @@ def spikes_backward(
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (parts, C)."""
-    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v)[:4]
+    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v)
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `neurons.gated_spikes_backward`; the sums have shape (parts, C)."""
-    gx, sums, products, _, gf = _backward(x, a, b, grad, mean, rstd, neuron, len(f), None, f)
-    return gx, sums, products, gf
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`."""
+    return _backward(x, a, b, grad, mean, None, neuron, len(f), None, f)[:3]
 
 
 def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None):
@@ -192,35 +191,19 @@ def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: 
     grad = array_like(x, (steps, rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
     f, pixels = planes(rows, width, f)
-    gx, gv, gf = torch.empty_like(x), *(None if t is None else torch.zeros_like(t) for t in (v, f))
+    gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
-    if a is not None:
-        sums, products = x.new_empty(2, _part_count(rows, width, pixels), width, dtype=torch.float32)
-    gradients = gx, gf, gv, sums, products
-    _call(
-        "backward",
-        x,
-        x,
-        a,
-        b,
-        f,
-        v,
-        grad,
-        mean,
-        rstd,
-        *gradients,
-        rows,
-        width,
-        pixels,
-        steps,
-        frames,
-        _constants(neuron),
-    )
-    return gx, sums, products, gv, gf
+    if f is not None:
+        sums, products = f.new_zeros(2, *f.shape)
+    elif a is not None:
+        sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
+    arguments = x, a, b, f, v, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
+    _call("backward", x, *arguments, _constants(neuron))
+    return gx, sums, products, gv
 
 
-def _part_count(rows: int, width: int, pixels: int = 1) -> int:
-    return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width), ctypes.c_int64(pixels))
+def _part_count(rows: int, width: int) -> int:
+    return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:

@@ -101,7 +101,7 @@ def _forward(
 
 @triton.jit(do_not_specialize=["rows", "pixels", "steps"])
 def _backward(
-    x, a, b, f, v0, grad, mean, rstd, membranes, gx, gf, gv, sums, products,
+    x, a, b, f, v0, grad, mean, rstd, membranes, gx, gv, sums, products,
     rows, width, pixels, steps, tau, leak, v_threshold, v_reset, alpha,
     STATIC: tl.constexpr, AFFINE: tl.constexpr, GATED: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr,
     STRICT: tl.constexpr, DETACH: tl.constexpr, SURROGATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -110,7 +110,7 @@ def _backward(
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
     a, b = _columns(a, column, inside, AFFINE), _columns(b, column, inside, AFFINE)
-    mean, rstd = _columns(mean, column, inside, AFFINE), _columns(rstd, column, inside, AFFINE)
+    mean, rstd = _columns(mean, column, inside, AFFINE), _columns(rstd, column, inside, AFFINE and not GATED)
     frame = rows.to(tl.int64) * width
     own = (tl.program_id(1).to(tl.int64) * programs + first) * steps * ROWS * COLUMNS
     cell = membranes + own + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
@@ -145,25 +145,27 @@ def _backward(
             carry = dv * leak
             g = tl.div_rn(dv, tau) if DECAY_INPUT else dv
             if GATED:  # all rows of a block belong to one image
-                current = _current(x, at + (0 if STATIC else t * frame), mask, a, b, AFFINE)
-                tl.store(gf + (block * steps + t) * width + column, tl.sum(g * current, 0), inside)
+                product_of_row = g * (tl.load(x + at + (0 if STATIC else t * frame), mask, 0.0).to(tl.float32) - mean)
+                at_sum = (block * steps + t) * width + column
+                tl.store(sums + at_sum, tl.sum(g, 0), inside)
+                tl.store(products + at_sum, tl.sum(product_of_row, 0), inside)
                 g *= _factor(f, t, row, column, mask, rows, width, pixels)
             if STATIC:
                 still += g
             else:
                 tl.store(gx + at + t * frame, g.to(gx.dtype.element_ty), mask)
-                if AFFINE:
+                if AFFINE and not GATED:
                     total += g
                     product += g * (tl.load(x + at + t * frame, mask, 0.0).to(tl.float32) - mean) * rstd
         if STATIC:
             tl.store(gx + at, still.to(gx.dtype.element_ty), mask)
-            if AFFINE:
+            if AFFINE and not GATED:
                 total += still
                 product += still * (tl.load(x + at, mask, 0.0).to(tl.float32) - mean) * rstd
         if not AT_REST:
             tl.store(gv + at, carry, mask)
         tl.debug_barrier()
-    if AFFINE:
+    if AFFINE and not GATED:
         tl.store(sums + first * width + column, tl.sum(total, 0), inside)
         tl.store(products + first * width + column, tl.sum(product, 0), inside)
 
@@ -241,11 +243,12 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As `neurons.gated_spikes_backward`; the sums have shape (programs, C)."""
-    gx, sums, products, _, parts = _neurons_backward(x, a, b, grad, mean, rstd, neuron, len(f), None, f)
-    return gx, sums, products, parts.unflatten(0, (f.shape[1], -1)).sum(1).transpose(0, 1)  # blocks of an image
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`."""
+    gx, *parts, _ = _neurons_backward(x, a, b, grad, mean, None, neuron, len(f), None, f)
+    blocks = f.shape[1], -1  # of each image
+    return gx, *(part.unflatten(0, blocks).sum(1).transpose(0, 1) for part in parts)
 
 
 def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f: Tensor | None = None) -> Tensor:
@@ -275,13 +278,13 @@ def spikes_backward(
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (programs, C)."""
-    return _neurons_backward(x, a, b, grad, mean, rstd, neuron, steps, v)[:4]
+    return _neurons_backward(x, a, b, grad, mean, rstd, neuron, steps, v)
 
 
 def _neurons_backward(
     x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None
 ):
-    """Gradients of `_spikes`: of x, the two sums, of v, and of f in parts (blocks, T, C)."""
+    """Gradients of `_spikes`: of x, the two sums, in parts (programs, C) or (blocks, T, C) if gated, and of v."""
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
@@ -292,16 +295,16 @@ def _neurons_backward(
     programs, across = _rounds(rows, width, tile)
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
-    gf = None if f is None else x.new_empty(rows // tile["ROWS"], steps, width, dtype=torch.float32)
-    sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
+    parts = (programs,) if f is None else (rows // tile["ROWS"], steps)
+    sums, products = x.new_empty(2, *parts, width, dtype=torch.float32) if a is not None else (None, None)
     static = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None}
     static |= {"DETACH": neuron.detach_reset, "SURROGATE": neuron.surrogate, "alpha": float(neuron.alpha)}
     with torch.cuda.device_of(x):
         _backward[programs, across](
-            x, a, b, f, v, grad, mean, rstd, membranes, gx, gf, gv, sums, products,
+            x, a, b, f, v, grad, mean, rstd, membranes, gx, gv, sums, products,
             rows, width, pixels, steps, **_settings(neuron), **static, GATED=f is not None, **tile, **EXACT,
         )  # fmt: skip
-    return gx, sums, products, gv, gf
+    return gx, sums, products, gv
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
