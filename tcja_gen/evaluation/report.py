@@ -113,7 +113,7 @@ def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
         if isinstance(block, (Gate, CurrentGate, GatedReadout)):
 
             def keep(block, args, output, name=name):
-                seen[name.removesuffix(".neurons.gate")] = _gates_of(block, args, output).mean(1).cpu()
+                seen[name.removesuffix(".neurons.gate")] = _gates_of(block, args, output).mean(1).detach().cpu()
 
             hooks.append(block.register_forward_hook(keep))
     try:

@@ -235,7 +235,7 @@ def test_pictures_show_the_gates_of_currents():
     torch.manual_seed(0)
     gates = mean_gates(build(TINY).eval(), torch.rand(4, 1, 8, 8))
     assert [*gates] == ["encoder.stages.0", "encoder.stages.1", "decoder.stages.0", "decoder.stages.1"]
-    assert all(gate.shape == (3, 8) for gate in gates.values())
+    assert all(gate.shape == (3, 8) and not gate.requires_grad for gate in gates.values())
     assert (gates["encoder.stages.1"] == 1).all() and not (gates["encoder.stages.0"] == 1).any()
 
 
