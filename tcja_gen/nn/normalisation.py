@@ -6,8 +6,8 @@ Mean and variance are those of a channel over time, batch and space together. Th
 (`Neuron.gain`): V_threshold, times tau where the neuron divides its input by tau. Without this factor tau the neuron of
 the TCJA paper hardly fires, and a spiking VAE learns little more than the mean image.
 
-Normalisation and neurons are one operation. The normalised current is never written to memory, and only x is kept for
-the backward pass. `fuse` chooses the kernels. T equal frames have the same mean and variance as one static frame; only
+Normalisation and neurons are one operation, with a gate of the currents between them if there is one (`currents.py`).
+The normalised current is never written to memory, and only x is kept for the backward pass. `fuse` chooses the kernels. T equal frames have the same mean and variance as one static frame; only
 the factor n / (n - 1) of the running variance differs, since a static frame has n = N*H*W values and not T times more.
 """
 

@@ -301,13 +301,18 @@ def test_kernels_become_machine_code_of_a_gpu_that_is_not_there():
 @pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 def test_the_number_of_threads_changes_no_bit_of_a_gradient():
     with torch.device("cpu"):
-        x, grad = numbers(4, 3000, 32), numbers(4, 3000, 32, seed=1)
+        x, grad, f = numbers(4, 3000, 32), numbers(4, 3000, 32, seed=1), 1 + 0.3 * numbers(4, 30, 32)
         a, b, mean, rstd = affine(32)
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            results.append(cpu.spikes_backward(x, a, b, grad, mean, rstd, PRESETS["tcja"], 4)[:3])
+            results.append(
+                [
+                    *cpu.spikes_backward(x, a, b, grad, mean, rstd, PRESETS["tcja"], 4)[:3],
+                    *cpu.gated_spikes_backward(x, a, b, f, grad, mean, PRESETS["tcja"]),
+                ]
+            )
         finally:
             torch.set_num_threads(1)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
