@@ -7,8 +7,9 @@ Mean and variance are those of a channel over time, batch and space together. Th
 the TCJA paper hardly fires, and a spiking VAE learns little more than the mean image.
 
 Normalisation and neurons are one operation, with a gate of the currents between them if there is one (`currents.py`).
-The normalised current is never written to memory, and only x is kept for the backward pass. `fuse` chooses the kernels. T equal frames have the same mean and variance as one static frame; only
-the factor n / (n - 1) of the running variance differs, since a static frame has n = N*H*W values and not T times more.
+The normalised current is never written to memory, and only x is kept for the backward pass. `fuse` chooses the kernels.
+T equal frames have the same mean and variance as one static frame; only the factor n / (n - 1) of the running variance
+differs, since a static frame has n = N*H*W values and not T times more.
 """
 
 from contextlib import contextmanager
