@@ -2,11 +2,11 @@
 
     python experiments/energy.py RUN [RUN ...] [--data-root data]
 
-Prints a row of Markdown for each run, means over 64 samples: parameters, MACs and ACs an image, their energy, the share
-of attention in the energy, firing rate, and the energy of the ANN twin, which runs the same layers once on dense
-activations (counted, not trained). --data-root: where classifiers' data are, default each run's own setting.
-`tcja_gen.evaluation.energy` explains what is counted; `tcja-gen show RUN --energy` shows it layer by layer. Seconds a
-run.
+Prints a row of Markdown for each run, means over 64 samples: parameters, MACs and ACs an image, their energy, also with
+gates folded into weights, the share of attention in the energy, firing rate, and the energy of the ANN twin, which runs
+the same layers once on dense activations (counted, not trained). --data-root: where classifiers' data are, default each
+run's own setting. `tcja_gen.evaluation.energy` explains what is counted; `tcja-gen show RUN --energy` shows it layer by
+layer. Seconds a run.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from script import arguments, head, row, run
 from tcja_gen.evaluation.energy import FORMULA, Row, ann_twin, of_run, totals
 from tcja_gen.models import load
 
-COLUMNS = ("run", "pass", "T", "parameters", "MAC", "AC", "pJ an image")
+COLUMNS = ("run", "pass", "T", "parameters", "MAC", "AC", "pJ an image", "gates folded, pJ")
 COLUMNS += ("of it attention", "firing rate", "ANN twin, pJ")
 
 
@@ -25,7 +25,7 @@ def cells(folder: str, root: str) -> list[str]:
     sums, twin = totals(rows), totals(ann_twin(rows))
     parameters = sum(p.numel() for p in model.parameters())
     found = [Path(folder).name, "sampling" if model.kind == "generator" else "classification", model.time_steps]
-    found += [f"{parameters:,}", *(f"{sums[name]:,.0f}" for name in ("mac", "ac", "energy")), attention(rows)]
+    found += [f"{parameters:,}", *(f"{sums[name]:,.0f}" for name in ("mac", "ac", "energy", "folded")), attention(rows)]
     return [*found, f"{sums['rate']:.4f}", f"{twin['energy']:,.0f}"]
 
 

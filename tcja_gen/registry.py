@@ -1,9 +1,11 @@
 """Names of parts: the words that a notation, a recipe or a checkpoint may use, from the package or from a plugin.
 
     @register_attention("SQUASH")     a word of the notation         class of (time_steps, channels), see `nn.Gate`
+                                                                     and `nn.CurrentGate`
     @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, context), see `nn.latents`
     @register_neuron("mine")          [model] neuron = "mine"        function without arguments, see `nn.neurons`
-    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), see `nn.readouts`
+    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), or of (T, channels)
+                                                                     -> `nn.Gate`, see `nn.readouts`
     @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see
                                                                      `data.image_sets`
 
@@ -106,7 +108,7 @@ class Registry:
 ATTENTION = Registry("attention", ("time_steps", "channels"), optional=("k_time", "k_channel"))
 LATENTS = Registry("latent", ("settings", "context"))
 NEURONS = Registry("neuron", ())
-READOUTS = Registry("readout", ("time_steps",))
+READOUTS = Registry("readout", ("time_steps",), optional=("channels",))
 DATASETS = Registry("data set", ("split", "root"))
 REGISTRIES = (ATTENTION, LATENTS, NEURONS, READOUTS, DATASETS)
 
@@ -124,8 +126,9 @@ def register_attention(name: str) -> Callable:
     """Registers an attention block as a word of the notation.
 
     The decorated class is called with (time_steps, channels), and with `k_time` and `k_channel` if it has kernels. It
-    maps (T, N, C, H, W) to the same shape and draws no random numbers. The name has letters and digits, and starts and
-    ends with a letter, so that it cannot be another word (MP2, U2, 10L). UserError for any other name.
+    maps (T, N, C, H, W) to the same shape and draws no random numbers; an `nn.CurrentGate` maps mean currents (T, N, C)
+    to factors of the currents. The name has letters and digits, and starts and ends with a letter, so that it cannot be
+    another word (MP2, U2, 10L). UserError for any other name.
     """
     if not re.fullmatch("[A-Za-z]([A-Za-z0-9]*[A-Za-z])?", name):
         raise UserError(f"attention {name!r}: the name has letters and digits only, a letter first and last")
@@ -166,7 +169,8 @@ def register_neuron(name: str) -> Callable:
 
 
 def register_readout(name: str) -> Callable:
-    """Registers a readout: a function of T that returns the weights (T,) of the output's time steps."""
+    """Registers a readout: a function of `time_steps` that returns the weights (T,) of the output's time steps, or of
+    (time_steps, channels) that returns an `nn.Gate`, which makes them from the output's mean currents (T, N, C)."""
     return _decorator(READOUTS, name)
 
 

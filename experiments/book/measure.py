@@ -279,7 +279,7 @@ def _model(run: Path, place: Place) -> dict:
 
     model, rows = energy.of_run(run, "" if load(run).kind == "generator" else place.data_root)
     sums, twin = energy.totals(rows), energy.totals(energy.ann_twin(rows))
-    costs = {name: sums[name] for name in ("mac", "ac", "energy", "rate")} | {"ann_twin": twin["energy"]}
+    costs = {name: sums[name] for name in ("mac", "ac", "energy", "folded", "rate")} | {"ann_twin": twin["energy"]}
     size = {"time_steps": model.time_steps, "parameters": sum(p.numel() for p in model.parameters())}
     return size | {"energy": costs}
 

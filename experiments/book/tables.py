@@ -16,7 +16,12 @@ from .measure import slug
 from .plan import Plan
 
 MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-FACTOR = {"reconstruction": 4, "accuracy": 100, "energy": 1e-3}  # from a recorded value to what a table tells
+FACTOR = {
+    "reconstruction": 4,
+    "accuracy": 100,
+    "energy": 1e-3,
+    "folded": 1e-3,
+}  # from a recorded value to what a table tells
 TITLES = {
     "seeds": "seeds, training × sampling",
     "time_steps": "T",
@@ -31,6 +36,7 @@ TITLES = {
     "validation": "validation loss ↓",
     "accuracy": "test accuracy, % ↑",
     "energy": "nJ an image",
+    "folded": "nJ, gates folded",
     "rate": "firing rate",
     "seconds": "training, s",
     "images": "images seen",

@@ -12,11 +12,19 @@ weights     One operation for each pair of a non-zero input and a weight that it
             "dense" is the same count with every input non-zero; it has no padding either.
 attention   Dense, on a stream (T, C, H, W): T C H W products and the MACs of its own layers (TCJA: T C (k_time C +
             k_channel T), zero padding included), T C for sigmoids and T C for the fusion of TCJA's two branches,
-            all as MACs; T C H W additions of the squeeze as ACs.
+            all as MACs; T C H W additions of the squeeze as ACs. A gate of currents costs the same before the neurons,
+            and what follows them still adds: its input is spikes. Gains (TSM, CSM) have neither squeeze nor scores,
+            and one for each channel is part of the normalisation.
 neurons     One MAC for each neuron and step, the leak, whatever the neuron is. Batch norm is an affine map
             that folds into weights and bias.
 readout     The decoder's weighted sum over time: one operation for each non-zero input, AC for spikes, MAC for gated
-            ones.
+            ones. A readout with a gate has such a sum for each channel of the image, another for the channel's mean
+            current at each step, and its gate, counted as attention. The last layer runs on each sum for its channel.
+
+"folded" is another count of the same pass, on hardware that multiplies weights by a gate rather than the stream: one
+MAC for each weight of the layer in each step, where that is cheaper. The layer behind a gate on spikes then adds again,
+and the product of a spike and a gate is the gate itself; a readout takes one product for each step and channel. A gate
+of currents multiplies the weights of its own layer, and a gain for each time step is known beforehand.
 
 A model with ReLU in place of spiking neurons is its own ANN twin (`ann_twin`): dense MACs of one frame, zeros of its
 activations included.
@@ -38,7 +46,24 @@ from ..data import even
 from ..errors import UserError
 from ..models import load
 from ..models.vae import CHUNK
-from ..nn import ATTENTION, SE, SPIKING, TCJA, CodeLatent, Gate, NormReLU, Readout, ReLU
+from ..nn import (
+    ATTENTION,
+    SE,
+    SPIKING,
+    TCJA,
+    ChannelGain,
+    CodeLatent,
+    CurrentGate,
+    CurrentTCJA,
+    CurrentTCJANormed,
+    Gate,
+    GatedReadout,
+    NormReLU,
+    Readout,
+    ReLU,
+    SpikingBlock,
+    TimeGain,
+)
 from ..nn.sparse import dense
 from .classification import load_for, own_data
 
@@ -63,6 +88,8 @@ class Row:
     mac: float = 0
     ac: float = 0
     passes: float = 1  # that its ANN twin makes, which has no time steps
+    folded_mac: float = 0  # MACs and ACs that are more where gates are folded into weights; negative: fewer
+    folded_ac: float = 0
 
     @property
     def rate(self) -> float:
@@ -73,6 +100,11 @@ class Row:
     def energy(self) -> float:
         """In pJ."""
         return MAC_PJ * self.mac + AC_PJ * self.ac
+
+    @property
+    def folded(self) -> float:
+        """In pJ, with gates folded into weights."""
+        return self.energy + MAC_PJ * self.folded_mac + AC_PJ * self.folded_ac
 
     def add_inputs(self, x: Tensor, frames: int) -> bool:
         """Count the inputs x of one call; returns whether they are binary."""
@@ -88,9 +120,15 @@ class Row:
         self.mac += 0 if binary else operations
         self.ac += operations if binary else 0
 
+    def fold(self, mac: int, ac: int = 0) -> None:
+        """Count MACs and ACs that folding a gate would add, if that saves energy."""
+        if MAC_PJ * mac + AC_PJ * ac < 0:
+            self.folded_mac += mac
+            self.folded_ac += ac
+
     def per_sample(self, n: int) -> "Row":
         """The row of a pass of n samples as a mean."""
-        counts = ("frames", "inputs", "nonzero", "dense", "mac", "ac")
+        counts = ("frames", "inputs", "nonzero", "dense", "mac", "ac", "folded_mac", "folded_ac")
         return replace(self, **{name: getattr(self, name) / n for name in counts})
 
 
@@ -155,6 +193,11 @@ def is_binary(x: Tensor) -> bool:
     return bool(((x == 0) | (x == 1)).all())
 
 
+def are_gated_spikes(x: Tensor) -> bool:
+    """Whether each plane of x (..., H, W) with pixels is 0 and one other number: spikes times a gate."""
+    return x.shape[-1] * x.shape[-2] > 1 and bool(((x == 0) | (x == x.amax((-2, -1), keepdim=True))).all())
+
+
 def ann_twin(rows: Sequence[Row]) -> list[Row]:
     """Rows of an ANN with the same layers, which run once (T = 1) on real-valued, non-zero activations.
 
@@ -169,14 +212,14 @@ def _once(row: Row) -> Row:
     share = row.passes / row.frames
     dense, squeeze = row.dense * share, row.ac * share if row.kind == "attention" else 0
     inputs = row.inputs * share
-    return replace(
-        row, frames=row.passes, inputs=inputs, nonzero=inputs, binary=False, dense=dense, mac=dense, ac=squeeze
-    )
+    once = {"frames": row.passes, "inputs": inputs, "nonzero": inputs, "binary": False, "folded_mac": 0, "folded_ac": 0}
+    return replace(row, **once, dense=dense, mac=dense, ac=squeeze)
 
 
 def totals(rows: Sequence[Row]) -> dict[str, float]:
-    """Sums per sample: "dense", "mac", "ac", "energy" in pJ; "rate", spikes per neuron and step over all neurons."""
-    sums = {name: sum(getattr(row, name) for row in rows) for name in ("dense", "mac", "ac", "energy")}
+    """Sums per sample: "dense", "mac", "ac"; "energy" in pJ, and "folded", with gates folded into weights; "rate",
+    spikes per neuron and step over all neurons."""
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("dense", "mac", "ac", "energy", "folded")}
     neurons = [row for row in rows if row.kind == "neurons"]
     return sums | {"rate": sum(row.nonzero for row in neurons) / max(sum(row.inputs for row in neurons), 1)}
 
@@ -210,6 +253,8 @@ def table(rows: Sequence[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     spiking = any(row.kind == "neurons" for row in rows)
     firing = f"firing rate {sums['rate']:.4f} spikes a neuron and step; " if spiking else "no neurons, ReLU; "
+    if sums["folded"] < sums["energy"]:
+        firing = f"gates folded into weights: {sums['folded']:,.0f} pJ; {firing}"
     notes = [
         firing + "non-zero: share of inputs, of neurons their rate",
         FORMULA,
@@ -243,7 +288,7 @@ def _watched(model: nn.Module):
         raise UserError(f"energy: the operations of {unknown[0]}, the attention of a plugin, are not known")
     rows: dict[tuple[str, str], Row] = {}
     hooks, stepped = [], []
-    gated = {part for gate in model.modules() if isinstance(gate, Gate) for part in gate.modules()}
+    gated = {part for gate in model.modules() if isinstance(gate, (Gate, CurrentGate)) for part in gate.modules()}
     for name, layer in model.named_modules():
         if hook := _hook(rows, name, layer, layer in gated):
             hooks.append(layer.register_forward_hook(hook))
@@ -262,12 +307,16 @@ def _watched(model: nn.Module):
 
 def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | None:
     """Forward hook that counts the calls of a layer; None for one that costs nothing or is part of a gate."""
+    if isinstance(layer, SpikingBlock) and getattr(layer.neurons, "gate", None) is not None:
+        return _counting(rows, _current_gate, "attention", name)
     if isinstance(layer, Gate):
         return _counting(rows, _attention, "attention", name)
     if not gated and (kinds := [kind for made, kind in WEIGHTS.items() if isinstance(layer, made)]):
         return _counting(rows, _weights, kinds[0], name.removesuffix(".weights"))
     if isinstance(layer, SPIKING):
         return _counting(rows, _neurons, "neurons", name.removesuffix(".neurons"))
+    if isinstance(layer, GatedReadout):
+        return _gated_readout(rows, name)
     return _counting(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
 
 
@@ -294,25 +343,52 @@ def _stepping(step: Callable, hook: Callable) -> Callable:
 def _weights(row: Row, layer: nn.Module, x: Tensor, _: Tensor) -> None:
     """x (..., C, H, W), or (..., F) of a linear layer."""
     x = x.reshape(-1, *x.shape[-1 if isinstance(layer, nn.Linear) else -3 :])
-    row.add_operations(products(layer, x), row.add_inputs(x, len(x)))
+    operations, binary = products(layer, x), row.add_inputs(x, len(x))
+    row.add_operations(operations, binary)
+    if not binary and x.dim() == 4 and are_gated_spikes(x):
+        row.fold(layer.weight.numel() * len(x) - operations, operations)
     row.dense += products(layer, torch.ones_like(x[:1])) * len(x)
 
 
 def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
     """x (T, N, C, H, W) or (T, N, C), which has no squeeze."""
-    t, n, c = x.shape[:3]
-    row.add_inputs(x, t * n)
-    macs = x.numel() + n * (_scores(gate) + t * c * (2 if isinstance(gate, TCJA) else 1))
+    t, n = x.shape[:2]
+    if row.add_inputs(x, t * n):
+        row.fold(-x.numel())
+    macs = x.numel() + n * _scores(gate)
     row.mac += macs
     row.dense += macs
     row.ac += x.numel() if x.dim() == 5 else 0
 
 
-def _scores(gate: Gate) -> int:
-    """MACs per sample of a gate's own layers: every weight as often as it is used, also on padding."""
+def _current_gate(row: Row, block: SpikingBlock, x: Tensor, spikes: Tensor) -> None:
+    """x (T, N, ...) or a static frame (N, ...); spikes (T, N, C, ...), as many as there are currents."""
+    gate, (t, n), stream = block.neurons.gate, spikes.shape[:2], spikes.numel()
+    row.frames, row.inputs, row.nonzero, row.binary = (
+        row.frames + t * n,
+        row.inputs + stream,
+        row.nonzero + stream,
+        False,
+    )
+    if isinstance(gate, ChannelGain):
+        return  # part of the normalisation
+    known = isinstance(gate, TimeGain)
+    macs = stream + (0 if known else n * _scores(gate))
+    row.mac += macs
+    row.dense += macs
+    if not known and spikes.dim() == 5:
+        row.ac += stream // t if x.dim() == 4 else stream  # the squeeze, once of a static frame
+    row.fold((0 if known else block.weights.weight.numel() * t * n) - stream)
+
+
+def _scores(gate: Gate | CurrentGate) -> int:
+    """MACs per sample from the means of the planes to the gate: every weight of its layers as often as it is used, also
+    on padding, the sigmoids, and the fusion of two branches."""
     t, c = gate.time_steps, gate.channels
-    often = {"tla": t, "cla": c, "conv": t * c, "fc": 1, "mlp": t if isinstance(gate, SE) else 1}
-    return sum(p.numel() * often[name.split(".")[0]] for name, p in gate.named_parameters())
+    often = {"tla": t, "cla": c, "conv": t * c, "fc": 1, "mlp": t if isinstance(gate, SE) else 1, "amplitude": t * c}
+    layers = sum(weight.numel() * often[name.split(".")[0]] for name, weight in gate.state_dict().items())
+    norms = 4 * t * c if isinstance(gate, CurrentTCJANormed) else 0  # squares and products of both branches
+    return layers + norms + t * c * (2 if isinstance(gate, (TCJA, CurrentTCJA)) else 1)
 
 
 def _neurons(row: Row, _, __, spikes: Tensor) -> None:
@@ -323,5 +399,29 @@ def _neurons(row: Row, _, __, spikes: Tensor) -> None:
 
 def _readout(row: Row, _, x: Tensor, __) -> None:
     """x (T, N, C, H, W)."""
-    row.add_operations(int(x.count_nonzero()), row.add_inputs(x, x.shape[0] * x.shape[1]))
+    operations, binary = int(x.count_nonzero()), row.add_inputs(x, x.shape[0] * x.shape[1])
+    row.add_operations(operations, binary)
+    if not binary and are_gated_spikes(x):
+        row.fold(x.shape[:3].numel() - operations, operations)
     row.dense += x.numel()
+
+
+def _gated_readout(rows: dict, name: str) -> Callable:
+    """Hook that counts a readout with a gate, and the decoder's last layer, which it runs without calling it."""
+    last = name.removesuffix("readout") + "last"
+
+    def hook(readout: GatedReadout, args: tuple, _) -> None:
+        x, layer = args  # x (T, N, C, H, W)
+        read = rows.setdefault((name, "readout"), Row(name, "readout"))
+        sums = 2 * layer.out_channels  # for each channel its mean currents, and its image
+        read.add_operations(sums * int(x.count_nonzero()), read.add_inputs(x, x.shape[0] * x.shape[1]))
+        read.mac += x.shape[1] * _scores(readout.gate)
+        read.dense += sums * x.numel() + x.shape[1] * _scores(readout.gate)
+        row = rows.setdefault((last, WEIGHTS[type(layer)]), Row(last, WEIGHTS[type(layer)]))
+        total = (x != 0).any(0)  # where a sum over time is not zero
+        row.add_inputs(total, len(total))
+        row.binary = False
+        row.mac += products(layer, total)
+        row.dense += products(layer, torch.ones_like(total[:1])) * len(total)
+
+    return hook

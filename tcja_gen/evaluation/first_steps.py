@@ -4,7 +4,7 @@ The prior and the decoder's neurons are causal. Attention is not: its gates see 
 ways to stop after t steps, which are the same at t = T:
 
 run t       the model runs t steps, at t / T of the cost. Its gates lose their weights for the other steps, as if these
-            had no spikes. The image is the readout of the t steps
+            had no spikes, or no currents. The image is the readout of the t steps
 read at t   the model runs all T steps, at the whole cost; the image is read out after t of them (`model.film`)
 
 Either way a seed draws the same first t latent steps as in the whole model.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models import SpikingVAE
-from ..nn import CLA, FC, TA, TCJA, CodeLatent, Gate, Readout
+from ..nn import CLA, FC, TA, TCJA, CodeLatent, CurrentCLA, CurrentGate, CurrentTCJA, Gate, Readout, TimeGain
 
 
 def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
@@ -34,16 +34,18 @@ def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
             part.time_steps = t
         if isinstance(part, Readout):
             part.weights = Readout(part.kind, t).weights.to(part.weights)
-        if isinstance(part, Gate):
+        if isinstance(part, (Gate, CurrentGate)):
             _cut(part, t)
     return short
 
 
-def _cut(gate: Gate, t: int) -> None:
+def _cut(gate: Gate | CurrentGate, t: int) -> None:
     """Keep a gate's weights for the first t steps alone."""
     c = gate.channels
-    if isinstance(gate, (TCJA, CLA)):
+    if isinstance(gate, (TCJA, CLA, CurrentTCJA, CurrentCLA)):
         _keep(gate.cla, gate.cla.weight[:t, :t])
+    elif isinstance(gate, TimeGain):
+        gate.gain = nn.Parameter(gate.gain[:t].detach().clone())
     elif isinstance(gate, TA):
         _keep(gate.mlp[0], gate.mlp[0].weight[:, :t])
         _keep(gate.mlp[2], gate.mlp[2].weight[:t])

@@ -8,7 +8,7 @@ import torch
 from ..data import even
 from ..errors import UserError
 from ..models import load, store
-from ..nn import Gate
+from ..nn import CurrentGate, Gate, GatedReadout
 from .classification import load_for, own_data
 from .protocol import read_record
 
@@ -103,17 +103,17 @@ def _samples(model) -> tuple[torch.Tensor, str]:
 
 @torch.no_grad()
 def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gates (T, C) of every attention block, averaged over the samples.
+    """Gates (T, C) of all attention, on spikes, on currents and of a readout, averaged over the samples.
 
     images: (N, C, H, W) in [0, 1], or frames (N, T, 2, H, W) of counts
     """
     seen: dict[str, torch.Tensor] = {}
     hooks = []
     for name, block in model.named_modules():
-        if isinstance(block, Gate):
+        if isinstance(block, (Gate, CurrentGate, GatedReadout)):
 
-            def keep(block, args, _, name=name):
-                seen[name] = block.gate(args[0]).mean(1).cpu()
+            def keep(block, args, output, name=name):
+                seen[name.removesuffix(".neurons.gate")] = _gates_of(block, args, output).mean(1).detach().cpu()
 
             hooks.append(block.register_forward_hook(keep))
     try:
@@ -122,6 +122,13 @@ def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
         for hook in hooks:
             hook.remove()
     return seen
+
+
+def _gates_of(block: Gate | CurrentGate | GatedReadout, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    """Gates (T, N, C) of a call."""
+    if isinstance(block, CurrentGate):
+        return output
+    return block.gates(*args) if isinstance(block, GatedReadout) else block.gate(*args)
 
 
 def _curves(records: list[dict], path: Path) -> Path:
@@ -146,8 +153,9 @@ def _curves(records: list[dict], path: Path) -> Path:
 
 def _gates(gates: dict[str, torch.Tensor], title: str, path: Path) -> Path:
     figure, axes = _plot(len(gates))
+    most = 1 if all(gate.max() <= 1 for gate in gates.values()) else 2  # gates of currents are 1 where they do nothing
     for axis, (name, gate) in zip(axes, gates.items(), strict=True):
-        shown = axis.imshow(gate, aspect="auto", vmin=0, vmax=1, cmap="coolwarm")
+        shown = axis.imshow(gate, aspect="auto", vmin=0, vmax=most, cmap="coolwarm")
         axis.set(title=name, xlabel="channel", ylabel="time step")
         axis.set_yticks(range(len(gate)))
     figure.suptitle(title, fontsize=9)

@@ -43,7 +43,8 @@ class Network:
     """T, the number of time steps."""
     encoder: str = "32C3s2-TCJA-64C3s2-TCJA-128C3s2-TCJA-256C3s2-TCJA"
     """Encoder notation: 32C3s2 is a convolution, 64R3[TCJA] a residual block, MP2 pooling. Attention is a word of its
-    own: TCJA TLA CLA TCJAadd SE TA FC Conv2d; TCJA(4,2) sets its kernels."""
+    own: TCJA TLA CLA TCJAadd SE TA FC Conv2d on spikes, TCJAC and others on the currents of the layer before;
+    TCJA(4,2) sets its kernels."""
     neuron: str = "tcja"
     """Preset of the LIF neuron (tcja, tet, fsvae), or spikingjelly:NAME. relu makes an ANN, which needs T = 1 and, as a
     generator, a gaussian latent."""
@@ -66,7 +67,8 @@ class Generator(Network):
     decoder: str = "mirror"
     """Decoder notation (64T3s2-TCJA-...); mirror: the encoder's stages in reverse order."""
     readout: str = "membrane"
-    """Weights of the output's time steps: membrane, which decays (FSVAE), or mean (as the TCJA paper describes it)."""
+    """Weights of the output's time steps: membrane, which decays (FSVAE), mean (as the TCJA paper describes it), or a
+    gate of the output's mean currents: tcja (TAID's code, T^2 weights), tcja-both (with the temporal branch, too)."""
     latent: LatentSettings = part(latent_settings, BernoulliSettings())
     """Kind of latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (for an ANN), or codes
     (spatial spike codes with a masked prior)."""

@@ -1,8 +1,9 @@
 """The fully spiking variational autoencoder with temporal-channel joint attention.
 
 The architecture is FSVAE's (Kamata, Mukuta, Harada, AAAI 2022): spiking encoder, latent, spiking decoder, linear
-readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention but does not say where. Here attention is a word of the
-notation, and by default it follows every convolution of encoder and decoder.
+readout. TCJA-SNN (Zhu et al., TNNLS 2024) adds its attention but does not say where. Its likely place is the readout,
+where the code of a paper that shares an author has it (`nn/readouts.py`, readout "tcja"). Attention is a word of the
+notation, too, and by default it follows every convolution of encoder and decoder.
 
     x (N, C, H, W) in [-1, 1]
     h = entry(encoder(x))              (T, N, L)

@@ -3,6 +3,7 @@
 from ..registry import ATTENTION
 from .attention import CLA, FC, SE, TA, TCJA, TLA, Conv2d, Gate, TCJAAdd
 from .coders import SpikingDecoder, SpikingEncoder, SpikingHead, set_memory
+from .currents import ChannelGain, CurrentCLA, CurrentGate, CurrentTCJA, CurrentTCJANormed, CurrentTLA, TimeGain
 from .draws import Draws, ImageDraws, NotedDraws, PlacedDraws, RepeatedDraws, StepDraws
 from .latents import (
     BernoulliLatent,
@@ -26,7 +27,7 @@ from .neurons import PRESETS, Neuron, lif, lif_step
 from .nodes import SPIKING, NodeNeuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
-from .readouts import Readout
+from .readouts import GatedReadout, Readout
 
 __all__ = [
     "ATTENTION",
@@ -43,10 +44,17 @@ __all__ = [
     "Build",
     "CodeLatent",
     "CodeSettings",
+    "ChannelGain",
+    "CurrentCLA",
+    "CurrentGate",
+    "CurrentTCJA",
+    "CurrentTCJANormed",
+    "CurrentTLA",
     "Context",
     "Conv2d",
     "Draws",
     "Gate",
+    "GatedReadout",
     "GaussianLatent",
     "GaussianSettings",
     "ImageDraws",
@@ -72,6 +80,7 @@ __all__ = [
     "StepDraws",
     "TCJAAdd",
     "TDBatchNorm",
+    "TimeGain",
     "evaluating",
     "fuse",
     "set_memory",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..registry import ATTENTION, register_attention
-from .gradients import differentiable_once
+from .gradients import differentiable_once, graph_gradients
 from .normalisation import channels_last, channels_third
 
 
@@ -33,6 +33,8 @@ class Gate(nn.Module):
 
     A subclass defines `scores(z)`, from the squeezed stream z (T, N, C) to the scores before the sigmoid, (T, N, C).
     """
+
+    shuffled = False  # a control: every image is gated as the image before it in the batch
 
     def __init__(self, time_steps: int, channels: int):
         super().__init__()
@@ -91,7 +93,7 @@ class _Gated(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         (x,), (z, f) = ctx.saved_tensors, ctx.gate
         gf = (grad * x).sum(2).to(f.dtype)
-        gz, *gp = _gate_gradients(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
+        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
 
@@ -114,7 +116,7 @@ class _GatedSum(torch.autograd.Function):
         (x, w), (z, f) = ctx.saved_tensors, ctx.gate
         w, grad = w[:, None, None].to(f.dtype), grad.contiguous()  # laid out as the spikes are
         gf = w * torch.stack([(grad * frame).sum(1) for frame in x]).to(f.dtype)
-        gz, *gp = _gate_gradients(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
+        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
         gx = torch.empty_like(x)
         for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
             out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))
@@ -134,16 +136,8 @@ def _gate_of(block: Gate, z: Tensor) -> Tensor:
     if scores.shape != z.shape:
         found, wanted = tuple(scores.shape), tuple(z.shape)
         raise UserError(f"attention {type(block).__name__} gives scores {found} for {wanted}; wanted the same shape")
-    return torch.sigmoid(scores)
-
-
-def _gate_gradients(
-    f: Tensor, z: Tensor, parameters: tuple, needed: tuple[bool, ...], gf: Tensor
-) -> list[Tensor | None]:
-    """Gradients of z and of the parameters (None where frozen) from the gradient gf of the gate f."""
-    wanted = [p for p, need in zip(parameters, needed, strict=True) if need]
-    gz, *found = torch.autograd.grad(f, (z, *wanted), gf, retain_graph=True)
-    return [gz, *(found.pop(0) if need else None for need in needed)]
+    f = torch.sigmoid(scores)
+    return f.roll(1, 1) if block.shuffled else f
 
 
 def _same_length(conv: nn.Conv1d, z: Tensor) -> Tensor:

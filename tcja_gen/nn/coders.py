@@ -17,6 +17,7 @@ from ..errors import UserError
 from ..registry import ATTENTION
 from . import notation as words
 from .attention import Gate, kernel_names
+from .currents import CurrentGate
 from .draws import Draws
 from .layers import (
     Build,
@@ -35,7 +36,7 @@ from .memory import MEMORY, recomputed
 from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
-from .readouts import Readout
+from .readouts import Readout, make_readout
 
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
@@ -101,7 +102,11 @@ def spikes_at(encoder: "SpikingEncoder", x: Tensor, places: Tensor) -> Tensor:
 
 
 def _is_pointwise(stage: nn.Module) -> bool:
-    return isinstance(stage, SpikingBlock) and stage.weights.weight.shape[2:] == (1, 1)
+    return isinstance(stage, SpikingBlock) and stage.weights.weight.shape[2:] == (1, 1) and not _gates_currents(stage)
+
+
+def _gates_currents(block: SpikingBlock) -> bool:
+    return getattr(block.neurons, "gate", None) is not None
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def _computing(stages: Sequence[nn.Module], pixels: Tensor):
         blocks = [stage] if isinstance(stage, SpikingBlock) else []
         if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
             blocks = [stage.second, stage.first]
-        if not blocks and not isinstance(stage, (LIF, TemporalDropout)):
+        if any(map(_gates_currents, blocks)) or not blocks and not isinstance(stage, (LIF, TemporalDropout)):
             break  # a gate sees all pixels
         for weights in (block.weights for block in blocks):
             told.append(weights)
@@ -193,9 +198,7 @@ class Stages(nn.Module):
             return self._add_residual(word)
         self._fire()
         if isinstance(word, words.Attention):
-            if not self.takes_spikes and not any(isinstance(stage, FIRING) for stage in self.stages):
-                raise UserError("attention needs spikes: put a layer before it")
-            self.stages.append(attention_block(word, self.time_steps, self.shape[0]))
+            self._add_attention(attention_block(word, self.time_steps, self.shape[0]))
         elif isinstance(word, words.Dropout):
             self.stages.append(TemporalDropout(word.p))
         elif isinstance(word, words.Linear):
@@ -218,11 +221,23 @@ class Stages(nn.Module):
             self.stages.append(conv_block(self.shape[0], word.channels, word.kernel, word.stride, self.build))
             self._convolve(word)
 
+    def _add_attention(self, block: nn.Module) -> None:
+        if not self.takes_spikes and not any(isinstance(stage, FIRING) for stage in self.stages):
+            raise UserError("attention needs spikes: put a layer before it")
+        if not isinstance(block, CurrentGate):
+            self.stages.append(block)
+            return
+        before = self.stages[-1] if self.stages else None
+        if not isinstance(before, SpikingBlock) or not before.gate_currents(block):
+            raise UserError("a gate of currents stands right behind a layer with normalisation, one behind each")
+
     def _add_residual(self, word: words.Residual) -> None:
         before = self.stages[-1] if self.stages else None
         if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
             raise UserError("a residual block stands behind a convolution or another residual block")
         if isinstance(before, SpikingBlock):  # hands over its current
+            if before.neurons.gate is not None:
+                raise UserError("the layer before a residual block has no neurons, so nothing gates its currents")
             before.neurons = self.build.norm(self.shape[0])
         gate = word.attention and attention_block(word.attention, self.time_steps, word.channels)
         self.stages.append(Residual(self.shape[0], word.channels, word.kernel, word.stride, gate, self.build))
@@ -364,7 +379,7 @@ class SpikingDecoder(Stages):
             )
         self.project, self.start = project, tuple(start)
         self.last = nn.ConvTranspose2d(self.shape[0], out_channels, 3, 1, 1)
-        self.readout = Readout(readout, time_steps)
+        self.readout = make_readout(readout, time_steps, out_channels)
 
     def _add(self, word: words.Word) -> None:
         if not isinstance(word, (words.Conv, words.Residual, words.Upsample, words.Attention)):
@@ -396,7 +411,8 @@ class SpikingDecoder(Stages):
         return x if x.dim() == 5 else x.unflatten(-1, self.start)
 
     def forward(self, z: Tensor) -> Tensor:
-        if not self.training or not isinstance(gate := self.stages[-1], Gate):
+        gate = self.stages[-1]
+        if not self.training or not isinstance(gate, Gate) or not isinstance(self.readout, Readout):
             return self.readout(self.spikes(z), self.last)
         x = self._latent(z)
         recompute, binary = self.memory == "recompute", gives_spikes(self.project)
@@ -415,6 +431,20 @@ def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn
     block = ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
     if word.kind in ATTENTION.from_plugins():
         block.register_forward_hook(_check_shape)
+    return _controlled(block, word.control)
+
+
+def _controlled(block: nn.Module, control: str) -> nn.Module:
+    """Attention as a control: "frozen", its weights are buffers, which nothing trains; "shuffled", see `Gate`."""
+    if control and not isinstance(block, (Gate, CurrentGate)):
+        raise UserError(f"{type(block).__name__} is no nn.Gate, so it cannot be {control}")
+    if control == "frozen":
+        for part in block.modules():
+            for name, weight in [*part.named_parameters(recurse=False)]:
+                delattr(part, name)
+                part.register_buffer(name, weight.detach())
+    if control == "shuffled":
+        block.shuffled = True
     return block
 
 

@@ -5,7 +5,7 @@ skip its error and leave the missing term out. Here the error stands between a g
 on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 import torch
@@ -28,6 +28,17 @@ def differentiable_once(backward: Callable) -> Callable:
         return tuple(None if g is None else _Refused.apply(g, *depends) for g in several)
 
     return refusing
+
+
+def graph_gradients(
+    f: Tensor, z: Tensor, parameters: Sequence[Tensor], needed: Sequence[bool], gf: Tensor
+) -> list[Tensor | None]:
+    """Gradients of z and of the parameters (None where frozen) through the graph of f, from the gradient gf of f."""
+    wanted = [p for p, need in zip(parameters, needed, strict=True) if need]
+    if not f.requires_grad:  # a frozen gate that does not depend on z
+        return [torch.zeros_like(z), *(None for _ in needed)]
+    gz, *found = torch.autograd.grad(f, (z, *wanted), gf, retain_graph=True, allow_unused=True, materialize_grads=True)
+    return [gz, *(found.pop(0) if need else None for need in needed)]
 
 
 class _Refused(torch.autograd.Function):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..registry import NEURONS
+from .currents import CurrentGate
 from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
@@ -43,6 +44,13 @@ class SpikingBlock(nn.Module):
             return self(x) + current
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
+
+    def gate_currents(self, gate: CurrentGate) -> bool:
+        """Puts a gate between normalisation and neurons. False if there is no such place, or one stands there."""
+        if not isinstance(self.neurons, (NormLIF, NormNode, NormReLU)) or self.neurons.gate is not None:
+            return False
+        self.neurons.gate = gate
+        return True
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
@@ -149,7 +157,8 @@ class Residual(nn.Module):
         y = shortcut(x) + norm(conv(attention(neurons(norm(conv(neurons(x)))))))
 
     Currents (T, N, C, H, W), or one static frame (N, C, H, W) with `steps` = T, -> currents (T, N, C', H', W'). The
-    attention sees spikes, as everywhere. Where size or channels change, the shortcut is a 1 x 1 convolution and tdBN.
+    attention sees the spikes of the first convolution; a gate of currents stands before them, between the inner norm
+    and neurons. Where size or channels change, the shortcut is a 1 x 1 convolution and tdBN.
     """
 
     def __init__(
@@ -158,7 +167,8 @@ class Residual(nn.Module):
         super().__init__()
         self.fire = build.fire()
         self.first = conv_block(in_channels, channels, kernel, stride, build)
-        self.attention = attention
+        gates_currents = isinstance(attention, CurrentGate) and self.first.gate_currents(attention)
+        self.attention = None if gates_currents else attention
         self.second = SpikingBlock(_conv(channels, channels, kernel, 1, build), build.norm(channels))
         same = stride == 1 and in_channels == channels
         shortcut = None if same else Conv2d(in_channels, channels, 1, stride, bias=build.bias)  # sees currents

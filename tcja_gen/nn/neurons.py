@@ -212,6 +212,34 @@ def spikes_backward(
     return grads.to(x.dtype), grads.sum(0), (grads * (x.float() - mean) * rstd).sum(0), gv
 
 
+def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
+    """Spikes (T, M, C) for currents f (a x + b).
+
+    x: (T, M, C), or (1, M, C) for one frame. a, b: (C,). f: (T, N, C), a factor for each image, which has M / N rows.
+    """
+    return spikes(_factors_of_rows(f, x) * (a * x.float() + b), None, None, neuron, len(f)).to(x.dtype)
+
+
+def gated_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `gated_spikes` from `grad` (T, M, C).
+
+    Returns dL/d(a x + b) in the shape of x; and two tensors (T, N, C), the sums over the rows of each image of dL/dI
+    and of dL/dI (x - mean), where I is the gated current.
+    """
+    rows = _factors_of_rows(f, x)
+    g, *_ = spikes_backward(rows * (a * x.float() + b), None, None, grad, None, None, neuron, len(f))
+    sums = (part.unflatten(1, (f.shape[1], -1)).sum(2) for part in (g, g * (x.float() - mean)))
+    g = rows * g
+    return (g if len(x) == len(f) else g.sum(0, keepdim=True)).to(x.dtype), *sums
+
+
+def _factors_of_rows(f: Tensor, x: Tensor) -> Tensor:
+    """f (T, N, C) for each row of x (., M, C): (T, M, C)."""
+    return f.repeat_interleave(x.shape[1] // f.shape[1], 1)
+
+
 def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list[Tensor]:
     currents = [frame.float() if a is None else a * frame.float() + b for frame in x.unbind(0)]
     return currents if len(x) == steps else currents * steps

@@ -83,7 +83,7 @@ class NormNode(TDBatchNorm):
         self.node = neuron.make()
 
     def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
-        return from_rest(self.node, super().forward(x, steps, offset), steps)
+        return from_rest(self.node, *self.gated(super().forward(x, steps, offset), steps))
 
     def step(self, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
         """One time step by the running statistics: x (N, C) and the node's state, None at rest -> spikes and state."""

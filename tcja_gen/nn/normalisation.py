@@ -6,9 +6,10 @@ Mean and variance are those of a channel over time, batch and space together. Th
 (`Neuron.gain`): V_threshold, times tau where the neuron divides its input by tau. Without this factor tau the neuron of
 the TCJA paper hardly fires, and a spiking VAE learns little more than the mean image.
 
-Normalisation and neurons are one operation. The normalised current is never written to memory, and only x is kept for
-the backward pass. `fuse` chooses the kernels. T equal frames have the same mean and variance as one static frame; only
-the factor n / (n - 1) of the running variance differs, since a static frame has n = N*H*W values and not T times more.
+Normalisation and neurons are one operation, with a gate of the currents between them if there is one (`currents.py`).
+The normalised current is never written to memory, and only x is kept for the backward pass. `fuse` chooses the kernels.
+T equal frames have the same mean and variance as one static frame; only the factor n / (n - 1) of the running variance
+differs, since a static frame has n = N*H*W values and not T times more.
 """
 
 from contextlib import contextmanager
@@ -18,9 +19,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .gradients import differentiable_once
+from .gradients import differentiable_once, graph_gradients
 from .kernels import PATHS, kernel_for
-from .neurons import PRESETS, Neuron, lif, lif_step, spikes, spikes_backward
+from .neurons import (
+    PRESETS,
+    Neuron,
+    gated_spikes,
+    gated_spikes_backward,
+    lif,
+    lif_step,
+    spikes,
+    spikes_backward,
+)
 from .sparse import SpikeWeights
 
 
@@ -40,6 +50,7 @@ class TDBatchNorm(nn.Module):
         self.scale, self.eps, self.momentum = scale, eps, momentum
         self.path = "plain"  # set by `fuse`
         self.updates_statistics = True  # by a pass in training mode: a bool, or a tensor of one
+        self.gate: nn.Module | None = None  # of the currents, a `currents.CurrentGate`
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -50,6 +61,15 @@ class TDBatchNorm(nn.Module):
         currents = _Norm.apply(planes, self.weight, self.bias, offset, self)
         currents = channels_third(currents, frame)
         return currents[0] if steps else currents
+
+    def gated(self, currents: Tensor, steps: int | None) -> tuple[Tensor, int | None]:
+        """Currents (T, N, C, ...), or a static frame (N, C, ...) with `steps`, times their gate; unchanged without one.
+        A static frame is a stream afterwards, for which `steps` is None."""
+        if self.gate is None:
+            return currents, steps
+        currents = currents.expand(steps, *currents.shape) if steps else currents
+        f = self.gate.gate(currents.float())
+        return (currents * f.view(*f.shape, *[1] * (currents.dim() - 3))).to(currents.dtype), None
 
     def _planes(self, x: Tensor, steps: int | None) -> tuple[Tensor, torch.Size]:
         """x as (T or 1, M, C) with M = N * pixels, and the shape (N, C, ...) of its frames."""
@@ -63,10 +83,13 @@ class TDBatchNorm(nn.Module):
         a = self.weight * self.scale * torch.rsqrt(var + self.eps)
         return a, self.bias - mean * a
 
-    def statistics(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance (C,) of x (T, M, C) over all processes. Updates the running statistics."""
+    def statistics(self, x: Tensor, offset: Tensor | None = None, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance (C,) of x (T, M, C) over all processes. Updates the running statistics.
+
+        means: those of the images of each frame, (T, N, C), if they are known; they save a pass over x.
+        """
         n = x[..., 0].numel()
-        mean = x.flatten(0, 1).mean(0, dtype=torch.float32)
+        mean = (x if means is None else means).flatten(0, 1).mean(0, dtype=torch.float32)
         var = kernel_for(self.path, squared_deviations)(x, mean).sum(0) / n
         if world_size() > 1:
             local = mean
@@ -79,9 +102,11 @@ class TDBatchNorm(nn.Module):
             self.running_var.lerp_(var * (n / max(n - 1, 1)), share)
         return mean, var
 
-    def moments(self, x: Tensor, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+    def moments(self, x: Tensor, offset: Tensor | None, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and variance for the normalisation: in training those of the batch, else the running ones."""
-        return self.statistics(x, offset) if self.training else (self.running_mean.clone(), self.running_var.clone())
+        if self.training:
+            return self.statistics(x, offset, means)
+        return self.running_mean.clone(), self.running_var.clone()
 
     def extra_repr(self) -> str:
         return f"{len(self.weight)}, scale={self.scale:g}"
@@ -96,8 +121,12 @@ class NormLIF(TDBatchNorm):
 
     def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
         planes, frame = self._planes(x, steps)
-        spikes = _NormLIF.apply(planes, self.weight, self.bias, offset, self, steps or len(planes))
-        return channels_third(spikes, frame)
+        given = planes, self.weight, self.bias, offset, self, steps or len(planes)
+        if self.gate is None:
+            return channels_third(_NormLIF.apply(*given), frame)
+        return channels_third(
+            _GatedNormLIF.apply(*given, len(x) if steps else x.shape[1], *self.gate.parameters()), frame
+        )
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step, normalised by the running statistics: x (N, C) and membranes v (N, C), float32 (None: at rest)
@@ -139,7 +168,7 @@ class NormReLU(TDBatchNorm):
         super().__init__(channels, 1.0, **options)
 
     def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
-        currents = super().forward(x, steps, offset)
+        currents, steps = self.gated(super().forward(x, steps, offset), steps)
         return torch.relu(currents[None] if steps else currents)
 
 
@@ -200,6 +229,56 @@ class _NormLIF(torch.autograd.Function):
         return gx, products * scale, sums, _zero_gradient(offset), None, None
 
 
+class _GatedNormLIF(torch.autograd.Function):
+    """Normalisation, a gate of the currents, and neurons, as one operation that keeps only its input.
+
+    With I = a x + b, z = a m + b for the means m of x over the P pixels of an image, and f = gate(z): the neurons get
+    f I. So dL/dI is f times the neurons' gradient, plus dL/dz / P for every pixel. Autograd differentiates the gate.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor | None,
+        layer: NormLIF,
+        steps: int,
+        images: int,
+        *parameters: Tensor,
+    ) -> Tensor:
+        m = x.unflatten(1, (images, -1)).mean(2, dtype=torch.promote_types(x.dtype, torch.float32))  # (T or 1, N, C)
+        mean, var = layer.moments(x, offset, m)
+        a, b = layer.affine(mean, var)
+        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+            z = (a * m + b).detach().requires_grad_()
+            f = layer.gate(z.expand(steps, -1, -1))
+        ctx.save_for_backward(x, weight, bias, mean, var, m)
+        ctx.settings = layer.neuron, layer.scale, layer.eps, layer.training, layer.path, offset
+        ctx.gate, ctx.parameters = (z, f), parameters
+        return kernel_for(layer.path, gated_spikes)(x, a, b, f.detach(), layer.neuron)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, grad: Tensor):
+        x, weight, bias, mean, var, m = ctx.saved_tensors
+        (neuron, scale, eps, training, path, offset), (z, f) = ctx.settings, ctx.gate
+        rstd = torch.rsqrt(var + eps)
+        a = weight * scale * rstd
+        b = bias - mean * a
+        factors = f.detach()
+        g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron)
+        gf = a * sx + bias * s  # I = a (x - mean) + bias
+        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[7:], gf)
+        sums = (factors * s).sum((0, 1)) + gz.sum((0, 1))
+        products = ((factors * sx).sum((0, 1)) + (gz * (m - mean)).sum((0, 1))) * rstd
+        mean_g, mean_gx = _mean_gradients(sums, products, x, training)
+        shift = gz * (m.shape[1] / x.shape[1])  # 1 / P
+        gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx, shift)
+        return gx, products * scale, sums, _zero_gradient(offset), None, None, None, *gp
+
+
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
     """One time step of neurons: x (N, C) for currents a x + b, membranes v (N, C) -> spikes and float32 membranes."""
     spike, v = lif_step(a * x.float() + b, v.float(), neuron)
@@ -212,10 +291,13 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def batch_norm_backward(
-    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
-    """dL/dx of batch normalisation, a (g - <g> - y <g y>), from g = dL/d(output) and the normalised input y."""
+    """dL/dx of batch normalisation, a (g - <g> - y <g y>), from g = dL/d(output) and the normalised input y, all
+    (T, M, C). shift: (T, N, C), what is missing in g for every pixel of each of N images; None: nothing."""
     y = (x.float() - mean) * rstd
+    if shift is not None:
+        g = g.float() + shift.repeat_interleave(g.shape[1] // shift.shape[1], 1)
     return (a * (g.float() - mean_g - y * mean_gx)).to(x.dtype)
 
 

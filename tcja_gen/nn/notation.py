@@ -9,9 +9,13 @@
     MP2  AP2     max or average pooling over 2 x 2; AAP48: adaptive average pooling to 48 x 48
     U2           upsampling in a decoder: every pixel is repeated twice in each direction
     DP.5         dropout of half of the inputs, the same ones at every time step
-    TCJA         attention: TCJA TLA CLA TCJAadd SE TA FC Conv2d, or a name added by `registry.register_attention`.
+    TCJA         attention on spikes: TCJA TLA CLA TCJAadd SE TA FC Conv2d (`attention.py`), or on the currents of the
+                 layer before: TCJAC and others (`currents.py`), or a name added by `registry.register_attention`.
                  TCJA(4,2) sets k_time and k_channel. TLA uses only the first and CLA only the second; SE, TA and FC
                  have no kernels.
+    frozenTCJA   a control: attention whose weights stay as they start
+    shuffledTCJA a control: every image has the gates of the image before it in the batch, in training and in use. One
+                 image then depends on another
 
 A convolution with kernel size k is padded by k // 2. Input and output of a residual block are currents, and the block
 begins with its own neurons. So the layer before the first block has no neurons, and neurons follow the last block. The
@@ -70,6 +74,7 @@ class Dropout:
 class Attention:
     kind: str  # a registered name
     kernels: tuple[int, int] | None = None  # k_time, k_channel
+    control: str = ""  # or "frozen", "shuffled"
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,14 @@ _N = r"([1-9]\d*)"
 def _patterns() -> dict[str, Callable[..., Word]]:
     """A regular expression for each kind of word, and the function that makes the word from its groups. Built at each
     use, so that attention can be registered at any time."""
-    attention = rf"({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
+    attention = rf"(frozen|shuffled)?({'|'.join(ATTENTION)})(?:\({_N},{_N}\))?"
     return {
         rf"{_N}([CT]){_N}(?:s{_N})?": lambda c, kind, k, s: Conv(int(c), int(k), int(s or 1), kind == "T"),
         rf"{_N}FC": lambda n: Linear(int(n)),
         rf"{_N}L": lambda n: Logits(int(n)),
         rf"Voting{_N}": lambda n: Voting(int(n)),
         rf"{_N}R{_N}(?:s{_N})?(?:\[{attention}\])?": lambda c, k, s, *a: Residual(
-            int(c), int(k), int(s or 1), _attention(*a) if a[0] else None
+            int(c), int(k), int(s or 1), _attention(*a) if a[1] else None
         ),
         rf"(MP|AP|AAP){_N}": lambda kind, k: Pool({"MP": "max", "AP": "average", "AAP": "adaptive"}[kind], int(k)),
         rf"U{_N}": lambda n: Upsample(int(n)),
@@ -104,10 +109,10 @@ def _patterns() -> dict[str, Callable[..., Word]]:
     }
 
 
-def _attention(kind: str, k_time: str | None, k_channel: str | None) -> Attention:
+def _attention(control: str | None, kind: str, k_time: str | None, k_channel: str | None) -> Attention:
     if k_time and not kernel_names(kind):
         raise UserError(f"{kind} has no kernels, got {kind}({k_time},{k_channel})")
-    return Attention(kind, (int(k_time), int(k_channel)) if k_time else None)
+    return Attention(kind, (int(k_time), int(k_channel)) if k_time else None, control or "")
 
 
 def parse(notation: str) -> tuple[Word, ...]:

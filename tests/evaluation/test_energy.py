@@ -9,7 +9,7 @@ from torch import nn
 
 from tcja_gen.evaluation.energy import AC_PJ, MAC_PJ, ann_twin, count, operations, table, totals
 from tcja_gen.models import Classifier, build
-from tcja_gen.nn import ATTENTION, TCJA
+from tcja_gen.nn import ATTENTION, TCJA, CurrentGate
 
 SEEDS = range(64)
 
@@ -122,7 +122,52 @@ def test_every_attention_has_a_cost_and_its_inner_layers_are_not_counted_twice(w
     model = build(Classifier(image_size=8, time_steps=3, encoder=f"8C3-{word}-4C3", head="10L"))
     rows = count(model, torch.rand(2, 1, 8, 8))
     (gate,) = by_layer(rows, "attention").values()
-    assert gate.mac > 3 * 8 * 64 and not [row for row in rows if row.layer.startswith("encoder.stages.1.")]
+    assert gate.mac > 3 * 8 * 64 or word in ("TSM", "CSM")
+    on_currents = issubclass(ATTENTION[word], CurrentGate)
+    assert gate.layer == f"encoder.stages.{0 if on_currents else 1}"
+    assert not [row for row in rows if row.layer.startswith(gate.layer + ".")]
+
+
+def counted(encoder, x):
+    """Rows by layer and kind of a classifier that fires."""
+    torch.manual_seed(0)
+    model = build(Classifier(image_size=8, time_steps=3, encoder=encoder, head="10L"))
+    for name, bias in model.named_parameters():
+        if name.endswith("neurons.bias"):
+            torch.nn.init.constant_(bias, 1.0)
+    rows = count(model, x)
+    return {(row.layer.removeprefix("encoder.stages."), row.kind): row for row in rows}, totals(rows)
+
+
+def test_a_gate_of_currents_leaves_the_next_layer_adding():
+    x = torch.rand(5, 1, 8, 8)
+    rows, sums = counted("4C3-TCJAC(2,3)-6C3", x)
+    gate, first, second = rows["0", "attention"], rows["0", "convolution"], rows["1", "convolution"]
+    stream = 3 * 4 * 8 * 8
+    assert gate.mac == stream + 3 * 4 * (4 * 2 + 3 * 3) + 2 * 3 * 4
+    assert gate.ac == stream / 3  # the mean of a static frame, once
+    assert second.binary and second.mac == 0 < second.ac and first.frames == 1
+    assert gate.folded == pytest.approx(MAC_PJ * (gate.mac - stream + 3 * 4 * 9) + AC_PJ * gate.ac)
+    assert sums["folded"] == pytest.approx(sums["energy"] - MAC_PJ * (stream - 3 * 4 * 9))
+    gains, known = counted("4C3-CSM-6C3", x)
+    assert gains["0", "attention"].energy == 0 and known["folded"] == known["energy"]
+    gains, known = counted("4C3-TSM-6C3", x)
+    assert (gains["0", "attention"].mac, gains["0", "attention"].ac) == (stream, 0)
+    assert known["folded"] == pytest.approx(known["energy"] - MAC_PJ * stream)
+    _, plain = counted("4C3-6C3", x)
+    assert sums["energy"] < 1.2 * plain["energy"] and plain["folded"] == plain["energy"]
+
+
+def test_gates_on_spikes_folded_into_the_next_weights_let_it_add():
+    x = torch.rand(5, 1, 8, 8)
+    rows, sums = counted("4C3-TCJA-6C3", x)
+    gate, second = rows["1", "attention"], rows["2", "convolution"]
+    weights = 6 * 4 * 9 * 3  # at each of 3 steps
+    assert second.ac == 0 and second.folded == pytest.approx(MAC_PJ * weights + AC_PJ * second.mac)
+    assert gate.folded == pytest.approx(gate.energy - MAC_PJ * 3 * 4 * 64)
+    logits = rows["head.stages.1", "linear"]
+    assert logits.folded == logits.energy and sums["folded"] < sums["energy"]
+    assert f"gates folded into weights: {sums['folded']:,.0f} pJ" in table([*rows.values()])
 
 
 def test_a_static_image_meets_the_first_convolution_once_and_neurons_leak_at_every_step():
@@ -145,6 +190,20 @@ def test_sampling_counts_the_prior_at_every_step_and_the_last_convolution_once(m
     assert not [layer for layer in linear if layer.startswith(("encoder", "latent.posterior"))]
     before, after = linear["latent.prior.blocks.1"], neurons["latent.prior.blocks.0"]
     assert before.rate == after.rate  # spikes that go out come in
+
+
+def test_a_gated_readout_adds_spikes_and_its_last_layer_still_runs_once(tiny):
+    rows = {}
+    for kind in ("membrane", "tcja"):
+        torch.manual_seed(0)
+        model = build(tiny | {"readout": kind, "encoder": "8C3s2-8C3s2", "image_channels": 3})
+        for norm in model.decoder.modules():
+            if hasattr(norm, "running_var"):
+                torch.nn.init.constant_(norm.bias, 1.5)  # enough current to fire
+        rows[kind] = by_layer(count(model, SEEDS))
+    plain, gated = rows["membrane"]["decoder.readout"], rows["tcja"]["decoder.readout"]
+    assert gated.ac == 6 * plain.ac > 0 and gated.mac == 3 * 3 * 3 + 3 * 3 and plain.mac == 0
+    assert rows["tcja"]["decoder.last"] == rows["membrane"]["decoder.last"]
 
 
 def test_a_layer_costs_a_sample_the_same_however_many_are_counted(model):

@@ -48,8 +48,9 @@ def test_any_latent_of_spikes_begins_alike_and_codes_are_refused(tiny, latent_ki
         run_steps(build(tiny | codes), 2)
 
 
-def test_without_attention_both_ways_of_stopping_give_the_same_image(tiny):
-    model = firing(tiny | {"encoder": "8C3s2-8C3s2"})
+@pytest.mark.parametrize("readout", ["membrane", "tcja", "tcja-both"])
+def test_without_attention_on_spikes_both_ways_of_stopping_give_the_same_image(tiny, readout):
+    model = firing(tiny | {"encoder": "8C3s2-8C3s2", "readout": readout})
     for t in (1, 2):
         found, wanted = run_steps(model, t).sample(range(5)), ReadSteps(model, t).sample(range(5))
         assert torch.allclose(found, wanted, atol=1e-6) and found.std() > 0

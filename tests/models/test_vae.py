@@ -40,6 +40,14 @@ def test_published_models_have_the_parameters_of_their_code(settings, parameters
         assert sum(p.numel() for p in model.parameters()) == parameters[name], name
 
 
+def test_tcja_in_the_readout_adds_a_weight_for_each_pair_of_time_steps():
+    fsvae = {"encoder": FSVAE, "neuron": "fsvae", "time_steps": 16, "image_channels": 3}
+    with torch.device("meta"):
+        plain, gated = (build(fsvae | {"readout": kind}) for kind in ("membrane", "tcja"))
+    counts = [sum(p.numel() for p in model.parameters()) for model in (plain, gated)]
+    assert counts == [4_054_755, 4_054_755 + 16 * 16]
+
+
 def test_the_ann_is_the_network_that_one_would_write_in_plain_pytorch():
     torch.manual_seed(0)
     latent = {"kind": "gaussian", "channels": 6, "divergence_weight": 0.1}

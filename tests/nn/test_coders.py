@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from tcja_gen.models import Classifier, Generator, build
-from tcja_gen.nn import Build, Readout, SpikingDecoder, SpikingEncoder, SpikingHead, StepDraws, TDBatchNorm, mirror
+from tcja_gen.nn import (
+    Build,
+    GatedReadout,
+    Readout,
+    SpikingDecoder,
+    SpikingEncoder,
+    SpikingHead,
+    StepDraws,
+    TDBatchNorm,
+    mirror,
+)
 from tcja_gen.nn.layers import TemporalDropout
 from tcja_gen.nn.readouts import readout_weights
 from tcja_gen.registry import READOUTS, register_readout
@@ -231,6 +241,53 @@ def test_one_last_convolution_equals_one_a_step(kind):
     every_step = torch.stack([layer(frame) for frame in x])  # (T, N, C, H, W)
     wanted = torch.tanh((readout_weights(kind, 7).view(-1, 1, 1, 1, 1) * every_step).sum(0))
     torch.testing.assert_close(Readout(kind, 7)(x, layer), wanted, rtol=1e-5, atol=1e-6)
+
+
+def slow_gated_image(x: torch.Tensor, layer: torch.nn.ConvTranspose2d, gate: torch.nn.Module) -> torch.Tensor:
+    """Currents of every step, their means, the gate of one number after the other (kernel 1 along channels)."""
+    y = torch.stack([layer(frame) for frame in x])  # (T, N, C, H, W)
+    z, w = y.mean((3, 4)), gate.cla.weight[:, :, 0]
+    steps, _, channels = z.shape
+    scores = torch.stack([sum(w[t, s] * z[s] for s in range(steps)) for t in range(steps)])
+    if hasattr(gate, "tla"):
+        a, k = torch.zeros_like(z), gate.tla.weight.shape[2]
+        for t in range(steps):
+            for m in range(k):
+                s = t + m - (k - 1) // 2
+                if 0 <= s < steps:
+                    for c in range(channels):
+                        a[t, :, c] += sum(gate.tla.weight[c, i, m] * z[s, :, i] for i in range(channels))
+        scores = a * scores
+    f = torch.sigmoid(scores)
+    return torch.tanh(sum(f[t, ..., None, None] * y[t] for t in range(steps)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("kind", "parameters"), [("tcja", 49), ("tcja-both", 49 + 4)])
+def test_a_gated_readout_is_the_formula_of_its_paper(kind, parameters, channels):
+    torch.manual_seed(0)
+    layer, readout = torch.nn.ConvTranspose2d(4, channels, 3, 1, 1), GatedReadout(kind, 7, channels)
+    torch.nn.init.normal_(layer.bias)
+    assert sum(p.numel() for p in readout.parameters()) == (parameters if channels == 1 or kind == "tcja" else 49 + 36)
+    x, weights = bits(7, 2, 4, 6, 5).requires_grad_(), images(2, channels, 6, 5)
+    leaves = [x, *layer.parameters(), *readout.parameters()]
+    found, wanted = readout(x, layer), slow_gated_image(x, layer, readout.gate)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+    ours, theirs = (torch.autograd.grad((y * weights).sum(), leaves) for y in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tcja", "tcja-both"])
+def test_the_film_of_a_gated_readout_takes_steps_to_come_for_silent_ones(kind):
+    torch.manual_seed(0)
+    layer, readout = torch.nn.ConvTranspose2d(4, 3, 3, 1, 1), GatedReadout(kind, 5, 3)
+    torch.nn.init.zeros_(layer.bias)  # no current without spikes
+    x = bits(5, 2, 4, 6, 6)
+    film = readout.prefixes(x, layer)
+    torch.testing.assert_close(film[-1], readout(x, layer))
+    for t in range(1, 5):
+        silent = x * (torch.arange(5) < t).view(5, 1, 1, 1, 1)
+        torch.testing.assert_close(film[t - 1], readout(silent, layer))
 
 
 @pytest.mark.parametrize("kind", ["membrane", "mean"])

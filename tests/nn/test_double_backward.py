@@ -9,14 +9,14 @@ from torch import nn
 from torch.autograd import Function, gradgradcheck
 
 import tcja_gen
-from tcja_gen.nn import LIF, TCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
+from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
 from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.kernels.cpu import compiler
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
-from tcja_gen.nn.normalisation import _Norm, _NormLIF
+from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF
 from tcja_gen.nn.readouts import _WeightedSum
 from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
 
@@ -29,9 +29,16 @@ def for_spikes(x: torch.Tensor) -> torch.Tensor:
     return _SpikeWeights.apply(x.flatten(0, 1), (layer := Conv2d(4, 32, 3)).weight, layer.bias, layer)
 
 
+def gated() -> nn.Module:
+    layer = NormLIF(4)
+    layer.gate = CurrentTCJA(3, 4)
+    return layer
+
+
 REFUSED = {
     _Norm: lambda x: TDBatchNorm(4, 1.0)(x),
     _NormLIF: lambda x: NormLIF(4)(x),
+    _GatedNormLIF: lambda x: gated()(x),
     _LIF: lambda x: LIF()(x),
     _Gated: lambda x: TCJA(3, 4)(x),
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),

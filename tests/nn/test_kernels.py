@@ -12,7 +12,14 @@ import torch
 
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
 from tcja_gen.nn.kernels import cpu
-from tcja_gen.nn.neurons import PRESETS, SURROGATES, spikes, spikes_backward
+from tcja_gen.nn.neurons import (
+    PRESETS,
+    SURROGATES,
+    gated_spikes,
+    gated_spikes_backward,
+    spikes,
+    spikes_backward,
+)
 from tcja_gen.nn.normalisation import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.process import neuron_path
 
@@ -79,6 +86,29 @@ def test_normalised_neurons_fire_and_learn_as_in_the_plain_loop(kernels, neuron,
     assert 0.02 < fired.mean() < 0.98
     arguments = (x, a, b, grad, mean, rstd, neuron, len(grad))
     close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
+
+
+@pytest.mark.parametrize("images", [1, 2, 18, 36])
+@pytest.mark.parametrize("width", [24, 200, 1500])
+@pytest.mark.parametrize("frames", [3, 1])
+def test_gated_currents_fire_and_learn_as_in_the_plain_loop(kernels, path, images, width, frames):
+    """Images of 36 rows down to one, which fill a tile, share one, or need several."""
+    if path == "triton" and (width, images) not in ((24, 2), (24, 36), (200, 18)):
+        return  # the interpreter takes long
+    neuron = NEURONS["reset below rest"] if width == 200 else PRESETS["tcja"]
+    x, grad, f = 1.5 * numbers(frames, 36, width), numbers(3, 36, width, seed=4), 1 + 0.3 * numbers(3, images, width)
+    a, b, mean, rstd = affine(width)
+    fired = kernels.gated_spikes(x, a, b, f, neuron)
+    assert torch.equal(fired, gated_spikes(x, a, b, f, neuron)) and 0.02 < fired.mean() < 0.98
+    arguments = (x, a, b, f, grad, mean, neuron)
+    wanted, *sums = gated_spikes_backward(*arguments)
+    close(kernels.gated_spikes_backward(*arguments), [wanted, *sums], 1e-4)
+    shift = numbers(frames, images, width, seed=5)
+    given = (x, a, mean, rstd, b, 0.1 * mean, shift)
+    close([kernels.batch_norm_backward(wanted.clone(), *given)], [batch_norm_backward(wanted, *given)])
+    for wrong in (f[:, :, 1:], f[:2], f[:, :1].repeat(1, 5, 1)):
+        with pytest.raises(ValueError, match="neurons: "):
+            kernels.gated_spikes(x.expand(3, -1, -1), a, b, wrong, neuron)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)
@@ -238,16 +268,18 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from tcja_gen.nn.kernels import gpu
 
-scalars = dict.fromkeys(["rows", "width", "steps"], "i32")
+scalars = dict.fromkeys(["rows", "width", "pixels", "steps"], "i32")
 scalars |= dict.fromkeys(["tau", "leak", "v_threshold", "v_reset", "alpha", "scale", "eps"], "fp32")
 given = dict.fromkeys(["x", "grad", "gx", "g", "spikes"], "*bf16")
 given |= dict.fromkeys(["a", "b", "mean", "rstd", "membranes", "sums", "products", "out", "mean_g", "mean_gx"], "*fp32")
+gates = dict.fromkeys(["f", "shift"], "*fp32")
 constants = dict(STATIC=False, AFFINE=True, AT_REST=True, DECAY_INPUT=True, STRICT=False, DETACH=False,
-                 SURROGATE="atan", END=False, ROWS=16, COLUMNS=32, v0=None, gv=None, v_end=None)
+                 SURROGATE="atan", END=False, ROWS=16, COLUMNS=32, v0=None, gv=None, v_end=None, f=None, shift=None)
 for kernel, ends in ((gpu._forward, {}), (gpu._forward, {"v0": "*fp32", "v_end": "*fp32"}), (gpu._backward, {}),
-                     (gpu._squared_deviations, {}), (gpu._batch_norm_backward, {})):
+                     (gpu._squared_deviations, {}), (gpu._batch_norm_backward, {}), (gpu._forward, gates),
+                     (gpu._backward, gates), (gpu._batch_norm_backward, gates)):
     typed = given | scalars | ends
-    constants |= dict(AT_REST=not ends, END=bool(ends))
+    constants |= dict(AT_REST="v0" not in ends, END="v_end" in ends, GATED=ends is gates, SHIFTED=ends is gates)
     known = {name: constants[name] for name in kernel.arg_names if name in constants and name not in typed}
     signature = {name: typed.get(name, "constexpr") for name in kernel.arg_names}
     made = compile(ASTSource(kernel, signature, known), target=GPUTarget("cuda", 90, 32), options=gpu.EXACT)
@@ -263,19 +295,24 @@ def test_kernels_become_machine_code_of_a_gpu_that_is_not_there():
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert len(done.stdout.splitlines()) == 5
+    assert len(done.stdout.splitlines()) == 8
 
 
 @pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 def test_the_number_of_threads_changes_no_bit_of_a_gradient():
     with torch.device("cpu"):
-        x, grad = numbers(4, 3000, 32), numbers(4, 3000, 32, seed=1)
+        x, grad, f = numbers(4, 3000, 32), numbers(4, 3000, 32, seed=1), 1 + 0.3 * numbers(4, 30, 32)
         a, b, mean, rstd = affine(32)
     results = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            results.append(cpu.spikes_backward(x, a, b, grad, mean, rstd, PRESETS["tcja"], 4)[:3])
+            results.append(
+                [
+                    *cpu.spikes_backward(x, a, b, grad, mean, rstd, PRESETS["tcja"], 4)[:3],
+                    *cpu.gated_spikes_backward(x, a, b, f, grad, mean, PRESETS["tcja"]),
+                ]
+            )
         finally:
             torch.set_num_threads(1)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))

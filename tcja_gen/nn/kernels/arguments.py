@@ -19,6 +19,17 @@ def array_like(x: Tensor, shape: tuple[int, ...], given: Tensor) -> Tensor:
     return given.detach().to(x.dtype).contiguous()
 
 
+def planes(rows: int, width: int, values: Tensor | None) -> tuple[Tensor | None, int]:
+    """Values (T, N, C), or None, as contiguous float32, and how many of the rows each image has. ValueError if the rows
+    are not those of N images with C = `width` channels."""
+    if values is None:
+        return None, 1
+    images = values.shape[1] if values.dim() == 3 else 0
+    if not images or rows % images or values.shape[2] != width:
+        raise ValueError(f"neurons: values of shape {tuple(values.shape)} do not fit {rows} rows of {width} channels")
+    return *float32_arrays(values.numel(), values), rows // images
+
+
 def check_frames(frames: int, steps: int) -> None:
     """ValueError unless there is one frame for all time steps, or one for each."""
     if frames not in (1, steps):

@@ -5,7 +5,8 @@
 // membranes, and goes back through time. Sums over rows are kept for each part, a fixed share of the tiles, and added up
 // afterwards, so their order does not depend on the number of threads.
 //
-// Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given.
+// Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given. Factors f
+// (T, N, C) gate the currents of N images, each of which has `pixels` = M / N rows.
 
 #include <algorithm>
 #include <cmath>
@@ -39,17 +40,25 @@ inline void put(bf16& to, float x) {  // to nearest, ties to even
     to.bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-// The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one.
+// The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one. A tile has rows of one image, or
+// whole images, and a part has whole images.
 struct Tiles {
-    Size rows, width, high, pieces, groups, parts;
+    Size rows, width, pixels, high, pieces, group, groups, parts;
 
-    Tiles(Size rows, Size width)
+    Tiles(Size rows, Size width, Size pixels = 1)
         : rows(rows),
           width(width),
+          pixels(pixels),
           high(std::max<Size>(TILE / width, 1)),
           pieces((width + TILE - 1) / TILE),
-          groups((rows + high - 1) / high),
+          group(std::max<Size>(high / pixels, 1) * pixels),
+          groups((rows + group - 1) / group),
           parts(std::min(groups, PARTS)) {}
+
+    // Rows of the tile that begins at a row, of a part that ends before `last`.
+    Size count(Size row, Size last) const {
+        return pixels > high ? std::min(high, pixels - row % pixels) : std::min(group, last - row);
+    }
 
     // Calls part(index, first column, columns, first row, last row + 1) for every part, in parallel.
     template <class Part>
@@ -58,7 +67,7 @@ struct Tiles {
         for (Size piece = 0; piece < pieces; piece++)
             for (Size p = 0; p < parts; p++) {
                 Size column = piece * TILE, columns = std::min(TILE, width - column);
-                part(p, column, columns, groups * p / parts * high, std::min(groups * (p + 1) / parts * high, rows));
+                part(p, column, columns, groups * p / parts * group, std::min(groups * (p + 1) / parts * group, rows));
             }
     }
 };
@@ -72,6 +81,37 @@ struct Columns {
             for (Size c = 0; c < columns; c++) values[r * columns + c] = of ? of[column + c] : otherwise;
     }
     float operator[](Size j) const { return values[j]; }
+};
+
+// Values of each image and column, for the neurons of a tile. All tiles of an image that fills several share them.
+struct Planes {
+    const Tiles& tiles;
+    Size column, columns;
+
+    // Where an array (images, width) has the values of a row.
+    Size at(Size row) const { return row / tiles.pixels * tiles.width + column; }
+
+    // Repeats them for every neuron, unless the tile before, of the same image, has done so.
+    void read(float* to, const float* of, Size row, Size count) const {
+        if (tiles.pixels > tiles.high) {
+            if (row % tiles.pixels) return;
+            count = tiles.high;
+        }
+        for (Size r = 0; r < count; r++) std::copy(of + at(row + r), of + at(row + r) + columns, to + r * columns);
+    }
+
+    // Adds the values of a tile to a sum, and after the last tile of an image the sum over its rows to `of`.
+    void add(float* sum, const float* values, float* of, Size row, Size count) const {
+        for (Size j = 0; j < count * columns; j++) sum[j] += values[j];
+        if (tiles.pixels > tiles.high) {
+            if ((row + count) % tiles.pixels) return;
+            count = tiles.high;
+            row -= row % tiles.pixels;
+        }
+        for (Size r = 0; r < count; r++)
+            for (Size c = 0; c < columns; c++) of[at(row + r) + c] += sum[r * columns + c];
+        std::fill(sum, sum + count * columns, 0.0f);
+    }
 };
 
 // Sums over the rows of a tile.
@@ -122,23 +162,29 @@ void surrogate(const float* v, float* ds, Size length, const Neuron& n) {
     }
 }
 
-template <typename X, bool DECAY_INPUT>
-void run_forward(const X* x, const float* a, const float* b, const float* v0, X* out, float* v_end, Size rows, Size width,
-                 Size steps, Size frames, const Neuron& n, Size threads) {
-    const Tiles tiles(rows, width);
+template <typename X, bool DECAY_INPUT, bool GATED>
+void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, X* out, float* v_end,
+                 Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
+    const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from();
     tiles.each(steps, threads, [&](Size, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
+        const Planes planes{tiles, column, columns};
+        std::vector<float> factors(GATED ? steps * TILE : 0);
         float h[TILE];
-        for (Size row = first; row < last; row += tiles.high) {
-            const Size at = row * width + column, length = std::min(tiles.high, last - row) * columns;
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
                 X* spikes = out + at + t * frame;
+                float* F = GATED ? &factors[t * TILE] : nullptr;
+                if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
-                    const float v = charge<DECAY_INPUT>(h[j], A[j] * wide(current[j]) + B[j], n);
+                    const float i = A[j] * wide(current[j]) + B[j];
+                    const float v = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
                     const bool fired = v >= from;
                     h[j] = fired ? n.v_reset : v;
                     put(spikes[j], fired ? 1 : 0);
@@ -149,11 +195,13 @@ void run_forward(const X* x, const float* a, const float* b, const float* v0, X*
     });
 }
 
-template <typename X, bool DECAY_INPUT, bool STATIC>
-void run_backward(const X* x, const float* a, const float* b, const float* v0, const X* grad, const float* mean,
-                  const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
-                  const Neuron& n, Size threads) {
-    const Tiles tiles(rows, width);
+// gx is dL/d(a x + b). sums, products: (parts, C) of that and of its products with x - mean over rstd; if gated, (T, N, C)
+// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0
+template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
+void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const X* grad,
+                  const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
+                  Size pixels, Size steps, const Neuron& n, Size threads) {
+    const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from(), gain = DECAY_INPUT ? 1 / n.tau : 1, through = n.detach_reset ? 0 : 1;
     tiles.each(steps, threads, [&](Size p, Size column, Size columns, Size first, Size last) {
@@ -162,14 +210,21 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
         Sums total, product;  // of dL/dI, and of dL/dI (x - mean)
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
-        for (Size row = first; row < last; row += tiles.high) {
-            const Size at = row * width + column, length = std::min(tiles.high, last - row) * columns;
+        float d[TILE], dx[TILE];                            // of a gated stream: dL/dI, and dL/dI (x - mean)
+        const Planes planes{tiles, column, columns};
+        std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (STATIC ? 0 : t * frame);
                 float* v = &membranes[t * TILE];
+                float* F = GATED ? &factors[t * TILE] : nullptr;
+                if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
-                    v[j] = charge<DECAY_INPUT>(h[j], A[j] * wide(current[j]) + B[j], n);
+                    const float i = A[j] * wide(current[j]) + B[j];
+                    v[j] = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
                     h[j] = v[j] >= from ? n.v_reset : v[j];
                 }
             }
@@ -180,18 +235,30 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
                 const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + t * frame;
                 X* out = gx + at + (STATIC ? 0 : t * frame);
                 surrogate(v, ds, length, n);
+                const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
                     const float dv = wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
-                    const float di = dv * gain;
+                    float di = dv * gain;
+                    if (GATED) {
+                        d[j] = di;
+                        dx[j] = di * (wide(current[j]) - MEAN[j]);
+                        di *= F[j];
+                    }
                     if (STATIC) {
                         still[j] += di;
                     } else {
                         put(out[j], di);
-                        total[j] += di;
-                        product[j] += di * (wide(current[j]) - MEAN[j]);
+                        if (!GATED) {
+                            total[j] += di;
+                            product[j] += di * (wide(current[j]) - MEAN[j]);
+                        }
                     }
+                }
+                if (GATED) {
+                    planes.add(&all_d[t * TILE], d, sums + t * frame / pixels, row, count);
+                    planes.add(&all_dx[t * TILE], dx, products + t * frame / pixels, row, count);
                 }
             }
             if (STATIC)
@@ -202,7 +269,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* v0, c
                 }
             if (gv) std::copy(carry, carry + length, gv + at);
         }
-        if (!sums) return;
+        if (!sums || GATED) return;
         total.to(sums + p * width + column, columns, tiles.high);
         product.to(products + p * width + column, columns, tiles.high);
         for (Size c = 0; c < columns; c++) products[p * width + column + c] *= rstd[column + c];
@@ -227,20 +294,25 @@ void run_squared_deviations(const X* x, const float* mean, float* out, Size rows
     });
 }
 
+// shift: (images, width), added to g for every pixel of an image; null: nothing is
 template <typename X>
 void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
-                const float* mean_gx, Size rows, Size width, Size threads) {
-    const Tiles tiles(rows, width);
+                const float* mean_gx, const float* shift, Size rows, Size width, Size pixels, Size threads) {
+    const Tiles tiles(rows, width, pixels);
     tiles.each(1, threads, [&](Size, Size column, Size columns, Size first, Size last) {
         const Size high = tiles.high;
         const Columns A(a, 1, column, columns, high), MEAN(mean, 0, column, columns, high);
         const Columns RSTD(rstd, 1, column, columns, high), G(mean_g, 0, column, columns, high);
         const Columns GX(mean_gx, 0, column, columns, high);
-        for (Size row = first; row < last; row += high) {
-            const Size at = row * width + column, length = std::min(high, last - row) * columns;
+        const Planes planes{tiles, column, columns};
+        float shifts[TILE] = {};
+        for (Size row = first, count; row < last; row += count) {
+            count = tiles.count(row, last);
+            const Size at = row * width + column, length = count * columns;
+            if (shift) planes.read(shifts, shift, row, count);
             for (Size j = 0; j < length; j++) {
                 const float y = (wide(x[at + j]) - MEAN[j]) * RSTD[j];
-                put(g[at + j], A[j] * (wide(g[at + j]) - G[j] - y * GX[j]));
+                put(g[at + j], A[j] * (wide(g[at + j]) - (G[j] - shifts[j]) - y * GX[j]));
             }
         }
     });
@@ -258,10 +330,11 @@ extern "C" {
 
 Size parts(Size rows, Size width) { return Tiles(rows, width).parts; }
 
-#define FORWARD(X, DECAY) \
-    run_forward<X, DECAY>((const X*)x, a, b, v0, (X*)out, v_end, rows, width, steps, frames, *n, threads)
-void forward(const void* x, const float* a, const float* b, const float* v0, void* out, float* v_end, Size rows,
-             Size width, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+#define FORWARD(X, DECAY)                                                                                            \
+    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, (X*)out, v_end, rows, \
+                                                                     width, pixels, steps, frames, *n, threads)
+void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, void* out, float* v_end,
+             Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(FORWARD(float, true), FORWARD(bf16, true))
     } else {
@@ -269,13 +342,15 @@ void forward(const void* x, const float* a, const float* b, const float* v0, voi
     }
 }
 
-#define BACKWARD(X, DECAY)                                                                                   \
-    (frames == 1 && steps > 1 ? run_backward<X, DECAY, true> : run_backward<X, DECAY, false>)(               \
-        (const X*)x, a, b, v0, (const X*)grad, mean, rstd, (X*)gx, gv, sums, products, rows, width, steps, *n, \
-        threads)
-void backward(const void* x, const float* a, const float* b, const float* v0, const void* grad, const float* mean,
-              const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows, Size width, Size steps,
-              Size frames, const Neuron* n, int half, Size threads) {
+#define BACKWARD(X, DECAY)                                                                                            \
+    (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>          \
+     : f                      ? run_backward<X, DECAY, false, true>                                                   \
+                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, (const X*)grad, mean, \
+                                                                      rstd, (X*)gx, gv, sums, products, rows, width,  \
+                                                                      pixels, steps, *n, threads)
+void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const void* grad,
+              const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
+              Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))
     } else {
@@ -289,8 +364,10 @@ void squared_deviations(const void* x, const float* mean, float* out, Size rows,
 }
 
 void batch_norm_backward(void* g, const void* x, const float* a, const float* mean, const float* rstd, const float* mean_g,
-            const float* mean_gx, Size rows, Size width, int half, Size threads) {
-    TYPED(run_batch_norm_backward((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads),
-          run_batch_norm_backward((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, rows, width, threads))
+            const float* mean_gx, const float* shift, Size rows, Size width, Size pixels, int half, Size threads) {
+    TYPED(run_batch_norm_backward((float*)g, (const float*)x, a, mean, rstd, mean_g, mean_gx, shift, rows, width, pixels,
+                                  threads),
+          run_batch_norm_backward((bf16*)g, (const bf16*)x, a, mean, rstd, mean_g, mean_gx, shift, rows, width, pixels,
+                                  threads))
 }
 }

@@ -19,7 +19,7 @@ from torch import Tensor
 from ...cache import cache_file
 from ...files import write
 from ..neurons import SURROGATES, Neuron
-from .arguments import array_like, check_frames, float32_arrays
+from .arguments import array_like, check_frames, float32_arrays, planes
 
 SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cpp", "sparse.cpp")]
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
@@ -150,13 +150,18 @@ def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps:
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
-def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
+def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
+    """As `neurons.gated_spikes`."""
+    return _spikes(x, a, b, neuron, len(f), None, None, f)
+
+
+def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f: Tensor | None = None) -> Tensor:
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,) = float32_arrays(width, a, b), float32_arrays(rows * width, v)
+    (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), planes(rows, width, f)
     out = x.new_empty(steps, rows, width)
-    _call("forward", x, x, a, b, v, out, end, rows, width, steps, frames, _constants(neuron))
+    _call("forward", x, x, a, b, f, v, out, end, rows, width, pixels, steps, frames, _constants(neuron))
     return out
 
 
@@ -172,17 +177,31 @@ def spikes_backward(
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (parts, C)."""
+    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v)
+
+
+def gated_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`."""
+    return _backward(x, a, b, grad, mean, None, neuron, len(f), None, f)[:3]
+
+
+def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     grad = array_like(x, (steps, rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
+    f, pixels = planes(rows, width, f)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
-    if a is not None:
+    if f is not None:
+        sums, products = f.new_zeros(2, *f.shape)
+    elif a is not None:
         sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
-    arguments = (x, a, b, v, grad, mean, rstd, gx, gv, sums, products, rows, width, steps, frames, _constants(neuron))
-    _call("backward", x, *arguments)
+    arguments = x, a, b, f, v, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
+    _call("backward", x, *arguments, _constants(neuron))
     return gx, sums, products, gv
 
 
@@ -206,11 +225,12 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def batch_norm_backward(
-    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
     """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     x, width = x.detach().contiguous(), x.shape[-1]
     g = array_like(x, x.shape, g)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
-    _call("batch_norm_backward", x, g, x, *columns, x.numel() // width, width)
+    shift, pixels = planes(x.shape[-2], width, shift)
+    _call("batch_norm_backward", x, g, x, *columns, shift, x.numel() // width, width, pixels)
     return g

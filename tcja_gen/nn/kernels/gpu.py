@@ -7,13 +7,15 @@ its blocks, so that all stores fit into the GPU's cache. Sums over neurons are k
 afterwards, always in the same order. T is a run-time argument, so another T compiles nothing.
 """
 
+import math
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from ..neurons import Neuron
-from .arguments import array_like, check_frames, float32_arrays
+from .arguments import array_like, check_frames, float32_arrays, planes
 
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 EXACT = {"enable_fp_fusion": False}
@@ -58,16 +60,23 @@ def _current(x, at, mask, a, b, AFFINE: tl.constexpr):
 
 
 @triton.jit
+def _factor(f, t, row, column, mask, rows, width, pixels):
+    """Factors (T, N, C) of the currents of images that have so many rows."""
+    plane = t * (rows // pixels) + row // pixels
+    return tl.load(f + plane[:, None] * width + column[None, :], mask, 0.0)
+
+
+@triton.jit
 def _columns(values, columns, inside, USED: tl.constexpr):
     return tl.load(values + columns, inside, 0.0)[None, :] if USED else 0.0
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@triton.jit(do_not_specialize=["rows", "pixels", "steps"])
 def _forward(
-    x, a, b, v0, spikes, v_end,
-    rows, width, steps, tau, leak, v_threshold, v_reset,
-    STATIC: tl.constexpr, AFFINE: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr,
-    END: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, a, b, f, v0, spikes, v_end,
+    rows, width, pixels, steps, tau, leak, v_threshold, v_reset,
+    STATIC: tl.constexpr, AFFINE: tl.constexpr, GATED: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr,
+    STRICT: tl.constexpr, END: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
@@ -80,6 +89,8 @@ def _forward(
     frame = rows.to(tl.int64) * width
     for t in range(steps):
         current = _current(x, at + (0 if STATIC else t * frame), mask, a, b, AFFINE)
+        if GATED:
+            current *= _factor(f, t, row, column, mask, rows, width, pixels)
         v = _charge(h, current, tau, leak, v_reset, DECAY_INPUT)
         fired = _fires(v, v_threshold, STRICT)
         h = tl.where(fired, v_reset, v)
@@ -88,18 +99,18 @@ def _forward(
         tl.store(v_end + at, h, mask)
 
 
-@triton.jit(do_not_specialize=["rows", "steps"])
+@triton.jit(do_not_specialize=["rows", "pixels", "steps"])
 def _backward(
-    x, a, b, v0, grad, mean, rstd, membranes, gx, gv, sums, products,
-    rows, width, steps, tau, leak, v_threshold, v_reset, alpha,
-    STATIC: tl.constexpr, AFFINE: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr, STRICT: tl.constexpr,
-    DETACH: tl.constexpr, SURROGATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    x, a, b, f, v0, grad, mean, rstd, membranes, gx, gv, sums, products,
+    rows, width, pixels, steps, tau, leak, v_threshold, v_reset, alpha,
+    STATIC: tl.constexpr, AFFINE: tl.constexpr, GATED: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr,
+    STRICT: tl.constexpr, DETACH: tl.constexpr, SURROGATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     first, programs = tl.program_id(0), tl.num_programs(0)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
     a, b = _columns(a, column, inside, AFFINE), _columns(b, column, inside, AFFINE)
-    mean, rstd = _columns(mean, column, inside, AFFINE), _columns(rstd, column, inside, AFFINE)
+    mean, rstd = _columns(mean, column, inside, AFFINE), _columns(rstd, column, inside, AFFINE and not GATED)
     frame = rows.to(tl.int64) * width
     own = (tl.program_id(1).to(tl.int64) * programs + first) * steps * ROWS * COLUMNS
     cell = membranes + own + tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
@@ -114,6 +125,8 @@ def _backward(
             h = tl.load(v0 + at, mask, 0.0)
         for t in range(steps):
             current = _current(x, at + (0 if STATIC else t * frame), mask, a, b, AFFINE)
+            if GATED:
+                current *= _factor(f, t, row, column, mask, rows, width, pixels)
             v = _charge(h, current, tau, leak, v_reset, DECAY_INPUT)
             tl.store(cell + t * ROWS * COLUMNS, v)
             h = tl.where(_fires(v, v_threshold, STRICT), v_reset, v)
@@ -131,22 +144,28 @@ def _backward(
             dv = tl.where(mask, dv, 0.0)
             carry = dv * leak
             g = tl.div_rn(dv, tau) if DECAY_INPUT else dv
+            if GATED:  # all rows of a block belong to one image
+                product_of_row = g * (tl.load(x + at + (0 if STATIC else t * frame), mask, 0.0).to(tl.float32) - mean)
+                at_sum = (block * steps + t) * width + column
+                tl.store(sums + at_sum, tl.sum(g, 0), inside)
+                tl.store(products + at_sum, tl.sum(product_of_row, 0), inside)
+                g *= _factor(f, t, row, column, mask, rows, width, pixels)
             if STATIC:
                 still += g
             else:
                 tl.store(gx + at + t * frame, g.to(gx.dtype.element_ty), mask)
-                if AFFINE:
+                if AFFINE and not GATED:
                     total += g
                     product += g * (tl.load(x + at + t * frame, mask, 0.0).to(tl.float32) - mean) * rstd
         if STATIC:
             tl.store(gx + at, still.to(gx.dtype.element_ty), mask)
-            if AFFINE:
+            if AFFINE and not GATED:
                 total += still
                 product += still * (tl.load(x + at, mask, 0.0).to(tl.float32) - mean) * rstd
         if not AT_REST:
             tl.store(gv + at, carry, mask)
         tl.debug_barrier()
-    if AFFINE:
+    if AFFINE and not GATED:
         tl.store(sums + first * width + column, tl.sum(total, 0), inside)
         tl.store(products + first * width + column, tl.sum(product, 0), inside)
 
@@ -166,8 +185,11 @@ def _squared_deviations(x, mean, out, rows, width, ROWS: tl.constexpr, COLUMNS: 
     tl.store(out + first * width + column, tl.sum(total, 0), inside)
 
 
-@triton.jit(do_not_specialize=["rows"])
-def _batch_norm_backward(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+@triton.jit(do_not_specialize=["rows", "pixels"])
+def _batch_norm_backward(
+    g, x, a, mean, rstd, mean_g, mean_gx, shift, rows, width, pixels,
+    SHIFTED: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
     row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < width
@@ -175,7 +197,10 @@ def _batch_norm_backward(g, x, a, mean, rstd, mean_g, mean_gx, rows, width, ROWS
     mask = (row < rows)[:, None] & inside[None, :]
     y = tl.load(x + at, mask, 0.0).to(tl.float32) - _columns(mean, column, inside, True)
     y *= _columns(rstd, column, inside, True)
-    rest = tl.load(g + at, mask, 0.0).to(tl.float32) - _columns(mean_g, column, inside, True)
+    rest = tl.load(g + at, mask, 0.0).to(tl.float32)
+    if SHIFTED:
+        rest += _factor(shift, 0, row, column, mask, rows, width, pixels)
+    rest -= _columns(mean_g, column, inside, True)
     gx = _columns(a, column, inside, True) * (rest - y * _columns(mean_gx, column, inside, True))
     tl.store(g + at, gx.to(g.dtype.element_ty), mask)
 
@@ -191,10 +216,10 @@ def _settings(neuron: Neuron) -> dict:
     }
 
 
-def _tile(rows: int, width: int) -> dict:
-    """Shape of a block over neurons (rows, width)."""
+def _tile(rows: int, width: int, pixels: int | None = None) -> dict:
+    """Shape of a block over neurons (rows, width). pixels: rows of an image; a block then has rows of one image."""
     columns = min(triton.next_power_of_2(width), BLOCK if rows == 1 else 128)
-    return {"ROWS": BLOCK // columns, "COLUMNS": columns}
+    return {"ROWS": math.gcd(BLOCK // columns, pixels or BLOCK), "COLUMNS": columns}
 
 
 def _grid(rows: int, width: int, tile: dict) -> tuple[int, int]:
@@ -212,17 +237,32 @@ def spikes(x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps:
     return _spikes(x, a, b, neuron, steps, v, None)
 
 
-def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v: Tensor | None, end: Tensor | None) -> Tensor:
+def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
+    """As `neurons.gated_spikes`."""
+    return _spikes(x, a, b, neuron, len(f), None, None, f)
+
+
+def gated_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.gated_spikes_backward`."""
+    gx, *parts, _ = _neurons_backward(x, a, b, grad, mean, None, neuron, len(f), None, f)
+    blocks = f.shape[1], -1  # of each image
+    return gx, *(part.unflatten(0, blocks).sum(1).transpose(0, 1) for part in parts)
+
+
+def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f: Tensor | None = None) -> Tensor:
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    (a, b), (v,) = float32_arrays(width, a, b), float32_arrays(rows * width, v)
+    (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), planes(rows, width, f)
     out, tile = x.new_empty(steps, rows, width), _tile(rows, width)
     known = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None, "END": end is not None}
     with torch.cuda.device_of(x):
         _forward[_grid(rows, width, tile)](
-            x, a, b, v, out, end, rows, width, steps, **_settings(neuron), **known, **tile, **EXACT
-        )
+            x, a, b, f, v, out, end, rows, width, pixels, steps,
+            **_settings(neuron), **known, GATED=f is not None, **tile, **EXACT,
+        )  # fmt: skip
     return out
 
 
@@ -238,22 +278,31 @@ def spikes_backward(
     v: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (programs, C)."""
+    return _neurons_backward(x, a, b, grad, mean, rstd, neuron, steps, v)
+
+
+def _neurons_backward(
+    x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None
+):
+    """Gradients of `_spikes`: of x, the two sums, in parts (programs, C) or (blocks, T, C) if gated, and of v."""
     x = x.contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     grad = array_like(x, (steps, rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
-    tile = _tile(rows, width)
+    f, pixels = planes(rows, width, f)
+    tile = _tile(rows, width, None if f is None else pixels)
     programs, across = _rounds(rows, width, tile)
     membranes = x.new_empty(programs * across, steps, BLOCK, dtype=torch.float32)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
-    sums, products = x.new_empty(2, programs, width, dtype=torch.float32) if a is not None else (None, None)
+    parts = (programs,) if f is None else (rows // tile["ROWS"], steps)
+    sums, products = x.new_empty(2, *parts, width, dtype=torch.float32) if a is not None else (None, None)
     static = {"STATIC": frames != steps, "AFFINE": a is not None, "AT_REST": v is None}
     static |= {"DETACH": neuron.detach_reset, "SURROGATE": neuron.surrogate, "alpha": float(neuron.alpha)}
     with torch.cuda.device_of(x):
         _backward[programs, across](
-            x, a, b, v, grad, mean, rstd, membranes, gx, gv, sums, products,
-            rows, width, steps, **_settings(neuron), **static, **tile, **EXACT,
+            x, a, b, f, v, grad, mean, rstd, membranes, gx, gv, sums, products,
+            rows, width, pixels, steps, **_settings(neuron), **static, GATED=f is not None, **tile, **EXACT,
         )  # fmt: skip
     return gx, sums, products, gv
 
@@ -277,12 +326,15 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 
 
 def batch_norm_backward(
-    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor
+    g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
     """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     g, tile = array_like(x, x.shape, g), _tile(rows, width)
+    shift, pixels = planes(x.shape[-2], width, shift)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)
     with torch.cuda.device_of(x):
-        _batch_norm_backward[_grid(rows, width, tile)](g, x.contiguous(), *columns, rows, width, **tile, **EXACT)
+        _batch_norm_backward[_grid(rows, width, tile)](
+            g, x.contiguous(), *columns, shift, rows, width, pixels, SHIFTED=shift is not None, **tile, **EXACT
+        )
     return g
