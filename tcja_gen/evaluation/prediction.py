@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import KNOWN, load_recording
+from ..data.event_files import READERS
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
 from ..errors import MissingFile, UserError
@@ -17,8 +18,8 @@ from .generate import IMAGES, RECORDINGS
 def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[dict]:
     """A row `{"file", "class", "number", "probability"}` for each file, in natural order within each path.
 
-    paths: files, folders or zips of images. For a model of event recordings: .npz files and folders of recordings, or
-        of frames that SpikingJelly made
+    paths: files, folders or zips of images. For a model of event recordings: files and folders of recordings, in any
+        format of `data.event_files`, or of frames that SpikingJelly made
 
     The probability is the softmax of the mean logits. If the head's outputs are spikes or votes, the row has "rate"
     instead: their mean over time, which lies in [0, 1] but does not sum to 1 over the classes.
@@ -30,7 +31,7 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
     if not has_head(model):
         raise UserError("this generator names no classes; one trained with model.head does, or a classifier")
     if not paths:
-        raise UserError("no files to predict: name images, folders or zips of them, or recordings (.npz)")
+        raise UserError("no files to predict: name images, folders or zips of them, or recordings")
     events = model.image_channels == 2
     files = [found for path in paths for found in _files(Path(path), events)]
     read, size = (_recording, RECORDINGS) if events else (_image, IMAGES)
@@ -59,11 +60,11 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
     if not path.exists():
         raise MissingFile(f"{path}: no such file or folder")
     if events and path.suffix.lower() == ".zip":
-        raise UserError(f"{path}: a zip; recordings are read from .npz files and folders of them: unpack it")
+        raise UserError(f"{path}: a zip; recordings are predicted from files and folders: unpack it")
     if path.is_file() and (events or path.suffix.lower() != ".zip"):
         yield path, path.read_bytes
         return
-    tree, endings = open_tree(path), (".npz",) if events else EXTENSIONS
+    tree, endings = open_tree(path), tuple(READERS) if events else EXTENSIONS
     names = [name for name in tree.files if name.lower().endswith(endings)]
     if not names:
         raise UserError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")

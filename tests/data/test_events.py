@@ -3,7 +3,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from tcja_gen.data.events import BIGGEST, Events, integrate, moving, read_events, record, write_events
+from tcja_gen.data.event_files import BIGGEST, read_events
+from tcja_gen.data.events import Events, integrate, moving, record, write_events
 
 SIZE = (5, 7)
 
