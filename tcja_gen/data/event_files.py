@@ -142,7 +142,7 @@ def _in_order(found: Decoded) -> list[np.ndarray]:
     return [array[order] for array in arrays]
 
 
-def _records(data: bytes, start: int, kind: str) -> np.ndarray:
+def _records(data: bytes, start: int, kind: str | np.dtype) -> np.ndarray:
     """The rest of a file as records of equal size; ValueError for a piece of one."""
     size = np.dtype(kind).itemsize
     if over := (len(data) - start) % size:
@@ -355,9 +355,9 @@ def npy(data: bytes) -> Decoded:
         shape, _, kind = header(stream)
     except Exception as error:
         raise UserError(f"not a readable npy, or cut off ({one_line(error)})") from None
-    if len(shape) != 1 or not kind.names or kind.hasobject:
+    if len(shape) != 1 or not kind.names or kind.hasobject or not kind.itemsize:
         raise UserError(f"an array {shape} of {kind}; one of events wanted, with fields t, x, y, p")
-    records = _records(data, stream.tell(), kind.descr if kind.isbuiltin else kind)
+    records = _records(data, stream.tell(), kind)
     if len(records) != shape[0]:
         raise UserError(f"{len(records)} events follow its header, which tells of {shape[0]}: cut off, or too long")
     return Decoded(*_named({name: records[name] for name in kind.names}), ordered=False)

@@ -53,9 +53,10 @@ def cut_of(
     size: int | tuple[int, int] | None,
 ) -> Cut:
     """How each file becomes frames; ValueError if the sensor is unknown or smaller than the size."""
-    if sensor is None:
-        first = recordings.files[0]
-        sensor = first.frames().shape[-2:] if place.made else first.sensor()
+    if sensor is None and place.made:
+        sensor = recordings.files[0].frames().shape[-2:]
+    elif sensor is None:
+        sensor = _told(recordings.files)
     size = (size, size) if isinstance(size, int) else size
     if sensor is None and size is None:
         raise UserError(
@@ -68,6 +69,12 @@ def cut_of(
             f"size {size} does not lie between 1 and the sensor's {tuple(sensor)}: counts can only be merged"
         )
     return Cut(place.made is not None, time_steps, by, tuple(sensor), size)
+
+
+def _told(files: list[Recording]) -> tuple[int, int] | None:
+    """The sensor (H, W) that the first file of one of the formats tells."""
+    first = {file.path.suffix.lower(): file for file in reversed(files)}
+    return next((sensor for file in first.values() if (sensor := file.sensor())), None)
 
 
 def kept(recordings: Recordings, cut: Cut) -> Tensor:

@@ -192,7 +192,7 @@ def find(source: str | os.PathLike, root: Path) -> tuple[str, Path, Known | None
         return str(source), next((folder for folder in folders if folder.is_dir()), folders[0]), known
     path = Path(source)
     if path.is_dir():
-        return path.resolve().name, path, _known(path)
+        return path.resolve().name, path, known_as(path.resolve().name)
     if path.exists() or len(path.parts) > 1:
         raise MissingFile(f"{source}: no such folder")
     close = difflib.get_close_matches(str(source).lower(), KNOWN, n=1)
@@ -204,14 +204,14 @@ for _name in KNOWN:
     DATASETS.register(_name, find)
 
 
-def _known(folder: Path) -> Known | None:
-    """The published set that a folder is named after."""
-    return next((known for key, known in KNOWN.items() if folder.resolve().name in (key, known.folder)), None)
+def known_as(name: str) -> Known | None:
+    """The published set of this name, or whose folder has it."""
+    return next((known for key, known in KNOWN.items() if name in (key, known.folder)), None)
 
 
 def is_event_folder(folder: Path) -> bool:
     """Whether a folder has one of the layouts: by its folders' names, or as it has recordings and no image."""
-    known = _known(folder)
+    known = known_as(folder.resolve().name)
     if any(_converted(folder)) or (known and _home(folder, known)):
         return True
     recordings = False
@@ -250,9 +250,10 @@ def places_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> It
     yield from ((_place(path), known) for path in paths)
 
 
-def single(path: Path) -> Recording:
-    """A file as a recording, or as frames."""
-    return Recording(path.name, path, partial(_bytes, path), partial(sums, path))
+def single(path: Path, known: Known | None = None) -> Recording:
+    """A file as a recording, of a known set or none, or as frames."""
+    transposed = known is not None and known.transposed and path.suffix.lower() != ".npz"  # SpikingJelly's is already
+    return Recording(path.name, path, partial(_bytes, path), partial(sums, path), None, transposed)
 
 
 def way(base: Path) -> tuple[int, str] | None:

@@ -20,7 +20,7 @@ from ..errors import MissingFile, UserError
 from .catalogue import SPLITS
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
-from .event_layout import KNOWN, Known, Place, Recording, find, place_of, recordings_in, rows_of, single
+from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
 from .events import check_cut
 
 
@@ -106,16 +106,21 @@ def load_events(
 
 
 def load_recording(
-    path: str | os.PathLike, *, time_steps: int, by: str = "number", sensor: tuple[int, int], size: tuple[int, int]
+    path: str | os.PathLike, *, time_steps: int, by: str = "number", size: tuple[int, int], like: str = ""
 ) -> Tensor:
     """Counts `(T, 2, H, W)`, int64, of one recording, or of one file of frames that SpikingJelly made.
 
-    The rules and the arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
+    like: name of the set that was recorded in the same way (`n-mnist`, `NMNIST`); for others the sensor is what the
+        file tells, else `size`
+
+    The rules and the other arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
     """
-    file = single(Path(path))
+    known = known_as(like)
+    file = single(Path(path), known)
     if not file.path.is_file():
         raise MissingFile(f"{path}: no such file, a recording is wanted ({', '.join(READERS)})")
     made = file.path.suffix.lower() == ".npz" and "frames.npy" in [name for name, *_ in file.content()]
+    sensor = known.sensor if known else (not made and file.sensor()) or size
     return torch.from_numpy(Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(file))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data import KNOWN, load_recording
+from ..data import load_recording
 from ..data.event_files import READERS
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
@@ -85,7 +85,5 @@ def _image(model, path: Path, read_bytes) -> Tensor:
 def _recording(model, path: Path, _) -> Tensor:
     """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
     facts = model.provenance.get("data", {})
-    size = model.image_size, model.image_width
-    known = [known for name, known in KNOWN.items() if facts.get("name") in (name, known.folder)]
-    sensor = known[0].sensor if known else size
-    return load_recording(path, time_steps=model.time_steps, by=facts.get("by", "number"), sensor=sensor, size=size)
+    size, way = (model.image_size, model.image_width), facts.get("by", "number")
+    return load_recording(path, time_steps=model.time_steps, by=way, size=size, like=facts.get("name", ""))

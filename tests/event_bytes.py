@@ -1,0 +1,36 @@
+"""Event recordings byte by byte, from the formats' specifications: lists of (t, x, y, p) to files."""
+
+import struct
+
+
+def bin_file(events):
+    """40 bits, most significant first: x 8, y 8, polarity 1, t 23."""
+    return b"".join((x << 32 | y << 24 | p << 23 | t).to_bytes(5, "big") for t, x, y, p in events)
+
+
+AEDAT2_HEADER = b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n# Timestamps tick is 1 us\r\n"
+
+
+def aedat2_file(events, header=AEDAT2_HEADER):
+    """Address and time, big-endian: polarity (0 is brighter), x from the right, y from below, 7 bits each."""
+    address = lambda x, y, p: (1 - p) | (127 - x) << 1 | (127 - y) << 8  # noqa: E731
+    return header + b"".join(struct.pack(">Ii", address(x, y, p), t) for t, x, y, p in events)
+
+
+AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+
+
+def packet(events, overflow=0, kind=1, valid=1, capacity=None, number=None):
+    """A header of 28 bytes, then x 15, y 15, polarity 1, valid 1, and the time, little-endian."""
+    head = (kind, 1, 8, 4, overflow, len(events) if capacity is None else capacity, number or len(events), len(events))
+    body = b"".join(struct.pack("<Ii", x << 17 | y << 2 | p << 1 | valid, t) for t, x, y, p in events)
+    return struct.pack("<HHIIIIII", *head) + body
+
+
+def events_in(*columns):
+    return list(zip(*columns, strict=True))
+
+
+def dat_file(events, header=b"% Data file containing CD events\n% Version 2\n% Width 34\n% Height 34\n", kind=12):
+    """Text, type and size, then t and polarity 4, y 14, x 14, little-endian."""
+    return header + bytes([kind, 8]) + b"".join(struct.pack("<II", t, p << 28 | y << 14 | x) for t, x, y, p in events)
