@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from .catalogue import SPLITS
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
 from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
-from .events import check_cut
+from .events import check_cut, integrate
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +104,31 @@ def load_events(
     rows = rows_of(recordings.counts, split, name)
     frames = kept(recordings, cut)[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
+
+
+def first_of_each_class(
+    source: str | os.PathLike, *, time_steps: int, by: str = "time", root: str | os.PathLike = "data", most: int = 10
+) -> tuple[Tensor, tuple[str, ...]]:
+    """One training recording of each class as frames of counts `(N, T, 2, H, W)`, int64, and the classes' names: to
+    look at a set, of which nothing else is read. The arguments are those of `load_events`.
+
+    most: classes; of more, the first, the last and some between are taken
+    """
+    check_cut(time_steps, by)
+    _, folder, known = find(source, Path(root))
+    place = place_of(folder, known, time_steps, by)
+    recordings = recordings_in(place, known, whole=False)
+    chosen = torch.linspace(0, len(recordings.classes) - 1, min(most, len(recordings.classes))).round().long().tolist()
+    files = [recordings.files[int((recordings.labels == label).nonzero()[0])] for label in chosen]
+    sensor = known.sensor if known else None
+    if place.made:
+        cut = Cut(True, time_steps, by, *[tuple(sensor or files[0].frames().shape[-2:])] * 2)
+        frames = [cut.frames(file) for file in files]
+    else:
+        events = [file.events(sensor) for file in files]
+        sensor = sensor or files[0].sensor() or tuple(max(int(getattr(e, k).max()) + 1 for e in events) for k in "yx")
+        frames = [integrate(each, time_steps, by, size=sensor) for each in events]
+    return torch.from_numpy(np.stack(frames)), tuple(recordings.classes[label] for label in chosen)
 
 
 def load_recording(
