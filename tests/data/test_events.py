@@ -58,6 +58,18 @@ def test_frames_by_time_hold_the_events_that_a_loop_counts(time_steps):
 
 
 @pytest.mark.parametrize("by", ["number", "time"])
+@pytest.mark.parametrize("time_steps", [1, 5, 16])
+def test_frames_are_those_of_spikingjellys_integrator(by, time_steps):
+    from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
+
+    for seed in range(4):
+        events = some_events(200, seed, longest=4000)
+        arrays = {key: getattr(events, key) for key in "txyp"}
+        theirs = integrate_events_by_fixed_frames_number(arrays, by, time_steps, *SIZE)
+        assert np.array_equal(integrate(events, time_steps, by, size=SIZE), theirs)
+
+
+@pytest.mark.parametrize("by", ["number", "time"])
 @pytest.mark.parametrize("n, longest", [(1, 1), (3, 2), (103, 5), (103, 1000)])
 def test_no_event_is_lost_or_counted_twice(by, n, longest):
     events = some_events(n, longest=longest)
