@@ -5,7 +5,6 @@ import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from tyro.conf import FlagCreatePairsOff
 
@@ -81,12 +80,13 @@ class List:
 
     def run(self) -> None:
         from .. import data  # noqa: F401  registers the data sets
-        from ..registry import ATTENTION, DATASETS, LATENTS, NEURONS, READOUTS, plugins
+        from ..registry import ATTENTION, DATASETS, FRAMES, LATENTS, NEURONS, READOUTS, plugins
 
         _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
         cards = {name: path.with_suffix(".md") for name, path in weights().items()}
         _section("pretrained models", "tcja-gen sample NAME", {name: _first_text(path) for name, path in cards.items()})
         _section("data sets", "--data NAME", DATASETS)
+        _section("frames of recordings", "--events-by NAME", FRAMES)
         _section("attention", "a word of the notation", ATTENTION)
         _section("latents", "--model.latent.kind NAME", LATENTS)
         _section("neurons", "--model.neuron NAME", [*NEURONS, "relu", "spikingjelly:CLASS"])
@@ -155,8 +155,9 @@ class Show:
     data."""
     frames: int = 0
     """For event recordings: into how many frames each is cut; default: 10."""
-    events_by: Literal["", "number", "time"] = ""
-    """For event recordings: frames of equal number of events, or of equal time; default: time."""
+    events_by: str = ""
+    """For event recordings: frames of equal number of events, or of equal time (number, time, or of a plugin); default:
+    time."""
 
     def run(self) -> None:
         if self.environment or self.device or not self.folder:

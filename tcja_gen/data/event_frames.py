@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..cache import entry
 from ..errors import UserError
+from ..registry import FRAMES
 from .event_layout import Place, Recording, Recordings
 from .events import integrate
 
@@ -88,7 +89,9 @@ def kept(recordings: Recordings, cut: Cut) -> Tensor:
         if not _fill(file, recordings.files, cut, np.uint8):
             _fill(file, recordings.files, cut, np.int16)
 
-    cached = entry("event-frames", ".npy", VERSION, mapped, cut=vars(cut), files=files)
+    sha = FRAMES.source(cut.by).sha  # of a plugin, whose frames change with it
+    how = vars(cut) | ({"plugin": sha} if sha else {})
+    cached = entry("event-frames", ".npy", VERSION, mapped, cut=how, files=files)
     frames = cached.get()
     return cached.store(write) if frames is None else frames
 

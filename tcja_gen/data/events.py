@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..registry import FRAMES, register_frames
 
 KEYS = ("t", "x", "y", "p")
-WAYS = ("number", "time")  # how `integrate` cuts
 DARKEST = 0.05  # added to an intensity in [0, 1] before its logarithm: what a sensor sees in the dark
 ROUNDING = 1e-9  # a change that misses the threshold by rounding alone still counts
 
@@ -65,20 +65,41 @@ def write_events(path: str | os.PathLike, events: Events) -> None:
 
 
 def integrate(events: Events, time_steps: int, by: str = "number", *, size: tuple[int, int]) -> np.ndarray:
-    """Count the events in T frames: int64 `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
+    """Count the events in T frames: integers `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
 
     by: `number`: N // T events a frame, and the rest in the last one; with fewer events than T each has a frame of its
         own, and the last frames are empty.
         `time`: (last t - first t) // T microseconds a frame, at least 1, and the rest in the last one; a frame without
         an event is empty.
+        Others come from plugins (`registry.register_frames`), such as time surfaces.
     size: (H, W) of the sensor in pixels
 
     ValueError if T is not positive, `by` is another word, or an event lies outside of the sensor.
     """
     check_cut(time_steps, by)
     _inside(events.x, events.y, size)
+    frames = np.asarray(FRAMES[by](events, time_steps, size))
+    if frames.shape != (time_steps, 2, *size) or frames.dtype.kind not in "iu" or frames.min() < 0:
+        found = f"{frames.dtype} {frames.shape} from {frames.min()} on"
+        raise UserError(f"frames {by!r} are {found}, wanted integers {(time_steps, 2, *size)} from 0 on")
+    return frames
+
+
+@register_frames("number")
+def _by_number(events: Events, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    return _counts(events, np.arange(len(events)), len(events) // time_steps, time_steps, size)
+
+
+@register_frames("time")
+def _by_time(events: Events, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    position = events.t - events.t[0]
+    return _counts(events, position, position[-1] // time_steps, time_steps, size)
+
+
+def _counts(events: Events, position: np.ndarray, step: int, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    """Counts of frames of a length, in the unit of each event's position `(N,)`; the last takes the rest."""
     height, width = size
-    frame = _frame_of_each(events.t, time_steps, by)
+    frame = np.minimum(position // max(int(step), 1), time_steps - 1)  # (N,)
     place = (frame * 2 + events.p) * height + events.y  # int64, as frame is
     counts = np.bincount(place * width + events.x, minlength=time_steps * 2 * height * width)
     return counts.reshape(time_steps, 2, height, width)
@@ -88,8 +109,8 @@ def check_cut(time_steps: int, by: str) -> None:
     """ValueError if a recording cannot be cut into so many frames in this way."""
     if time_steps < 1:
         raise UserError(f"time_steps {time_steps}: at least 1 frame wanted")
-    if by not in WAYS:
-        raise UserError(f"cannot cut recordings by {by!r}: take number or time")
+    if by not in FRAMES:
+        raise UserError(f"cannot cut recordings by {by!r}: take {' or '.join(FRAMES)}; --plugin FILE adds others")
 
 
 def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: int = 31, reach: float = 3) -> np.ndarray:
@@ -152,15 +173,6 @@ def _inside(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> None:
         if values.size and not 0 <= values.min() <= values.max() < limit:
             found = f"{name} from {values.min()} to {values.max()}"
             raise UserError(f"{found} leaves the sensor, whose {name} goes from 0 to {limit - 1}")
-
-
-def _frame_of_each(t: np.ndarray, time_steps: int, by: str) -> np.ndarray:
-    """The frame of every event: int64 `(N,)`."""
-    if by == "number":
-        position, step = np.arange(len(t)), len(t) // time_steps
-    else:
-        position, step = t - t[0], (t[-1] - t[0]) // time_steps
-    return np.minimum(position // max(int(step), 1), time_steps - 1)
 
 
 def _intensity(picture: np.ndarray) -> np.ndarray:
