@@ -34,3 +34,28 @@ def events_in(*columns):
 def dat_file(events, header=b"% Data file containing CD events\n% Version 2\n% Width 34\n% Height 34\n", kind=12):
     """Text, type and size, then t and polarity 4, y 14, x 14, little-endian."""
     return header + bytes([kind, 8]) + b"".join(struct.pack("<II", t, p << 28 | y << 14 | x) for t, x, y, p in events)
+
+
+DESCRIPTION = """<dv version="2.0"><node name="outInfo"><node name="0">
+<attr key="typeIdentifier" type="string">EVTS</attr><node name="info"><attr key="sizeX" type="int">34</attr>
+<attr key="sizeY" type="int">33</attr></node></node></node></dv>"""
+
+
+def aedat4_file(*packets):
+    """A header and packets as FlatBuffers, not compressed: a table with the text of the streams, one with events."""
+    text = DESCRIPTION.encode()
+    fields = struct.pack("<HHHHH", 10, 8, 0, 0, 4) + bytes(2)  # which the table has: the third, at its byte 4
+    header = struct.pack("<I4s", 20, b"IOHE") + fields + struct.pack("<iII", 12, 4, len(text)) + text + bytes(1)
+    return b"#!AER-DAT4.0\r\n" + _with_size(header) + b"".join(map(_aedat4_packet, packets))
+
+
+def _aedat4_packet(events):
+    fields = struct.pack("<HHH", 6, 8, 4) + bytes(2)
+    records = b"".join(struct.pack("<qhhB3x", t, x, y, p) for t, x, y, p in events)
+    table = struct.pack("<iI4xI", 8, 8, len(events))
+    packet = _with_size(struct.pack("<I4s", 16, b"EVTS") + fields + table + records)
+    return struct.pack("<II", 0, len(packet)) + packet
+
+
+def _with_size(content):
+    return struct.pack("<I", len(content)) + content

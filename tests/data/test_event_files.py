@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import scipy.io
-from event_bytes import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_file, bin_file, dat_file, events_in, packet
+from event_bytes import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_file, aedat4_file, bin_file, dat_file, events_in, packet
 
 from tcja_gen.data.event_files import READERS, read_events
 
@@ -197,3 +197,12 @@ def test_other_versions_and_formats_are_told(tmp_path):
 def test_aedat_4_says_which_package_it_needs(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "aedat", None)
     assert 'pip install "tcja_gen[aedat4]"' in complaint(tmp_path / "a.aedat4", b"#!AER-DAT4.0\r\n")
+
+
+def test_aedat_4_is_read_by_its_package(tmp_path):
+    pytest.importorskip("aedat")
+    data = aedat4_file(events_in(T, X, Y, P)[:3], events_in(T, X, Y, P)[3:])
+    assert read(tmp_path / "a.aedat4", data, (34, 34)) == [T, X, Y, P]
+    assert "y from 0 to 33 leaves the sensor, whose y goes from 0 to 32" in complaint(tmp_path / "a.aedat4", data, None)
+    for length in (40, len(data) - 20, len(data) - 1):
+        assert "not a readable AEDAT 4, or cut off" in complaint(tmp_path / "a.aedat4", data[:length])
