@@ -59,3 +59,20 @@ def _aedat4_packet(events):
 
 def _with_size(content):
     return struct.pack("<I", len(content)) + content
+
+
+def mat_file(order, **fields):
+    """A struct of doubles: a header of 128 bytes, then elements of type, size and data padded to 8 bytes."""
+
+    def element(kind, data):
+        return struct.pack(f"{order}II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    def matrix(kind, shape, name, *contents):
+        head = element(6, struct.pack(f"{order}II", kind, 0)) + element(5, struct.pack(f"{order}ii", *shape))
+        return element(14, head + element(1, name) + b"".join(contents))
+
+    length = struct.pack(f"{order}Ii", 4 << 16 | 5, 8)  # an int32 of 4 bytes, within its tag
+    names = element(1, b"".join(name.encode().ljust(8, b"\0") for name in fields))
+    values = (matrix(6, (1, len(v)), b"", element(9, struct.pack(f"{order}{len(v)}d", *v))) for v in fields.values())
+    end = b"\0\1IM" if order == "<" else b"\1\0MI"
+    return b"MATLAB 5.0 MAT-file".ljust(124) + end + matrix(2, (1, 1), b"TD", length, names, *values)

@@ -28,6 +28,7 @@ import numpy as np
 
 from ..errors import MissingFile, UserError
 from .events import KEYS, Events, as_events, fit_together
+from .matlab import variables
 from .pictures import one_line
 
 BIGGEST = 2**30  # bytes of an array: an npz of 1 MB can hold one of as many
@@ -288,7 +289,7 @@ def dat(data: bytes) -> Decoded:
 
 def aedat4(data: bytes) -> Decoded:
     """AEDAT 4 of iniVation's DV, whose packets are compressed: read by the optional package `aedat`. Of several streams
-    of events the first is taken."""
+    of events the first is taken. A file that is cut off is told; on one whose bytes are wrong the package may crash."""
     try:
         import aedat as package
     except ImportError:
@@ -299,7 +300,9 @@ def aedat4(data: bytes) -> Decoded:
             decoder = package.Decoder(file)
             streams = {number: told for number, told in decoder.id_to_stream().items() if told["type"] == "events"}
             packets = [packet for packet in decoder if "events" in packet]
-        except Exception as error:
+        except BaseException as error:  # a panic of its Rust code is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
             raise UserError(f"not a readable AEDAT 4, or cut off ({one_line(error)})") from None
     if not streams:
         raise UserError("no stream of events in it")
@@ -312,24 +315,15 @@ def aedat4(data: bytes) -> Decoded:
 
 
 def mat(data: bytes) -> Decoded:
-    """MATLAB files up to version 7 with a struct of fields x, y, p, ts (or t, pol), or with such variables.
+    """MATLAB files (`matlab`) with a struct of fields x, y, p, ts (or t, pol), or with such variables.
 
     Specification: the TD structs of Orchard's MATLAB functions (garrickorchard.com): x and y count from 1, p is 1 for
     darker and 2 for brighter, ts in microseconds. Others count from 0, with p of 0 and 1, or -1 and 1. There is no
     header to tell them apart, so p does. A file where p is always 1 and no pixel is 0 may be either, and is refused.
     """
-    from scipy.io import loadmat
-
-    try:
-        contents = loadmat(io.BytesIO(data))
-    except NotImplementedError:
-        raise UserError("MATLAB 7.3 (HDF5): save it with -v7") from None
-    except Exception as error:  # on broken bytes scipy and zlib raise many unrelated types
-        raise UserError(f"not a readable .mat, or cut off ({one_line(error)})") from None
-    structs = [value for name, value in contents.items() if not name.startswith("__") and value.dtype.names]
-    if structs and structs[0].size == 1:
-        contents = {name: structs[0][name].flat[0] for name in structs[0].dtype.names}
-    return _from_zero(Decoded(*_named(contents), ordered=False))
+    contents = variables(data)
+    structs = [value for value in contents.values() if isinstance(value, dict)]
+    return _from_zero(Decoded(*_named(structs[0] if structs else contents), ordered=False))
 
 
 def _from_zero(found: Decoded) -> Decoded:
@@ -383,7 +377,7 @@ def _named(found: dict[str, np.ndarray]) -> list[np.ndarray]:
     """t, x, y, p by any of their `NAMES`, as integers."""
     chosen = {key: next((name for name in names if name in found), None) for key, names in NAMES.items()}
     if lacking := [" or ".join(NAMES[key]) for key, name in chosen.items() if name is None]:
-        there = ", ".join(name for name in found if not name.startswith("__")) or "nothing"
+        there = ", ".join(name if name.isprintable() else ascii(name) for name in found) or "nothing of numbers"
         raise UserError(f"it holds {there}, and no {', no '.join(lacking)}")
     return [_whole(key, np.asarray(found[name]).ravel()) for key, name in chosen.items()]
 

@@ -5,7 +5,17 @@ import struct
 import numpy as np
 import pytest
 import scipy.io
-from event_bytes import AEDAT2_HEADER, AEDAT3_HEADER, aedat2_file, aedat4_file, bin_file, dat_file, events_in, packet
+from event_bytes import (
+    AEDAT2_HEADER,
+    AEDAT3_HEADER,
+    aedat2_file,
+    aedat4_file,
+    bin_file,
+    dat_file,
+    events_in,
+    mat_file,
+    packet,
+)
 
 from tcja_gen.data.event_files import READERS, read_events
 
@@ -89,6 +99,23 @@ def test_matlabs_structs_are_read_whichever_number_they_count_from(tmp_path):
     assert saved(TD={"x": x + 1, "y": y + 1, "p": p + 1, "ts": t}) == [T, X, Y, P]
     assert saved(TD={"x": x, "y": y, "p": 2 * p - 1, "ts": t}) == [T, X, Y, P]
     assert saved(x=np.uint8(X), y=np.uint8(Y), pol=np.uint8(P), ts=np.uint32(T)) == [T, X, Y, P]
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_matlabs_files_are_read_on_machines_of_either_kind_and_refused_when_cut_off(tmp_path, order):
+    whole = mat_file(order, x=X, y=Y, p=P, ts=T)
+    assert read(tmp_path / "a.mat", whole) == [T, X, Y, P]
+    assert all(complaint(tmp_path / "a.mat", whole[:length]) for length in range(len(whole)))
+    assert f"1 bytes are left at byte {len(whole)}" in complaint(tmp_path / "a.mat", whole + b"\0")
+    assert "save it with -v7" in complaint(tmp_path / "a.mat", b"MATLAB 7.3 MAT-file".ljust(512))
+
+
+def test_matlabs_compressed_files_are_read_and_unpack_to_no_more_than_a_bound(tmp_path, monkeypatch):
+    scipy.io.savemat(tmp_path / "a.mat", {"TD": {"x": X, "y": Y, "p": P, "ts": T}}, do_compression=True)
+    data = (tmp_path / "a.mat").read_bytes()
+    assert read(tmp_path / "a.mat", data) == [T, X, Y, P]
+    monkeypatch.setattr("tcja_gen.data.matlab.BIGGEST", 100)
+    assert "unpacks to more than" in complaint(tmp_path / "a.mat", data)
 
 
 def test_a_struct_that_may_mean_two_things_is_refused(tmp_path):
