@@ -233,7 +233,7 @@ def place_of(folder: Path, known: Known | None, time_steps: int, by: str) -> Pla
                 raise UserError(f"{path} {reason}")
             return _place(path)
     if folder.is_dir() and is_event_folder(folder) and not any(_converted(folder)):
-        return _place(folder)
+        return _place(folder, known is not None and known.transposed)
     made = f"frames_number_{time_steps}_split_by_{by}"
     raise MissingFile(f"{folder} has neither recordings (events_np) nor {made}: {recipe(folder, known)}")
 
@@ -247,13 +247,13 @@ def places_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> It
     if not home and not paths:
         raise MissingFile(f"{folder} has neither recordings nor frames to check: {recipe(folder, known)}")
     yield from [(_published(home, known), known)] if home else []
-    yield from ((_place(path), known) for path in paths)
+    yield from ((_place(path, known is not None and known.transposed), known) for path in paths)
 
 
 def single(path: Path, known: Known | None = None) -> Recording:
     """A file as a recording, of a known set or none, or as frames."""
-    transposed = known is not None and known.transposed and path.suffix.lower() != ".npz"  # SpikingJelly's is already
-    return Recording(path.name, path, partial(_bytes, path), partial(sums, path), None, transposed)
+    turned = known is not None and known.transposed
+    return _recording(Tree(path.parent, [], [], path.read_bytes), path.name, path.name, turned)
 
 
 def way(base: Path) -> tuple[int, str] | None:
@@ -308,6 +308,7 @@ def _place(path: Path, transposed: bool = False, published: bool = False) -> Pla
 
 def _recording(tree: Tree, name: str, below: str, transposed: bool) -> Recording:
     path = tree.path / name
+    transposed = transposed and path.suffix.lower() != ".npz"  # which SpikingJelly has transposed already
     if not tree.members:
         return Recording(below, path, partial(_bytes, path), partial(sums, path), None, transposed)
     member = tree.members[name]

@@ -179,6 +179,15 @@ def test_cifar10_dvs_lies_as_in_spikingjelly(tmp_path):
     assert any(torch.equal(alone, frames.long()) for frames in theirs.frames[theirs.labels == 3])
 
 
+def test_cifar10_dvs_in_folders_of_ones_own_split_lies_the_same_way(tmp_path):
+    events = recording(1, 30, 128)
+    for k, name in enumerate(CIFAR10):
+        put(tmp_path / f"CIFAR10DVS/train/{name}/{k}.aedat", aedat2_file(events))
+        converted(tmp_path / f"CIFAR10DVS/test/{name}/{k}.npz", [(t, y, x, p) for t, x, y, p in events])
+    data = load_events("cifar10-dvs", "all", time_steps=2, root=tmp_path)
+    assert len(data) == 20 and all(torch.equal(frames, data.frames[0]) for frames in data.frames)
+
+
 def test_n_caltech101_is_found_in_its_zip(tmp_path):
     for k in range(101):
         put(tmp_path / f"NCaltech101/Caltech101/thing_{k}/image_0001.bin", bin_file(recording(k, 3)))
