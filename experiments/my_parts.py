@@ -1,4 +1,5 @@
-"""An example of parts of your own: attention, a latent, a neuron, a readout and a data set, each with a name.
+"""An example of parts of your own: attention, a latent, a neuron, a readout, a data set and frames of event
+recordings, each with a name.
 
 From the shell, name this file with --plugin:
 
@@ -112,3 +113,19 @@ def bars(split, root):
         bar = image.T if label else image
         bar[row : row + 3] += 0.7
     return images, labels  # floats in [0, 1], or uint8
+
+
+# Frames of event recordings: --events-by surface. A function of a recording's events (arrays t, x, y, p in order of
+# time), T and the sensor's (H, W) returns integers (T, 2, H, W).
+@tg.register_frames("surface")
+def surface(events, time_steps, size):
+    """Time surfaces: at the end of each of T equal spans, 255 where an event has just come, and e times less a span
+    later (Lagorce et al., HOTS, 2017)."""
+    span = max((events.t[-1] - events.t[0]) / time_steps, 1)
+    last = np.full((2, *size), -np.inf)  # when a pixel had its last event
+    frames = []
+    for end in events.t[0] + span * np.arange(1, time_steps + 1):
+        seen = events.t <= end
+        last[events.p[seen], events.y[seen], events.x[seen]] = events.t[seen]
+        frames.append(255 * np.exp((last - end) / span))
+    return np.rint(frames).astype(np.int64)

@@ -38,6 +38,7 @@ _ROOMS = {
         "load_plugin",
         "register_attention",
         "register_dataset",
+        "register_frames",
         "register_latent",
         "register_neuron",
         "register_readout",

@@ -8,6 +8,8 @@
                                                                      -> `nn.Gate`, see `nn.readouts`
     @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see
                                                                      `data.image_sets`
+    @register_frames("mine")          events_by = "mine"             function of (events, time_steps, size) -> frames
+                                                                     (T, 2, H, W), see `data.events.integrate`
 
 The package registers its own parts in the same way. A plugin is a Python file with such lines. On the command line
 `--plugin FILE` runs it. In Python it is imported like any module, or run by `load_plugin`. A checkpoint stores the name
@@ -110,7 +112,8 @@ LATENTS = Registry("latent", ("settings", "context"))
 NEURONS = Registry("neuron", ())
 READOUTS = Registry("readout", ("time_steps",), optional=("channels",))
 DATASETS = Registry("data set", ("split", "root"))
-REGISTRIES = (ATTENTION, LATENTS, NEURONS, READOUTS, DATASETS)
+FRAMES = Registry("frames", ("events", "time_steps", "size"))
+REGISTRIES = (ATTENTION, LATENTS, NEURONS, READOUTS, DATASETS, FRAMES)
 
 
 def _decorator(registry: Registry, name: str) -> Callable:
@@ -181,6 +184,15 @@ def register_dataset(name: str) -> Callable:
     None; that split is then held out of the training images.
     """
     return _decorator(DATASETS, name)
+
+
+def register_frames(name: str) -> Callable:
+    """Registers a way to make frames of event recordings: a function of (events, time_steps, size).
+
+    events: `data.Events`, in order of time. size: (H, W) of the sensor. It returns T frames of integers from 0 on,
+    (T, 2, H, W). Where a model wants fewer pixels, neighbouring values are added up.
+    """
+    return _decorator(FRAMES, name)
 
 
 # plugins

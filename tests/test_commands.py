@@ -647,6 +647,22 @@ def test_bad_recordings_are_named(mistake, event_run, recordings, classifier, tm
     assert "trained on event recordings" in mistake("evaluate", event_run, "--reference", "digits")
 
 
+def test_recordings_are_shown_as_pictures_and_as_a_film(recordings, mistake, tmp_path, capsys):
+    out = tmp_path / "pictures"
+    assert main(["show", str(recordings), "--frames", "5", "--events-by", "number", "--out", str(out)]) == 0
+    assert "3 classes from top to bottom: nought, one, seven" in capsys.readouterr().out
+    with Image.open(out / "events.png") as picture, Image.open(out / "events.gif") as film:
+        assert picture.width > picture.height and film.n_frames == 5
+    assert main(["check", str(recordings), "--picture", str(tmp_path / "checked")]) == 0
+    with Image.open(tmp_path / "checked/events.gif") as film:
+        assert film.n_frames == 10
+    assert main(["check", "digits", "--picture", str(tmp_path / "checked")]) == 0
+    assert (tmp_path / "checked/images.png").exists()
+    assert "--energy is for a run" in mistake("show", recordings, "--energy")
+    assert "--frames and --events-by are for" in mistake("show", "digits", "--frames", "3")
+    assert "time_steps -1: at least 1 frame" in mistake("show", recordings, "--frames", "-1", "--out", out)
+
+
 def test_gates_are_drawn_without_the_data(classifier, tmp_path, capsys):
     gone = tmp_path / "run"
     shutil.copytree(classifier, gone)

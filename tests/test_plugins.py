@@ -15,7 +15,7 @@ import torch
 import tcja_gen as tg
 from tcja_gen import registry
 from tcja_gen.cli import main
-from tcja_gen.data import load_images
+from tcja_gen.data import load_events, load_images, moving, record, write_events
 
 EXAMPLE = Path(__file__).parents[1] / "experiments" / "my_parts.py"
 TINY = {"steps": 2, "batch": 8, "compile": "off", "device": "cpu"}
@@ -94,8 +94,56 @@ def test_the_example_is_sampled_and_scored_from_the_shell(place, capsys):
 def test_list_names_the_parts_of_a_plugin(capsys):
     assert main(["list", f"--plugin={EXAMPLE}"]) == 0
     told = capsys.readouterr().out
-    for name in ("bars", "RATE", "independent", "eager", "ramp", "my_parts.py"):
+    for name in ("bars", "RATE", "independent", "eager", "ramp", "surface", "my_parts.py"):
         assert name in told
+
+
+@pytest.fixture
+def clips(tmp_path, monkeypatch):
+    """A folder of recordings in two classes, and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for label in "ab":
+        for i in range(12):
+            film = moving(np.roll(np.eye(8), i + 4 * (label == "b"), 0), frames=5, reach=2)
+            write_events(tmp_path / "clips" / label / f"{i}.npz", record(film))
+    return tmp_path / "clips"
+
+
+def test_frames_of_a_plugin_are_learned_and_predicted_and_missed_without_it(clips, tmp_path, capsys):
+    plugin = ["--plugin", str(EXAMPLE)]
+    model = {"time_steps": 3, "encoder": "4C3s2-TCJA", "head": "2L", "image_size": 12, "image_channels": 2}
+    settings = TINY | {
+        "task": "classify",
+        "data": clips,
+        "events_by": "surface",
+        "out": tmp_path / "run",
+        "model": model,
+    }
+    assert main(["train", *plugin, *flags(settings)]) == 0
+    assert main(["predict", str(tmp_path / "run"), str(clips / "a/3.npz"), *plugin]) == 0
+    assert main(["show", str(clips), *plugin, "--events-by", "surface", "--out", str(tmp_path / "pictures")]) == 0
+    film = load_events(clips, "all", time_steps=3, by="surface", size=12).frames
+    assert film.max() == 255 and (film[:, 2] > 0).sum() > (film[:, 0] > 0).sum()  # what was seen fades, and stays
+    registry.FRAMES._parts.pop("surface")  # another shell, which has not run the plugin
+    assert main(["predict", str(tmp_path / "run"), str(clips / "a/3.npz")]) == 2
+    assert "take number or time; --plugin FILE adds others" in capsys.readouterr().err
+
+
+def test_frames_of_a_changed_plugin_are_made_anew_and_wrong_ones_are_told(clips, tmp_path):
+    def frames(expression):
+        (tmp_path / "p.py").write_text(
+            "import numpy as np\nimport tcja_gen as tg\n\n\n@tg.register_frames('mine')\n"
+            f"def mine(events, time_steps, size):\n    return {expression}\n"
+        )
+        tg.load_plugin(tmp_path / "p.py")
+        return load_events(clips, time_steps=2, by="mine", size=12).frames
+
+    assert (frames("np.ones((time_steps, 2, *size), int)") == 1).all()
+    assert (frames("np.full((time_steps, 2, *size), 7)") == 7).all()
+    ones = "np.ones((time_steps, 2, *size), int)"
+    for wrong in (f"{ones} / 2", f"{ones}[0]", f"-{ones}"):
+        with pytest.raises(ValueError, match="frames 'mine' are .* wanted integers .* from 0 on"):
+            frames(wrong)
 
 
 def test_help_tells_the_settings_of_a_plugins_latent(capsys):
@@ -128,7 +176,7 @@ def test_a_classifier_of_a_registered_set_is_trained_scored_and_asked(tmp_path, 
 def test_every_part_of_the_example_is_under_30_lines():
     text = EXAMPLE.read_text(encoding="utf-8")
     parts = [node for node in ast.parse(text).body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
-    assert len(parts) == 6  # the latent's settings, too
+    assert len(parts) == 7  # the latent's settings, too
     assert all(part.end_lineno - part.decorator_list[0].lineno + 1 < 30 for part in parts)
 
 

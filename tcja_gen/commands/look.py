@@ -9,6 +9,7 @@ from pathlib import Path
 from tyro.conf import FlagCreatePairsOff
 
 from ..errors import UserError
+from ..files import check_writable
 from ..shipped import recipes, weights
 from .arguments import Data, Run, data_exists, run_exists, start
 
@@ -20,6 +21,7 @@ class Check:
     examples:
       tcja-gen check my_pictures/
       tcja-gen check mnist --data-root data
+      tcja-gen check n-mnist --data-root data --picture pictures
     """
 
     data: Data
@@ -30,11 +32,15 @@ class Check:
     """Required size in pixels a side; 0: any, but the same for all."""
     channels: int = 0
     """Required channels, 1 or 3; 0: any, but the same for all."""
+    picture: str = ""
+    """Folder for pictures of the data, as `show DATA --out FOLDER` makes them, if there is no bad file."""
 
     def run(self) -> None:
         data_exists(self.data)
         from ..data import check_data
 
+        if self.picture:
+            check_writable(Path(self.picture))
         problems = check_data(self.data, root=self.data_root, size=self.size or None, channels=self.channels or None)
         for problem in problems:
             print(f"{problem.file}: {problem.reason}")
@@ -44,6 +50,23 @@ class Check:
         )
         if problems:
             raise SystemExit(1)
+        if self.picture:
+            _draw_data(self.data, self.data_root, self.picture)
+
+
+def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "time") -> None:
+    """Draws some samples of a data set and prints where."""
+    from ..data import even, first_of_each_class, is_events, load
+    from ..evaluation import pictures
+
+    if not is_events(data):
+        images = load(data, "train", root=root).images
+        print(pictures.save_grid(images[even(64, len(images))] / 255, Path(out) / "images.png"))
+        return
+    frames, classes = first_of_each_class(data, time_steps=time_steps, by=by, root=root)
+    print(f"{len(frames)} classes from top to bottom: {', '.join(classes)}; {int(frames.sum()):,} events")
+    for path in pictures.save_events(frames, out):
+        print(path)
 
 
 @dataclass
@@ -57,12 +80,13 @@ class List:
 
     def run(self) -> None:
         from .. import data  # noqa: F401  registers the data sets
-        from ..registry import ATTENTION, DATASETS, LATENTS, NEURONS, READOUTS, plugins
+        from ..registry import ATTENTION, DATASETS, FRAMES, LATENTS, NEURONS, READOUTS, plugins
 
         _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
         cards = {name: path.with_suffix(".md") for name, path in weights().items()}
         _section("pretrained models", "tcja-gen sample NAME", {name: _first_text(path) for name, path in cards.items()})
         _section("data sets", "--data NAME", DATASETS)
+        _section("frames of recordings", "--events-by NAME", FRAMES)
         _section("attention", "a word of the notation", ATTENTION)
         _section("latents", "--model.latent.kind NAME", LATENTS)
         _section("neurons", "--model.neuron NAME", [*NEURONS, "relu", "spikingjelly:CLASS"])
@@ -102,31 +126,46 @@ def _first_text(card: Path) -> str:
 class Show:
     """Describe a run: settings, size, losses, firing rates, scores. Draws its curves and the values of its gates.
 
+    For a data set instead of a run: draws some of its images, or a recording of each class as frames over time, and as
+    a film; brighter is red, darker is blue.
+
     examples:
       tcja-gen show runs/00000-digits
       tcja-gen show runs/mnist --out pictures
       tcja-gen show runs/mnist --energy
       tcja-gen show mnist
+      tcja-gen show n-mnist --data-root data --frames 10
       tcja-gen show --environment
     """
 
     folder: Run = ""
-    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
+    """Run folder, checkpoint, .safetensors file, name of a pretrained model (tcja-gen list), or a data set."""
     environment: FlagCreatePairsOff[bool] = False
     """Instead of a run, describe this machine: versions, device, and the kernels that neurons use."""
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights."""
+    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights; for a data
+    set: pictures."""
     energy: FlagCreatePairsOff[bool] = False
     """Also show the operations and energy of each layer, for one sample: drawn from a generator, or a classified
     validation sample."""
     data_root: str = ""
-    """With --energy of a classifier: folder of the data; default: the run's own."""
+    """With --energy of a classifier: folder of the data; default: the run's own. For a data set: its folder; default:
+    data."""
+    frames: int = 0
+    """For event recordings: into how many frames each is cut; default: 10."""
+    events_by: str = ""
+    """For event recordings: frames of equal number of events, or of equal time (number, time, or of a plugin); default:
+    time."""
 
     def run(self) -> None:
         if self.environment or self.device or not self.folder:
             return self._environment()
+        if self._is_data():
+            return self._data()
+        if self.frames or self.events_by:
+            raise UserError("--frames and --events-by are for a data set of event recordings; leave them out")
         run_exists(self.folder)
         from ..evaluation import energy, report
         from ..models import store
@@ -142,13 +181,31 @@ class Show:
             for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
                 print(path)
 
+    def _is_data(self) -> bool:
+        """Whether the name is that of a data set, or a folder of event recordings, and no model's."""
+        from ..data import is_events, is_named
+        from ..models import store
+
+        return not store.is_model(self.folder) and (is_named(self.folder) or is_events(self.folder))
+
+    def _data(self) -> None:
+        from ..data import is_events
+
+        if self.energy:
+            raise UserError(f"{self.folder}: a data set; --energy is for a run, leave it out")
+        if (self.frames or self.events_by) and not is_events(self.folder):
+            raise UserError(f"{self.folder}: images; --frames and --events-by are for event recordings, leave them out")
+        out, root = self.out or "pictures", self.data_root or "data"
+        check_writable(Path(out))
+        _draw_data(self.folder, root, out, self.frames or 10, self.events_by or "time")
+
     def _environment(self) -> None:
         from ..process import environment
         from ..training import runs
 
         if not self.environment:
             raise UserError("show needs a RUN, or --environment (which takes --device)")
-        if self.folder or self.out or self.energy or self.data_root:
+        if self.folder or self.out or self.energy or self.data_root or self.frames or self.events_by:
             raise UserError("--environment is about this machine; leave the run and its flags out")
         facts = {**runs.versions(), **environment(start(self.device or "auto").device)}
         for name, fact in facts.items():

@@ -222,7 +222,7 @@ class Predict:
     model: Run
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     files: Annotated[Positional[tuple[str, ...]], arg(metavar="FILES...")]
-    """Files, folders or zips of images. For a model of event recordings: .npz files or folders of them."""
+    """Files, folders or zips of images. For a model of event recordings: files or folders of them."""
     json: FlagCreatePairsOff[bool] = False
     """Print a JSON list of objects instead of lines."""
     which: Literal["last", "best"] = "last"

@@ -13,9 +13,10 @@ from .builtin import BUILTIN
 from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
+from .event_files import read_events
 from .event_layout import KNOWN
-from .event_sets import EventSet, load_events, load_recording
-from .events import Events, integrate, moving, read_events, record, write_events
+from .event_sets import EventSet, first_of_each_class, load_events, load_recording
+from .events import Events, integrate, moving, record, write_events
 from .image_sets import ImageSet, splits_of
 from .images import fit_splits, load_images
 from .sources import found_again, is_events, is_named, load, place
@@ -32,6 +33,7 @@ __all__ = [
     "check_events",
     "check_images",
     "even",
+    "first_of_each_class",
     "fit_splits",
     "found_again",
     "integrate",

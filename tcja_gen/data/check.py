@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
-from .event_frames import sums
-from .event_layout import Known, Recordings, entries_of, recordings_in, unfinished
-from .event_sets import parts_of, reader_of
+from .event_files import READERS
+from .event_layout import Known, Place, Recordings, entries_of, places_of, recordings_in, unfinished
+from .event_sets import reader_of
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .image_sets import registered_catalogue
 from .images import find_source
@@ -94,38 +94,41 @@ def check_data(
 def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:
     """All recordings of a set that `read_events` refuses (keys, lengths, types, pixels outside of the sensor), and
     frames made of them that cannot be taken; what is passed over; the same recording in two splits."""
-    return [problem for base, known in parts_of(source, root) for problem in _of_recordings(base, known)]
+    return [problem for place, known in places_of(source, root) for problem in _of_recordings(place, known)]
 
 
-def _of_recordings(base: Path, known: Known | None) -> Iterator[Problem]:
+def _of_recordings(place: Place, known: Known | None) -> Iterator[Problem]:
     try:
-        if reason := unfinished(base):
+        if reason := unfinished(place.path):
             raise UserError(reason)
-        recordings = recordings_in(base, known, whole=False)
+        recordings = recordings_in(place, known, whole=False)
     except UserError as error:
-        yield Problem(str(base), str(error).removeprefix(f"{base}: "))
+        yield Problem(str(place.path), str(error).removeprefix(f"{place.path}: "))
         return
-    yield from _passed_over(base)
-    yield from _recordings(base, known, recordings)
+    yield from _passed_over(place)
+    yield from _recordings(place, known, recordings)
 
 
-def _passed_over(base: Path) -> Iterator[Problem]:
-    used = {path for _, _, path in entries_of(base)}
-    for path in sorted(base.rglob("*")):
-        if path.is_file() and path not in used and not path.name.startswith("."):
-            yield Problem(str(path), "no recording (.npz) in the folder of a class: ignored in training")
+def _passed_over(place: Place) -> Iterator[Problem]:
+    """Files that are no recording of the set. A published set has others, too, which are not told."""
+    used = {recording.path for _, _, recording in entries_of(place)}
+    for name, file in place.files.items():
+        if file.path not in used and (not place.published or name.lower().endswith(tuple(READERS))):
+            yield Problem(str(file.path), "no recording in the folder of a class: ignored in training")
 
 
-def _recordings(base: Path, known: Known | None, recordings: Recordings) -> Iterator[Problem]:
+def _recordings(place: Place, known: Known | None, recordings: Recordings) -> Iterator[Problem]:
     """Problems of the files, one by one and as a set."""
     sound, digests = None, {}  # what has read one; content -> split and file
     parts = [part for part in PARTS for _ in range(recordings.counts[part])]
-    for part, (_, path) in zip(parts, recordings.files, strict=True):
+    for part, recording in zip(parts, recordings.files, strict=True):
+        path = recording.path
         try:
-            read = sound or reader_of(base, known, path)
-            read(path)
+            read = sound or reader_of(place, known, recording)
+            read(recording)
             sound = read
-            twin_part, twin = digests.setdefault(repr(sums(path)), (part, path))
+            content = repr((recording.content(), recording.window))
+            twin_part, twin = digests.setdefault(content, (part, path))
         except UserError as error:
             yield Problem(str(path), str(error).removeprefix(f"{path}: "))
             continue

@@ -2,15 +2,14 @@
 
 They are kept in $XDG_CACHE_HOME/tcja_gen (~/.cache/tcja_gen): one .npy for each set, T, way of cutting, and size. The
 file is memory-mapped, so that the 10 GB of N-Caltech101 at T = 14 need no memory. Its name is a hash of the recordings'
-names and of the sizes and checksums (CRC-32) that each npz lists for its arrays. Unlike the files' times these survive
-a copy, and unlike a hash of all bytes they are read at once.
+names, sizes and checksums (CRC-32). Unlike the files' times these survive a copy. An npz and a zip list them, so that
+they are read at once; other files are read for them, once in a process.
 """
 
 from __future__ import annotations
 
 import shutil
 import warnings
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +19,9 @@ from torch import Tensor
 
 from ..cache import entry
 from ..errors import UserError
-from .event_layout import Recordings
-from .events import integrate, read_arrays, read_events
-from .pictures import one_line
+from ..registry import FRAMES
+from .event_layout import Place, Recording, Recordings
+from .events import integrate
 
 VERSION = 2  # of the way from files to frames; another number makes every kept file anew
 
@@ -37,17 +36,17 @@ class Cut:
     sensor: tuple[int, int]
     size: tuple[int, int]
 
-    def frames(self, path: Path) -> np.ndarray:
+    def frames(self, recording: Recording) -> np.ndarray:
         """Integer counts `(T, 2, H, W)` of a file; ValueError naming it."""
         if self.made:
-            counts = _made_frames(path, (self.time_steps, 2, *self.sensor))
+            counts = _made_frames(recording, (self.time_steps, 2, *self.sensor))
         else:
-            counts = integrate(read_events(path, self.sensor), self.time_steps, self.by, size=self.sensor)
+            counts = integrate(recording.events(self.sensor), self.time_steps, self.by, size=self.sensor)
         return counts if self.size == self.sensor else binned(counts, self.size)
 
 
 def cut_of(
-    base: Path,
+    place: Place,
     recordings: Recordings,
     time_steps: int,
     by: str,
@@ -55,13 +54,14 @@ def cut_of(
     size: int | tuple[int, int] | None,
 ) -> Cut:
     """How each file becomes frames; ValueError if the sensor is unknown or smaller than the size."""
-    made = base.name != "events_np"
-    if sensor is None and made:
-        sensor = read_arrays(recordings.files[0][1], ("frames",))["frames"].shape[-2:]
+    if sensor is None and place.made:
+        sensor = recordings.files[0].frames().shape[-2:]
+    elif sensor is None:
+        sensor = _told(recordings.files)
     size = (size, size) if isinstance(size, int) else size
     if sensor is None and size is None:
         raise UserError(
-            f"{base}: the sensor that recorded it is not known: give its sides, sensor=(H, W), "
+            f"{place.path}: the sensor that recorded it is not known: give its sides, sensor=(H, W), "
             "in training --model.image-size (and --model.image-width)"
         )
     sensor, size = tuple(sensor or size), tuple(size or sensor)
@@ -69,7 +69,13 @@ def cut_of(
         raise UserError(
             f"size {size} does not lie between 1 and the sensor's {tuple(sensor)}: counts can only be merged"
         )
-    return Cut(made, time_steps, by, tuple(sensor), size)
+    return Cut(place.made is not None, time_steps, by, tuple(sensor), size)
+
+
+def _told(files: list[Recording]) -> tuple[int, int] | None:
+    """The sensor (H, W) that the first file of one of the formats tells."""
+    first = {file.path.suffix.lower(): file for file in reversed(files)}
+    return next((sensor for file in first.values() if (sensor := file.sensor())), None)
 
 
 def kept(recordings: Recordings, cut: Cut) -> Tensor:
@@ -77,43 +83,40 @@ def kept(recordings: Recordings, cut: Cut) -> Tensor:
 
     They may be larger than the memory, so that there is no going on without a place: OSError before any work.
     """
-    files = [[name, sums(path)] for name, path in recordings.files]
-    paths = [path for _, path in recordings.files]
+    files = [[file.name, file.content(), *_how(file)] for file in recordings.files]
 
     def write(file: Path) -> None:
-        if not _fill(file, paths, cut, np.uint8):
-            _fill(file, paths, cut, np.int16)
+        if not _fill(file, recordings.files, cut, np.uint8):
+            _fill(file, recordings.files, cut, np.int16)
 
-    cached = entry("event-frames", ".npy", VERSION, mapped, cut=vars(cut), files=files)
+    sha = FRAMES.source(cut.by).sha  # of a plugin, whose frames change with it
+    how = vars(cut) | ({"plugin": sha} if sha else {})
+    cached = entry("event-frames", ".npy", VERSION, mapped, cut=how, files=files)
     frames = cached.get()
     return cached.store(write) if frames is None else frames
 
 
-def sums(path: Path) -> list:
-    """Name, length and checksum of each array, as the npz lists them; ValueError naming a file that is no npz."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [[member.filename, member.file_size, member.CRC] for member in archive.infolist()]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
+def _how(file: Recording) -> list:
+    """What else tells a recording from the others of its file; nothing for most."""
+    return [list(file.window or ()), file.transposed] if file.window or file.transposed else []
 
 
-def _fill(target: Path, paths: list[Path], cut: Cut, dtype: type) -> bool:
+def _fill(target: Path, files: list[Recording], cut: Cut, dtype: type) -> bool:
     """Write the frames of all files as one .npy; False, with the file unfinished, at a count too large for uint8."""
     from tqdm import tqdm
 
-    shape = (len(paths), cut.time_steps, 2, *cut.size)
+    shape = (len(files), cut.time_steps, 2, *cut.size)
     _check_space(target.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with open(target, "wb") as file:  # written, not mapped: a full disk is an error here and a crash there
         np.lib.format.write_array_header_1_0(file, header)
-        for path in tqdm(paths, "frames", delay=2, leave=False, disable=None):
-            frames = cut.frames(path)
+        for recording in tqdm(files, "frames", delay=2, leave=False, disable=None):
+            frames = cut.frames(recording)
             if frames.max() > np.iinfo(dtype).max:
                 if dtype is np.uint8:
                     return False
                 raise UserError(
-                    f"{path}: {frames.max()} events in one pixel and frame: take more steps or a larger size"
+                    f"{recording.path}: {frames.max()} events in one pixel and frame: take more steps or a larger size"
                 )
             file.write(frames.astype(dtype).tobytes())
     return True
@@ -133,9 +136,9 @@ def mapped(path: Path) -> Tensor:
         return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
-def _made_frames(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _made_frames(recording: Recording, shape: tuple[int, ...]) -> np.ndarray:
     """Frames that SpikingJelly made, as int64 of this shape; ValueError naming the file if they are others."""
-    frames = read_arrays(path, ("frames",))["frames"]
+    frames, path = recording.frames(), recording.path
     if frames.shape != shape:
         raise UserError(f"{path}: frames are {frames.shape}, wanted (T, 2, H, W) = {shape}: make them anew")
     if frames.dtype.kind not in "iuf":

@@ -1,11 +1,19 @@
 """Where the recordings of an event data set lie, and which split each belongs to.
 
-Layout on disk, SpikingJelly's, in a folder for each set (`KNOWN`):
+A named set (`KNOWN`) is looked for under the root, in a folder of its name (`n-mnist`, or SpikingJelly's `NMNIST`).
+Taken is the first of these that is there:
 
-    DVS128Gesture/events_np/train/10/user01_0.npz                        recordings: t, x, y, p
-    DVS128Gesture/frames_number_16_split_by_number/train/10/user01_0.npz  frames (T, 2, H, W), read if they fit
+    NMNIST/Train/7/00001.bin, or NMNIST/Train.zip                files as published; also in NMNIST/extract or download
+    NMNIST/frames_number_16_split_by_number/train/7/00001.npz    frames (T, 2, H, W) that SpikingJelly made, if they fit
+    NMNIST/events_np/train/7/00001.npz                           recordings that SpikingJelly converted
 
-A set with splits has folders train, validation (or val) and test; the folder below is the class.
+Any other folder is a set of one's own: in one of these two layouts of SpikingJelly's, or [train|test/]CLASS/FILE with
+recordings in any format of `event_files`, or laid out as DVS128 Gesture.
+
+A set with splits has folders train, validation (or val) and test, in any case; the folder below is the class. DVS128
+Gesture has lists instead: trials_to_train.txt and trials_to_test.txt name files of several gestures each, and
+user01_led_labels.csv tells class, first and last microsecond of each gesture in user01_led.aedat. A gesture is named as
+SpikingJelly names it, train/0/user01_led_0, so that the splits are the same from its files.
 
 Classes that are numbers are ordered as numbers, so that gesture 10 has label 10; others are ordered by name.
 
@@ -24,34 +32,44 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
 from ..registry import DATASETS
 from .catalogue import PARTS, SPLITS, carve
-from .folders import SPLIT_FOLDERS, natural
+from .event_files import READERS, Decoded, arrays_of, checked, decode, sums
+from .events import Events
+from .folders import EXTENSIONS, SPLIT_FOLDERS, Tree, natural, open_tree
+from .pictures import one_line
 
 TEST_SHARE, VALIDATION_SHARE = 10, 12  # one recording in so many of a class; another number moves every split
 BACKGROUND = "BACKGROUND_Google"
+TRIALS = {"trials_to_train.txt": "train", "trials_to_test.txt": "test"}  # DVS128 Gesture's lists
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclass(frozen=True)
 class Known:
-    """A published set: folder, sensor (H, W), number of classes, SpikingJelly's reader, and where to get it.
+    """A published set: SpikingJelly's folder, sensor (H, W), number of classes, and where to get it.
 
-    `origin` is empty where the reader fetches the set by itself.
+    published: folders of the files as published, each of which may be a zip of its name
+    transposed: SpikingJelly exchanges x and y, and so do we
     """
 
     folder: str
     sensor: tuple[int, int]
     classes: int
-    reader: str
     origin: str
+    published: tuple[str, ...]
+    transposed: bool = False
 
 
 KNOWN = {
@@ -59,26 +77,108 @@ KNOWN = {
         "DVS128Gesture",
         (128, 128),
         11,
-        "dvs128_gesture.DVS128Gesture",
         "https://ibm.ent.box.com/s/3hiq58ww1pbbjrinh367ykfdf60xsfm8/folder/50167556794",
+        ("DvsGesture",),
     ),
-    "cifar10-dvs": Known("CIFAR10DVS", (128, 128), 10, "cifar10_dvs.CIFAR10DVS", ""),
+    "cifar10-dvs": Known(
+        "CIFAR10DVS",
+        (128, 128),
+        10,
+        "https://figshare.com/articles/dataset/CIFAR10-DVS_New/4724671",
+        CIFAR10,
+        transposed=True,
+    ),
     "n-caltech101": Known(
         "NCaltech101",
         (180, 240),
         101,
-        "n_caltech101.NCaltech101",
         "https://www.garrickorchard.com/datasets/n-caltech101",
+        ("Caltech101",),
     ),
-    "n-mnist": Known("NMNIST", (34, 34), 10, "n_mnist.NMNIST", "https://www.garrickorchard.com/datasets/n-mnist"),
+    "n-mnist": Known(
+        "NMNIST",
+        (34, 34),
+        10,
+        "https://www.garrickorchard.com/datasets/n-mnist",
+        ("Train", "Test"),
+    ),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """A recording of a set, or frames that SpikingJelly made of one.
+
+    name: below the set's folder, without regard to where that is
+    path: as messages name it
+    content: of the file, as the cache knows it (`sums`)
+    window: microseconds from the first on, up to and without the last, of a file of several recordings
+    transposed: whether x and y are exchanged
+    """
+
+    name: str
+    path: Path
+    read: Callable[[], bytes]
+    content: Callable[[], list]
+    window: tuple[int, int] | None = None
+    transposed: bool = False
+
+    def events(self, sensor: tuple[int, int] | None) -> Events:
+        """ValueError that names the file and the first fault."""
+        try:
+            return checked(self._decoded(), sensor)
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def sensor(self) -> tuple[int, int] | None:
+        """(H, W), if the file tells it."""
+        try:
+            return self._decoded().sensor
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def frames(self) -> np.ndarray:
+        """The array of a file of frames, as it is there."""
+        try:
+            return arrays_of(self.read(), ("frames",))["frames"]
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}") from None
+
+    def _decoded(self) -> Decoded:
+        found = decode(self.read(), self.path.suffix)
+        if self.window:
+            first, end = self.window
+            found = found.only((found.t >= first) & (found.t < end))
+            if not len(found.t):
+                raise UserError(f"no events from {first} to {end} microseconds, where its labels have a recording")
+        return found.transposed() if self.transposed else found
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A folder that holds a set, or the frames of one.
+
+    path: as messages name it
+    files: by name below `path`, in natural order
+    folders: in it, in natural order, by name
+    made: T and the way of cutting of frames that SpikingJelly made; None for recordings
+    endings: of the files that count
+    published: as it was published, with its other files
+    """
+
+    path: Path
+    files: dict[str, Recording]
+    folders: list[str]
+    made: tuple[int, str] | None = None
+    endings: tuple[str, ...] = tuple(READERS)
+    published: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
     """The files of a set, those of training first, then validation, then test."""
 
-    files: list[tuple[str, Path]]  # name below the set's folder, path
+    files: list[Recording]
     labels: Tensor  # (N,)
     classes: tuple[str, ...]
     counts: dict[str, int]  # each of PARTS -> recordings
@@ -88,11 +188,11 @@ def find(source: str | os.PathLike, root: Path) -> tuple[str, Path, Known | None
     """Name, folder, and what is known of a set by its name or its folder's."""
     if str(source) in KNOWN:
         known = KNOWN[str(source)]
-        return str(source), root / known.folder, known
+        folders = root / known.folder, root / str(source)
+        return str(source), next((folder for folder in folders if folder.is_dir()), folders[0]), known
     path = Path(source)
     if path.is_dir():
-        name = path.resolve().name
-        return name, path, next((known for known in KNOWN.values() if known.folder == name), None)
+        return path.resolve().name, path, known_as(path.resolve().name)
     if path.exists() or len(path.parts) > 1:
         raise MissingFile(f"{source}: no such folder")
     close = difflib.get_close_matches(str(source).lower(), KNOWN, n=1)
@@ -104,15 +204,125 @@ for _name in KNOWN:
     DATASETS.register(_name, find)
 
 
-def frames_or_recordings(folder: Path, known: Known | None, time_steps: int, by: str) -> Path:
-    """The folder of the frames already made, else of the recordings."""
-    wanted = [f"frames_number_{time_steps}_split_by_{by}", "events_np"]
-    for base in (folder / name for name in wanted):
-        if reason := unfinished(base):
-            raise UserError(f"{base} {reason}")
-        if base.is_dir():
-            return base
-    raise MissingFile(f"{folder} has neither {wanted[1]} nor {wanted[0]}: {recipe(folder, known)}")
+def known_as(name: str) -> Known | None:
+    """The published set of this name, or whose folder has it."""
+    return next((known for key, known in KNOWN.items() if name in (key, known.folder)), None)
+
+
+def is_event_folder(folder: Path) -> bool:
+    """Whether a folder has one of the layouts: by its folders' names, or as it has recordings and no image."""
+    known = known_as(folder.resolve().name)
+    if any(_converted(folder)) or (known and _home(folder, known)):
+        return True
+    recordings = False
+    for _, _, names in os.walk(folder):
+        endings = {os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")}
+        if not endings.isdisjoint(EXTENSIONS):
+            return False
+        recordings |= not endings.isdisjoint(READERS)
+    return recordings
+
+
+def place_of(folder: Path, known: Known | None, time_steps: int, by: str) -> Place:
+    """Where a training takes a set from; MissingFile if it is not there, ValueError if it is unfinished."""
+    if home := known and _home(folder, known):
+        return _published(home, known)
+    for path in _converted(folder):
+        if way(path) in (None, (time_steps, by)):
+            if reason := unfinished(path):
+                raise UserError(f"{path} {reason}")
+            return _place(path)
+    if folder.is_dir() and is_event_folder(folder) and not any(_converted(folder)):
+        return _place(folder, known is not None and known.transposed)
+    made = f"frames_number_{time_steps}_split_by_{by}"
+    raise MissingFile(f"{folder} has neither recordings (events_np) nor {made}: {recipe(folder, known)}")
+
+
+def places_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Iterator[tuple[Place, Known | None]]:
+    """Every place of a set, of recordings and of frames that SpikingJelly made, and what is known of the set;
+    FileNotFoundError or ValueError if there is none."""
+    _, folder, known = find(source, Path(root))
+    home = known and _home(folder, known)
+    paths = list(_converted(folder)) or [folder] * (not home and folder.is_dir() and is_event_folder(folder))
+    if not home and not paths:
+        raise MissingFile(f"{folder} has neither recordings nor frames to check: {recipe(folder, known)}")
+    yield from [(_published(home, known), known)] if home else []
+    yield from ((_place(path, known is not None and known.transposed), known) for path in paths)
+
+
+def single(path: Path, known: Known | None = None) -> Recording:
+    """A file as a recording, of a known set or none, or as frames."""
+    turned = known is not None and known.transposed
+    return _recording(Tree(path.parent, [], [], path.read_bytes), path.name, path.name, turned)
+
+
+def way(base: Path) -> tuple[int, str] | None:
+    """T and the way of cutting, from the name of a folder of frames; None if it has another name."""
+    found = re.fullmatch(r"frames_number_([0-9]+)_split_by_(\w+)", base.name)
+    return found and (int(found[1]), found[2])
+
+
+def _converted(folder: Path) -> Iterator[Path]:
+    """Folders that SpikingJelly wrote: frames first."""
+    yield from (path for path in sorted(folder.glob("frames_number_*")) if path.is_dir() and way(path))
+    yield from (path for path in [folder / "events_np"] if path.is_dir())
+
+
+def _home(folder: Path, known: Known) -> Path | None:
+    """The folder that has one of the published parts of a set."""
+    homes = folder, folder / "extract", folder / "download"
+    return next((home for home in homes if any(_part(home, name) for name in known.published)), None)
+
+
+def _part(home: Path, name: str) -> Path | None:
+    """A published folder, or the zip of it."""
+    if (home / name).is_dir():
+        return home / name
+    return home / f"{name}.zip" if (home / f"{name}.zip").is_file() else None
+
+
+def _published(home: Path, known: Known) -> Place:
+    parts = {name: _part(home, name) for name in known.published}
+    if missing := [name for name, part in parts.items() if not part]:
+        raise MissingFile(f"{home} lacks {', '.join(missing)} (a folder, or a .zip): unpack the whole set there")
+    if len(parts) == 1:
+        return _place(next(iter(parts.values())), known.transposed, published=True)
+    files, folders = {}, []
+    for name, part in parts.items():
+        place = _place(part, known.transposed)
+        files |= {f"{name}/{below}": replace(file, name=f"{name}/{below}") for below, file in place.files.items()}
+        folders += [name, *(f"{name}/{below}" for below in place.folders)]
+    return Place(home, files, folders, published=True)
+
+
+def _place(path: Path, transposed: bool = False, published: bool = False) -> Place:
+    """All files of a folder, or of a zip; of a zip of one folder that has its name, those of the folder."""
+    tree = open_tree(path)
+    inner = f"{path.stem}/" if tree.members and all(name.startswith(f"{path.stem}/") for name in tree.files) else ""
+    names = {name.removeprefix(inner): name for name in tree.files}
+    files = {below: _recording(tree, name, below, transposed) for below, name in names.items()}
+    folders = [name.removeprefix(inner) for name in tree.folders if f"{name}/" != inner]
+    endings = (".npz",) if way(path) or path.name == "events_np" else tuple(READERS)
+    return Place(path, files, folders, way(path), endings, published or not TRIALS.keys().isdisjoint(files))
+
+
+def _recording(tree: Tree, name: str, below: str, transposed: bool) -> Recording:
+    path = tree.path / name
+    transposed = transposed and path.suffix.lower() != ".npz"  # which SpikingJelly has transposed already
+    if not tree.members:
+        return Recording(below, path, partial(_bytes, path), partial(sums, path), None, transposed)
+    member = tree.members[name]
+    content = [member.file_size, member.CRC]
+    return Recording(below, path, partial(tree.read, name), lambda: content, None, transposed)
+
+
+def _bytes(path: Path) -> bytes:
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError("no regular file, or a link to nothing")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"unreadable ({one_line(error)})") from None
 
 
 def unfinished(base: Path) -> str:
@@ -126,56 +336,97 @@ def unfinished(base: Path) -> str:
 def recipe(folder: Path, known: Known | None) -> str:
     """The line that tells how to get a set."""
     if known is None:
-        return "put the recordings into events_np/[train|test/]CLASS/*.npz (arrays t, x, y, p)"
-    module, reader = known.reader.split(".")
-    fetch = f"put the archive of {known.origin} into {folder / 'download'}, then " if known.origin else "to fetch it, "
-    code = f"from spikingjelly.datasets.{module} import {reader}; {reader}({str(folder)!r}, data_type='event')"
-    return f'{fetch}run `python -c "{code}"` (needs spikingjelly, and a torchaudio that matches torch)'
+        return f"put the recordings into [train|test/]CLASS/ in it ({', '.join(READERS)})"
+    return f"download {', '.join(known.published)} from {known.origin} and unpack them there; a zip may stay one"
 
 
-def recordings_in(base: Path, known: Known | None, whole: bool) -> Recordings:
+def recordings_in(place: Place, known: Known | None, whole: bool) -> Recordings:
     """All files of a set in order; ValueError if classes are empty, or missing where it must be `whole`."""
-    entries = _without_background(entries_of(base), known)
+    entries = _without_background(entries_of(place), known)
     classes = _class_order({label for _, label, _ in entries})
     if not classes:
-        raise UserError(f"{base}: no recordings found, wanted [train|test/]CLASS/*.npz in it")
+        raise UserError(f"{place.path}: no recordings found, wanted [train|test/]CLASS/{_stars(place)} in it")
     if whole and len(classes) != known.classes:
-        raise UserError(f"{base} has {len(classes)} classes, wanted {known.classes}: convert the whole set again")
+        advice = "unpack" if place.published else "convert"
+        raise UserError(
+            f"{place.path} has {len(classes)} classes, wanted {known.classes}: {advice} the whole set again"
+        )
     number = {label: k for k, label in enumerate(classes)}
     labels = torch.tensor([number[label] for _, label, _ in entries])
     parts = _parts([split for split, _, _ in entries], labels)
     order = torch.cat([parts[part] for part in PARTS])
-    files = [(path.relative_to(base).as_posix(), path) for path in (entries[i][2] for i in order.tolist())]
+    files = [entries[i][2] for i in order.tolist()]
     return Recordings(files, labels[order], classes, {part: len(parts[part]) for part in PARTS})
 
 
-def entries_of(base: Path) -> list[tuple[str | None, str, Path]]:
-    """(split or None, class, file) of every recording, in natural order of the files' names."""
-    tops = _folders(base)
-    if {"train", "test"}.isdisjoint(top.name.lower() for top in tops):
-        return [(None, *entry) for entry in _by_class(base)]
-    splits = [(SPLIT_FOLDERS.get(top.name.lower()), top) for top in tops]
-    return [(split, *entry) for split, top in splits if split for entry in _by_class(top)]
+def entries_of(place: Place) -> list[tuple[str | None, str, Recording]]:
+    """(split or None, class, recording) of every recording, in natural order of the files' names."""
+    if not TRIALS.keys().isdisjoint(place.files):
+        return sorted(_gestures(place), key=lambda entry: natural(entry[2].name))
+    halves = {"train", "test"}.intersection(name.lower() for name in place.folders)
+    depth = 2 if halves else 1  # folders above a recording: the split's and the class's
+    found = {folder: [] for folder in place.folders if folder.count("/") == depth - 1 and _split(folder, halves)[1]}
+    for name, file in place.files.items():
+        above, _, _ = name.rpartition("/")
+        if not name.lower().endswith(place.endings):
+            continue
+        if name.count("/") == depth - 1 and _split(name, halves)[1]:
+            raise UserError(f"{file.path} lies beside class folders: move it into one")
+        if above in found:
+            found[above].append(file)
+    if empty := next((folder for folder, files in found.items() if not files), None):
+        reason = f"class folder without recordings ({_stars(place)}): fill it or remove it"
+        raise UserError(f"{place.path / empty}: {reason}")
+    return [(_split(folder, halves)[0], folder.split("/")[-1], file) for folder in found for file in found[folder]]
 
 
-def _by_class(folder: Path) -> Iterator[tuple[str, Path]]:
-    if stray := next(iter(_recordings(folder)), None):
-        raise UserError(f"{stray} lies beside class folders: move it into one")
-    for place in _folders(folder):
-        if not (files := _recordings(place)):
-            raise UserError(f"{place}: class folder without recordings (*.npz): fill it or remove it")
-        yield from ((place.name, file) for file in files)
+def _split(name: str, halves: set[str]) -> tuple[str | None, bool]:
+    """The split of a file or folder by its top folder; whether it belongs to the set."""
+    if not halves:
+        return None, True
+    split = SPLIT_FOLDERS.get(name.split("/")[0].lower())
+    return split, split is not None
 
 
-def _recordings(folder: Path) -> list[Path]:
-    """The files in a folder that end with .npz, in any case, in natural order."""
-    files = [file for file in folder.iterdir() if file.suffix.lower() == ".npz" and not file.name.startswith(".")]
-    return sorted(files, key=lambda file: natural(file.name))
+def _gestures(place: Place) -> Iterator[tuple[str, str, Recording]]:
+    """The gestures in DVS128 Gesture's files, by its lists and labels."""
+    for trials, split in TRIALS.items():
+        for line in _lines(place, trials, trials):
+            stem, ending = os.path.splitext(line.strip())
+            if not stem:
+                continue
+            file = place.files.get(stem + ending)
+            if not file:
+                raise MissingFile(f"{place.path / (stem + ending)}: no such file, but {trials} names it")
+            seen: dict[str, int] = {}
+            for label, window in _labels(place, f"{stem}_labels.csv", trials):
+                number = seen[label] = seen.get(label, -1) + 1
+                yield split, label, replace(file, name=f"{split}/{label}/{stem}_{number}", window=window)
 
 
-def _folders(folder: Path) -> list[Path]:
-    visible = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
-    return sorted(visible, key=lambda path: natural(path.name))
+def _labels(place: Place, name: str, trials: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Class, counted from 0, and first and last microsecond of each line of a table of labels."""
+    for number, line in enumerate(_lines(place, name, trials), start=1):
+        if number == 1 or not line.strip():  # the names of the columns
+            continue
+        try:
+            label, first, end = (int(word) for word in line.split(","))
+        except ValueError:
+            raise UserError(f"{place.path / name}: line {number} is {line!r}, wanted class,start,end") from None
+        if label < 1 or not 0 <= first < end:
+            raise UserError(f"{place.path / name}: line {number} has no class from 1 on, or no time: {line!r}")
+        yield str(label - 1), (first, end)
+
+
+def _lines(place: Place, name: str, trials: str) -> list[str]:
+    """The lines of a text file of a set."""
+    if name not in place.files:
+        raise MissingFile(f"{place.path / name}: no such file, wanted with the recordings of {trials}")
+    return place.files[name].read().decode(errors="replace").splitlines()
+
+
+def _stars(place: Place) -> str:
+    return ", ".join(f"*{ending}" for ending in place.endings)
 
 
 def _without_background(entries: list, known: Known | None) -> list:

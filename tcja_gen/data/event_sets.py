@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
 from .catalogue import SPLITS
-from .event_frames import Cut, cut_of, kept, sums
-from .event_layout import KNOWN, Known, find, frames_or_recordings, recipe, recordings_in, rows_of
-from .events import check_cut, read_arrays, read_events
+from .event_files import READERS
+from .event_frames import Cut, cut_of, kept
+from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
+from .events import check_cut, integrate
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +81,14 @@ def load_events(
 ) -> EventSet:
     """One split of an event data set as frames. The first call makes and keeps the frames of all splits.
 
-    source: `dvs128-gesture`, `cifar10-dvs`, `n-caltech101`, `n-mnist`, or the path of a folder in the same layout
+    source: `dvs128-gesture`, `cifar10-dvs`, `n-caltech101`, `n-mnist`, or the path of a folder (`event_layout`)
     split: `train`, `validation`, `test`, `train+validation`, or `all`; recordings come in this order of parts
     time_steps, by: how recordings are cut into T frames, see `integrate`; if SpikingJelly has made frames for this T
         and way of cutting, they are taken instead
     size: side in pixels, or (H, W); None: the sensor's. Neighbouring pixels are merged: an event at (x, y) is counted
         at (x · W // width, y · H // height), so no event is lost
-    sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: as `size`
+    sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: what the files tell,
+        else as `size`
     root: where the folders of the known sets lie
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
@@ -96,48 +98,63 @@ def load_events(
         raise UserError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
     check_cut(time_steps, by)
     name, folder, known = find(source, Path(root))
-    base = frames_or_recordings(folder, known, time_steps, by)
-    recordings = recordings_in(base, known, whole=name in KNOWN)
-    cut = cut_of(base, recordings, time_steps, by, sensor or (known.sensor if known else None), size)
+    place = place_of(folder, known, time_steps, by)
+    recordings = recordings_in(place, known, whole=str(source) in KNOWN)
+    cut = cut_of(place, recordings, time_steps, by, sensor or (known.sensor if known else None), size)
     rows = rows_of(recordings.counts, split, name)
     frames = kept(recordings, cut)[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
 
 
+def first_of_each_class(
+    source: str | os.PathLike, *, time_steps: int, by: str = "time", root: str | os.PathLike = "data", most: int = 10
+) -> tuple[Tensor, tuple[str, ...]]:
+    """One training recording of each class as frames of counts `(N, T, 2, H, W)`, int64, and the classes' names: to
+    look at a set, of which nothing else is read. The arguments are those of `load_events`.
+
+    most: classes; of more, the first, the last and some between are taken
+    """
+    check_cut(time_steps, by)
+    _, folder, known = find(source, Path(root))
+    place = place_of(folder, known, time_steps, by)
+    recordings = recordings_in(place, known, whole=False)
+    chosen = torch.linspace(0, len(recordings.classes) - 1, min(most, len(recordings.classes))).round().long().tolist()
+    files = [recordings.files[int((recordings.labels == label).nonzero()[0])] for label in chosen]
+    sensor = known.sensor if known else None
+    if place.made:
+        cut = Cut(True, time_steps, by, *[tuple(sensor or files[0].frames().shape[-2:])] * 2)
+        frames = [cut.frames(file) for file in files]
+    else:
+        events = [file.events(sensor) for file in files]
+        sensor = sensor or files[0].sensor() or tuple(max(int(getattr(e, k).max()) + 1 for e in events) for k in "yx")
+        frames = [integrate(each, time_steps, by, size=sensor) for each in events]
+    return torch.from_numpy(np.stack(frames)), tuple(recordings.classes[label] for label in chosen)
+
+
 def load_recording(
-    path: str | os.PathLike, *, time_steps: int, by: str = "number", sensor: tuple[int, int], size: tuple[int, int]
+    path: str | os.PathLike, *, time_steps: int, by: str = "number", size: tuple[int, int], like: str = ""
 ) -> Tensor:
     """Counts `(T, 2, H, W)`, int64, of one recording, or of one file of frames that SpikingJelly made.
 
-    The rules and the arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
+    like: name of the set that was recorded in the same way (`n-mnist`, `NMNIST`); for others the sensor is what the
+        file tells, else `size`
+
+    The rules and the other arguments are those of `load_events`; ValueError or FileNotFoundError naming the file.
     """
-    if not Path(path).is_file():
-        raise MissingFile(f"{path}: no such file, a recording (.npz) is wanted")
-    made = "frames.npy" in [name for name, *_ in sums(Path(path))]
-    return torch.from_numpy(Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(Path(path)))
+    known = known_as(like)
+    file = single(Path(path), known)
+    if not file.path.is_file():
+        raise MissingFile(f"{path}: no such file, a recording is wanted ({', '.join(READERS)})")
+    made = file.path.suffix.lower() == ".npz" and "frames.npy" in [name for name, *_ in file.content()]
+    sensor = known.sensor if known else (not made and file.sensor()) or size
+    return torch.from_numpy(Cut(made, time_steps, by, tuple(sensor), tuple(size)).frames(file))
 
 
-def parts_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> Iterator[tuple[Path, Known | None]]:
-    """The folders of recordings, and of frames that SpikingJelly made, of a set, and what is known of it;
-    FileNotFoundError or ValueError if there is none."""
-    _, folder, known = find(source, Path(root))
-    bases = [base for base in sorted(folder.glob("*")) if base.is_dir() and (base.name == "events_np" or way(base))]
-    if not bases:
-        raise MissingFile(f"{folder} has neither recordings nor frames to check: {recipe(folder, known)}")
-    yield from ((base, known) for base in bases)
-
-
-def way(base: Path) -> tuple[int, str] | None:
-    """T and the way of cutting, from the name of a folder of frames; None if it has another name."""
-    found = re.fullmatch(r"frames_number_([0-9]+)_split_by_(\w+)", base.name)
-    return found and (int(found[1]), found[2])
-
-
-def reader_of(base: Path, known: Known | None, path: Path) -> Callable[[Path], object]:
-    """The function that reads a file of a folder of `parts_of`, or raises a ValueError with its name and what is wrong.
-    If the sensor is not known, frames must have the size of those in `path`."""
+def reader_of(place: Place, known: Known | None, first: Recording) -> Callable[[Recording], object]:
+    """The function that reads a file of a place, or raises a ValueError with its name and what is wrong. If the sensor
+    is not known, frames must have the size of those in `first`."""
     sensor = known.sensor if known else None
-    if base.name == "events_np":
-        return lambda path: read_events(path, sensor)
-    sensor = sensor or read_arrays(path, ("frames",))["frames"].shape[-2:]
-    return Cut(True, *way(base), sensor, sensor).frames
+    if not place.made:
+        return lambda recording: recording.events(sensor)
+    sensor = sensor or first.frames().shape[-2:]
+    return Cut(True, *place.made, sensor, sensor).frames

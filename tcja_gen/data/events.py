@@ -1,9 +1,8 @@
 """Event recordings as frames of counts, and recordings made from moving pictures.
 
-An event says that the pixel (x, y) grew brighter (p = 1) or darker (p = 0) at time t. A file is an npz with the arrays
-t, x, y, p, as SpikingJelly writes them into its `events_np` folders. A network reads T frames of counts,
-`(T, 2, H, W)`: `integrate` cuts a recording into T slices, in one of two ways. Both give SpikingJelly's frames; where
-SpikingJelly fails, on a slice of time without an event, the frame is empty.
+An event says that the pixel (x, y) grew brighter (p = 1) or darker (p = 0) at time t; `event_files` reads them from
+files. A network reads T frames of counts, `(T, 2, H, W)`: `integrate` cuts a recording into T slices, in one of two
+ways. Both give SpikingJelly's frames; where it fails, on a slice of time without an event, the frame is empty.
 
 `moving` and `record` make recordings as N-MNIST and N-Caltech101 were made: still pictures, filmed by an event sensor
 in three saccades along a triangle. They are for tests and demos, and draw no random numbers.
@@ -12,19 +11,15 @@ in three saccades along a triangle. They are for tests and demos, and draw no ra
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import MissingFile, UserError
-from .pictures import one_line
+from ..errors import UserError
+from ..registry import FRAMES, register_frames
 
 KEYS = ("t", "x", "y", "p")
-WAYS = ("number", "time")  # how `integrate` cuts
-BIGGEST = 2**30  # bytes of an array: an npz of 1 MB can hold one of as many
-CLOCK = 2**32  # what many sensors' clocks count to
 DARKEST = 0.05  # added to an intensity in [0, 1] before its logarithm: what a sensor sees in the dark
 ROUNDING = 1e-9  # a change that misses the threshold by rounding alone still counts
 
@@ -42,12 +37,7 @@ class Events:
     p: np.ndarray
 
     def __post_init__(self):
-        arrays = {key: getattr(self, key) for key in KEYS}
-        if len({array.shape for array in arrays.values()}) > 1 or self.t.ndim != 1:
-            shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
-            raise UserError(f"arrays of unequal shape ({shapes}), one value an event wanted in each")
-        if not len(self):
-            raise UserError("no events in it, one or more wanted")
+        fit_together(self)
         if np.any(np.diff(self.t) < 0):
             raise UserError("t is not in ascending order: sort the events by time")
         if int(self.p.max()) > 1 or int(self.p.min()) < 0:
@@ -57,26 +47,14 @@ class Events:
         return len(self.t)
 
 
-def read_events(path: str | os.PathLike, size: tuple[int, int] | None = None) -> Events:
-    """The events of an npz; sorted by time (stably) if they are not yet.
-
-    size: (H, W) of the sensor in pixels, in which the coordinates must lie; None: they must be 0 to 32767
-
-    A recording during which the sensor's clock wrapped around (t falls by more than half of 2^32) is refused: sorted,
-    its end would come first.
-
-    FileNotFoundError if there is no file; ValueError naming it if it is no npz, is cut off, lacks one of t,
-    x, y, p, or holds no events, arrays of different lengths, other types than integers, or pixels outside of the
-    sensor.
-    """
-    found = read_arrays(path, KEYS)
-    try:
-        for key, array in found.items():
-            if array.dtype.kind not in "iub":
-                raise UserError(f"{key} is {array.dtype}, integers wanted")
-        return _events(found, size or (2**15, 2**15))
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+def fit_together(events) -> None:
+    """ValueError if the arrays t, x, y, p are not all `(N,)`, or there are none."""
+    arrays = {key: getattr(events, key) for key in KEYS}
+    if len({array.shape for array in arrays.values()}) > 1 or events.t.ndim != 1:
+        shapes = ", ".join(f"{key} {array.shape}" for key, array in arrays.items())
+        raise UserError(f"arrays of unequal shape ({shapes}), one value an event wanted in each")
+    if not len(events.t):
+        raise UserError("no events in it, one or more wanted")
 
 
 def write_events(path: str | os.PathLike, events: Events) -> None:
@@ -87,20 +65,41 @@ def write_events(path: str | os.PathLike, events: Events) -> None:
 
 
 def integrate(events: Events, time_steps: int, by: str = "number", *, size: tuple[int, int]) -> np.ndarray:
-    """Count the events in T frames: int64 `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
+    """Count the events in T frames: integers `(T, 2, H, W)`, polarity 0 first; each event in exactly one frame.
 
     by: `number`: N // T events a frame, and the rest in the last one; with fewer events than T each has a frame of its
         own, and the last frames are empty.
         `time`: (last t - first t) // T microseconds a frame, at least 1, and the rest in the last one; a frame without
         an event is empty.
+        Others come from plugins (`registry.register_frames`), such as time surfaces.
     size: (H, W) of the sensor in pixels
 
     ValueError if T is not positive, `by` is another word, or an event lies outside of the sensor.
     """
     check_cut(time_steps, by)
     _inside(events.x, events.y, size)
+    frames = np.asarray(FRAMES[by](events, time_steps, size))
+    if frames.shape != (time_steps, 2, *size) or frames.dtype.kind not in "iu" or frames.min() < 0:
+        found = f"{frames.dtype} {frames.shape} from {frames.min()} on"
+        raise UserError(f"frames {by!r} are {found}, wanted integers {(time_steps, 2, *size)} from 0 on")
+    return frames
+
+
+@register_frames("number")
+def _by_number(events: Events, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    return _counts(events, np.arange(len(events)), len(events) // time_steps, time_steps, size)
+
+
+@register_frames("time")
+def _by_time(events: Events, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    position = events.t - events.t[0]
+    return _counts(events, position, position[-1] // time_steps, time_steps, size)
+
+
+def _counts(events: Events, position: np.ndarray, step: int, time_steps: int, size: tuple[int, int]) -> np.ndarray:
+    """Counts of frames of a length, in the unit of each event's position `(N,)`; the last takes the rest."""
     height, width = size
-    frame = _frame_of_each(events.t, time_steps, by)
+    frame = np.minimum(position // max(int(step), 1), time_steps - 1)  # (N,)
     place = (frame * 2 + events.p) * height + events.y  # int64, as frame is
     counts = np.bincount(place * width + events.x, minlength=time_steps * 2 * height * width)
     return counts.reshape(time_steps, 2, height, width)
@@ -110,37 +109,8 @@ def check_cut(time_steps: int, by: str) -> None:
     """ValueError if a recording cannot be cut into so many frames in this way."""
     if time_steps < 1:
         raise UserError(f"time_steps {time_steps}: at least 1 frame wanted")
-    if by not in WAYS:
-        raise UserError(f"cannot cut recordings by {by!r}: take number or time")
-
-
-def read_arrays(path: str | os.PathLike, keys: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The named arrays of an npz, never unpickled; FileNotFoundError, or ValueError naming the file."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive.files]
-            found = ", ".join(archive.files) or "none"
-            _check_members(archive.zip)
-            arrays = {} if missing else {key: archive[key] for key in keys}
-    except FileNotFoundError:
-        raise MissingFile(f"{path}: no such file") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception as error:  # on broken bytes numpy, zipfile and zlib raise many unrelated types
-        raise UserError(f"{path}: not a readable npz, or cut off ({one_line(error)}): make it anew") from None
-    if missing:
-        raise UserError(f"{path}: arrays {found}, wanted {', '.join(keys)}")
-    return arrays
-
-
-def _check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for arrays that would unpack to too much."""
-    for member in archive.infolist():
-        if member.file_size > BIGGEST:
-            size = f"{member.file_size / 1e6:,.0f} MB, at most {BIGGEST / 1e6:,.0f} MB are read"
-            raise UserError(f"{member.filename} unpacks to {size}")
-        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # the others unpack without a bound
-            raise UserError(f"{member.filename} is packed by another method than deflate: make it anew")
+    if by not in FRAMES:
+        raise UserError(f"cannot cut recordings by {by!r}: take {' or '.join(FRAMES)}; --plugin FILE adds others")
 
 
 def moving(image: np.ndarray, size: tuple[int, int] | None = None, *, frames: int = 31, reach: float = 3) -> np.ndarray:
@@ -189,30 +159,11 @@ def record(
         raise UserError(f"no pixel of the film changes by the threshold {threshold}: lower it, or move the picture")
     t, x, y, p = (np.concatenate(column) for column in zip(*pieces, strict=True))
     order = np.argsort(t, kind="stable")
-    return _as_events(t[order], x[order], y[order], p[order])
+    return as_events(t[order], x[order], y[order], p[order])
 
 
-def _events(found: dict[str, np.ndarray], size: tuple[int, int]) -> Events:
-    if len({array.shape for array in found.values()}) == 1:  # else Events says what is wrong
-        _inside(found["x"], found["y"], size)
-        t = found["t"]
-        if t.size and t.max() > np.iinfo(np.int64).max:
-            raise UserError(f"t reaches {t.max()}, microseconds of 63 bits wanted")
-        steps = np.diff(t.astype(np.int64)) if t.ndim == 1 else np.zeros(0)
-        if np.any(steps < -CLOCK // 2):
-            raise UserError(
-                f"t falls by {-steps.min()} at event {steps.argmin() + 1}: a clock of 32 bits that ran over; "
-                f"add {CLOCK} to t from there on"
-            )
-        if np.any(steps < 0):
-            order = np.argsort(t, kind="stable")
-            found = {key: array[order] for key, array in found.items()}
-    return _as_events(**found)
-
-
-def _as_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
-    if p.size and not 0 <= p.min() <= p.max() <= 1:  # before uint8 makes 255 of -1
-        raise UserError(f"polarity p from {p.min()} to {p.max()}, only 0 and 1 wanted")
+def as_events(t: np.ndarray, x: np.ndarray, y: np.ndarray, p: np.ndarray) -> Events:
+    """Events of these arrays, whose values must fit into the types."""
     return Events(t.astype(np.int64), x.astype(np.int16), y.astype(np.int16), p.astype(np.uint8))
 
 
@@ -222,15 +173,6 @@ def _inside(x: np.ndarray, y: np.ndarray, size: tuple[int, int]) -> None:
         if values.size and not 0 <= values.min() <= values.max() < limit:
             found = f"{name} from {values.min()} to {values.max()}"
             raise UserError(f"{found} leaves the sensor, whose {name} goes from 0 to {limit - 1}")
-
-
-def _frame_of_each(t: np.ndarray, time_steps: int, by: str) -> np.ndarray:
-    """The frame of every event: int64 `(N,)`."""
-    if by == "number":
-        position, step = np.arange(len(t)), len(t) // time_steps
-    else:
-        position, step = t - t[0], (t[-1] - t[0]) // time_steps
-    return np.minimum(position // max(int(step), 1), time_steps - 1)
 
 
 def _intensity(picture: np.ndarray) -> np.ndarray:

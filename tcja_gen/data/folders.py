@@ -20,8 +20,8 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from .pictures import decode, one_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BIGGEST = 2**28  # bytes of an image file: a zip of 1 MB can hold one of 1 GB
+BIGGEST = 2**28  # bytes of a file: a zip of 1 MB can hold one of 1 GB
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 HALVES = {"train", "test"}  # what makes folders splits
 SPLIT_FOLDERS = {**{part: part for part in PARTS}, "val": "validation"}
@@ -49,6 +49,7 @@ class Tree:
     folders: list[str]
     read_bytes: Callable[[str], bytes]
     again: tuple[str, ...] = ()  # links to folders that are read under another name
+    members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # of a zip, by name
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; ValueError with the reason (without the name)."""
@@ -82,7 +83,8 @@ def open_tree(path: Path) -> Tree:
     files = _visible(name for name, info in members.items() if name and not info.filename.endswith(("/", "\\")))
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents[:-1]}
     folders.update(name for name in members if name)
-    return Tree(path, files, _visible(folders.difference(files)), lambda name: _read_member(archive, members[name]))
+    folders = _visible(folders.difference(files))
+    return Tree(path, files, folders, lambda name: _read_member(archive, members[name]), members=members)
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
@@ -208,7 +210,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
 
 
 def _too_big(size: int) -> str:
-    return f"{size / 1e6:,.0f} MB, at most {BIGGEST / 1e6:,.0f} MB are read of an image file"
+    return f"{size / 1e6:,.0f} MB, at most {BIGGEST / 1e6:,.0f} MB are read of a file"
 
 
 def _member_name(name: str) -> str:

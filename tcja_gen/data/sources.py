@@ -7,19 +7,18 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .event_layout import KNOWN
+from .event_layout import KNOWN, is_event_folder
 from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
 
 
 def is_events(source: str | os.PathLike) -> bool:
-    """Whether a source is a named event set, or a folder in the layout of one."""
+    """Whether a source is a named event set, or a folder in the layout of one (`event_layout`)."""
     if not isinstance(source, str | os.PathLike):
         return False
     if is_named(source):
         return str(source) in KNOWN
-    path = Path(source)
-    return path.is_dir() and any([*path.glob("events_np"), *path.glob("frames_number_*")])
+    return Path(source).is_dir() and is_event_folder(Path(source))
 
 
 def is_named(source: str | os.PathLike) -> bool:

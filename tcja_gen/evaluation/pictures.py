@@ -49,6 +49,24 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
     return path
 
 
+def in_colour(frames: Tensor) -> Tensor:
+    """Event counts `(N, T, 2, H, W)` as films `(N, T, 3, H, W)` in [0, 1] on white: darker blue, brighter red.
+
+    Nineteen of twenty pixels with events keep their differences; the most active ones are full.
+    """
+    full = torch.stack([frame[frame > 0].float().quantile(0.95) for frame in frames])  # (N,)
+    darker, brighter = (frames / full.clamp(min=1).view(-1, 1, 1, 1, 1)).clamp(0, 1).unbind(2)
+    return torch.stack([1 - darker, 1 - (darker + brighter).clamp(max=1), 1 - brighter], 2)
+
+
+def save_events(frames: Tensor, folder: str | Path) -> list[Path]:
+    """Write event counts `(N, T, 2, H, W)` as events.png, a row for each recording and its frames side by side, and as
+    events.gif, all recordings at once."""
+    films = in_colour(frames)
+    picture = save_grid(films.flatten(0, 1), Path(folder) / "events.png", columns=films.shape[1])
+    return [picture, save_film(films, Path(folder) / "events.gif", milliseconds=100)]
+
+
 def _picture(pixels: Tensor):
     from torchvision.transforms.functional import to_pil_image
 

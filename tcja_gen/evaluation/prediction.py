@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..data import KNOWN, load_recording
+from ..data import load_recording
+from ..data.event_files import READERS
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
 from ..errors import MissingFile, UserError
@@ -17,8 +18,8 @@ from .generate import IMAGES, RECORDINGS
 def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[dict]:
     """A row `{"file", "class", "number", "probability"}` for each file, in natural order within each path.
 
-    paths: files, folders or zips of images. For a model of event recordings: .npz files and folders of recordings, or
-        of frames that SpikingJelly made
+    paths: files, folders or zips of images. For a model of event recordings: files and folders of recordings, in any
+        format of `data.event_files`, or of frames that SpikingJelly made
 
     The probability is the softmax of the mean logits. If the head's outputs are spikes or votes, the row has "rate"
     instead: their mean over time, which lies in [0, 1] but does not sum to 1 over the classes.
@@ -30,7 +31,7 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
     if not has_head(model):
         raise UserError("this generator names no classes; one trained with model.head does, or a classifier")
     if not paths:
-        raise UserError("no files to predict: name images, folders or zips of them, or recordings (.npz)")
+        raise UserError("no files to predict: name images, folders or zips of them, or recordings")
     events = model.image_channels == 2
     files = [found for path in paths for found in _files(Path(path), events)]
     read, size = (_recording, RECORDINGS) if events else (_image, IMAGES)
@@ -59,11 +60,11 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
     if not path.exists():
         raise MissingFile(f"{path}: no such file or folder")
     if events and path.suffix.lower() == ".zip":
-        raise UserError(f"{path}: a zip; recordings are read from .npz files and folders of them: unpack it")
+        raise UserError(f"{path}: a zip; recordings are predicted from files and folders: unpack it")
     if path.is_file() and (events or path.suffix.lower() != ".zip"):
         yield path, path.read_bytes
         return
-    tree, endings = open_tree(path), (".npz",) if events else EXTENSIONS
+    tree, endings = open_tree(path), tuple(READERS) if events else EXTENSIONS
     names = [name for name in tree.files if name.lower().endswith(endings)]
     if not names:
         raise UserError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")
@@ -84,7 +85,5 @@ def _image(model, path: Path, read_bytes) -> Tensor:
 def _recording(model, path: Path, _) -> Tensor:
     """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
     facts = model.provenance.get("data", {})
-    size = model.image_size, model.image_width
-    known = [known for name, known in KNOWN.items() if facts.get("name") in (name, known.folder)]
-    sensor = known[0].sensor if known else size
-    return load_recording(path, time_steps=model.time_steps, by=facts.get("by", "number"), sensor=sensor, size=size)
+    size, way = (model.image_size, model.image_width), facts.get("by", "number")
+    return load_recording(path, time_steps=model.time_steps, by=way, size=size, like=facts.get("name", ""))

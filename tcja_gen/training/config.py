@@ -102,8 +102,8 @@ class Config(StageSettings):
     """Run folder; default: runs/ with the next number."""
     seed: int = setting(0, least=0, below=2**63)
     """Seed of weights, batches and all random numbers."""
-    events_by: Literal["number", "time"] = "number"
-    """How events are cut into frames: with an equal number of events, or of equal duration."""
+    events_by: str = "number"
+    """How events are cut into frames: number, an equal number of events; time, equal duration; or a plugin's."""
     init_from: str = ""
     """Run, checkpoint or name of a pretrained model whose weights the training starts from. Its task may differ."""
     init: Literal["auto", "all", "encoder"] = "auto"

@@ -3,7 +3,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from tcja_gen.data.events import BIGGEST, Events, integrate, moving, read_events, record, write_events
+from tcja_gen.data.event_files import BIGGEST, read_events
+from tcja_gen.data.events import Events, integrate, moving, record, write_events
 
 SIZE = (5, 7)
 
@@ -54,6 +55,18 @@ def test_frames_by_time_hold_the_events_that_a_loop_counts(time_steps):
     starts = [int(np.searchsorted(events.t, events.t[0] + k * step)) for k in range(time_steps)]
     frames = integrate(events, time_steps, "time", size=SIZE)
     assert np.array_equal(frames, counted_one_by_one(events, starts + [len(events)]))
+
+
+@pytest.mark.parametrize("by", ["number", "time"])
+@pytest.mark.parametrize("time_steps", [1, 5, 16])
+def test_frames_are_those_of_spikingjellys_integrator(by, time_steps):
+    from spikingjelly.datasets.utils import integrate_events_by_fixed_frames_number
+
+    for seed in range(4):
+        events = some_events(200, seed, longest=4000)
+        arrays = {key: getattr(events, key) for key in "txyp"}
+        theirs = integrate_events_by_fixed_frames_number(arrays, by, time_steps, *SIZE)
+        assert np.array_equal(integrate(events, time_steps, by, size=SIZE), theirs)
 
 
 @pytest.mark.parametrize("by", ["number", "time"])
