@@ -425,7 +425,7 @@ def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
     for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        assert Image.open(path).tobytes() == Image.open(tmp_path / "two" / path.name).tobytes()
     score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
     score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
     assert main([*score, "--out", str(tmp_path / "one.json")]) == 0

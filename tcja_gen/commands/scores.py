@@ -127,6 +127,10 @@ class Evaluate:
         finally:
             if path:
                 self._write(record, path)
+        if folder:
+            from ..training.runs import record_scores
+
+            record_scores(folder.parents[1], target.provenance["step"], record["scores"])
         if refused:
             raise refused
         if not record["scores"]:

@@ -9,6 +9,7 @@ step, the best one follows from the scores in the files. There is no index that 
 passed over.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -50,6 +51,15 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
         "provenance": json.dumps({**provenance, "plugins": used} if used else provenance),
     }
     files.write(Path(path), safetensors.torch.save(tensors, facts))
+
+
+def weights_hash(model: nn.Module) -> str:
+    """The first 16 digits of the SHA-256 of a model's weights, by name. Two models with the same one are the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
