@@ -8,7 +8,8 @@ from PIL import Image
 import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.data import even, load_events, moving, record, write_events
-from tcja_gen.evaluation import energy, report
+from tcja_gen.evaluation import energy
+from tcja_gen.report.subject import shown_samples
 from tcja_gen.training import samples
 
 MODEL = {"encoder": "8C3s2-TCJA-8C3s2-TCJA", "latent": {"channels": 4, "k": 2}, "time_steps": 2}
@@ -82,4 +83,4 @@ def test_energy_and_gates_of_recordings_are_of_all_classes(tmp_path, monkeypatch
     everything = load_events(tmp_path / "set", "validation", time_steps=2, size=12).frames.float()
     model, rows = energy.of_run(folder)
     assert rows[0].rate == pytest.approx(energy.count(model, everything)[0].rate, rel=0.05)
-    assert report._samples(model)[0].mean().item() == pytest.approx(everything.mean().item(), rel=0.05)
+    assert shown_samples(model)[0].mean().item() == pytest.approx(everything.mean().item(), rel=0.05)

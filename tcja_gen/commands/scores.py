@@ -165,7 +165,8 @@ class Evaluate:
         target.sample_by(self.rounds, self.temperature)
 
     def _write(self, record: dict, path: Path) -> None:
-        from ..evaluation import report, write_record
+        from .. import report
+        from ..evaluation import write_record
 
         write_record(path, record)
         print(f"record: {path}", file=sys.stderr)

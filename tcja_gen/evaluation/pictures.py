@@ -78,6 +78,12 @@ def made_by(model, seeds: Sequence[int]) -> dict[str, str]:
     return {"seeds": seed_text(seeds), "model": store.weights_hash(model), **facts}
 
 
+def always() -> dict[str, str]:
+    """Text chunks of every picture: the command and the version that made it."""
+    command = shlex.join(sys.argv).encode(errors="replace").decode()
+    return {"command": command, "software": f"tcja_gen {__version__}"}
+
+
 def seed_text(seeds: Sequence[int]) -> str:
     """[0, 1, 2, 8] -> "0-2,8", as `sample --seeds` takes them."""
     parts: list[list[int]] = []

@@ -111,9 +111,19 @@ def _built(facts: dict[str, str]) -> nn.Module:
     """The model that a file's metadata describe, with random weights."""
     objective = json.loads(facts["objective"])
     objective = update(OBJECTIVES[objective.pop("kind")](), objective, "objective.")
-    model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
+    model = build(_settings(facts), objective)
     model.provenance = dict(json.loads(facts["provenance"]))
     return model
+
+
+def _settings(facts: dict[str, str]) -> Network:
+    return update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model.")
+
+
+def settings_of(file: Path) -> dict:
+    """All settings of the model in a file that can be loaded, as a nested table."""
+    facts = metadata(file) or {}
+    return table(_settings(first_format.convert(facts, {})[0] if facts["format"] == "1" else facts))
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:

@@ -89,19 +89,19 @@ def write_environment(folder: Path, config: Config, device: torch.device, world:
 
 def data_facts(folder: Path) -> dict:
     """Facts about the data of a run; {} if they cannot be read."""
-    return _environment(folder).get("data", {})
+    return environment_of(folder).get("data", {})
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
     """UserError if a run uses parts of a plugin that is not loaded. Unless quiet, notes name changed plugins."""
-    used = _environment(folder).get("plugins", {})
+    used = environment_of(folder).get("plugins", {})
     if advice := missing_plugins(used):
         raise UserError(f"{folder}: {advice}")
     for change in () if quiet else changed_plugins(used):
         print(f"note: {folder}: {change}", file=sys.stderr)
 
 
-def _environment(folder: Path) -> dict:
+def environment_of(folder: Path) -> dict:
     """Content of environment.json of a run, or of its last stage that has one; {} if there is none to read."""
     for place in (folder, *reversed(store.stages(folder))):
         try:
