@@ -33,7 +33,8 @@ def sections(subjects: Sequences) -> list[Section]:
     different, (lines, refused) = settings(subjects), scores(subjects)
     parts = [Section("At a glance", [table(head, [*overview(subjects), *_energies(subjects)])])]
     shown = table(head, different) if different else paragraph("None that can change a result.")
-    parts.append(Section("Settings that differ", [shown, paragraph(RULE, "faint")]))
+    rule = [] if all(subject.config for subject in subjects) else [paragraph(RULE, "faint")]
+    parts.append(Section("Settings that differ", [shown, *rule]))
     parts.append(Section("Curves", _curves(subjects)))
     parts.append(Section("Samples of the same seeds", _samples(subjects)))
     told = [table(head, lines)] if lines else [paragraph("There are no scores that can be compared.", "faint")]

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..evaluation import pictures
 
+WIDEST = 640  # pixels of a picture; the page shows none wider
+BOX = 4  # of PIL's resampling: the mean of the pixels
 NUMBER = ' class="number"'
 INK = "#010203"  # what is drawn in this colour gets the page's colour of text
 
@@ -165,8 +167,11 @@ def panels(figures: Iterable[str]) -> str:
 
 
 def image(pixels: Tensor, text: str) -> str:
-    """A picture, uint8 (C, H, W): PNG if it is grey, JPEG if it has colours. text: for those who cannot see it."""
+    """A picture, uint8 (C, H, W): PNG if it is grey, JPEG if it has colours; at most `WIDEST` pixels wide. text: for
+    those who cannot see it."""
     picture = pictures.picture(pixels)
+    if picture.width > WIDEST:
+        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), BOX)
     grey = picture.mode == "L" or bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
     content = io.BytesIO()
     if grey:

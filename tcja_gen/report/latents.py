@@ -56,10 +56,12 @@ class TokenUse:
         return float((-(p * p.log()).sum()).exp())
 
 
-def active_units(z: Tensor) -> tuple[int, int]:
-    """How many numbers of a real-valued latent z (N, T, L) vary between images, and how many there are.
+def active_units(z: Tensor, again: Tensor) -> tuple[int, int]:
+    """How many numbers of a real-valued latent tell images apart, and how many there are.
 
-    Burda et al. (ICLR 2016) count those whose posterior mean has a variance above 0.01.
+    Burda et al. (ICLR 2016) count those whose posterior mean has a variance above 0.01 between images. It is estimated
+    by the covariance of two independent draws (N, T, L) from the posteriors of the same images.
     """
-    variance = z.double().flatten(1).var(0)
+    a, b = (x.double().flatten(1) - x.double().flatten(1).mean(0) for x in (z, again))
+    variance = (a * b).sum(0) / (len(a) - 1)
     return int((variance > 0.01).sum()), len(variance)

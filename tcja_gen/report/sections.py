@@ -34,6 +34,7 @@ from .text import short, size
 Parts = list[str]
 STRIP = 8  # images in a row
 KEPT = 6  # pictures of earlier steps, at most, and of time steps
+GIF = 400_000  # bytes of the film, at most
 ENCODED = 256  # images by which the use of the latent is measured
 PROTOCOL = ("n", "split", "data", "mode", "extractor", "seeds", "step")  # columns beside a score; all of it is below
 
@@ -86,7 +87,7 @@ def trained(subject: Subject) -> Parts:
     parts = [card(subject.card)] if subject.card else []
     parts += [html.heading("Architecture"), html.table((), _architecture(subject.model))]
     if not subject.config:
-        missing = "A file of weights keeps the settings of its model, but not those of its history."
+        missing = "A file of weights keeps the settings of its model, but not those of its training."
         return [*parts, html.paragraph(missing, "faint")]
     head = ("stage", "trains", "steps", "batch", "peak rate", "further terms of the loss", "samples seen", "time")
     parts += [html.heading("Stages"), html.table(head, history.stage_rows(subject))]
@@ -168,13 +169,21 @@ def film(subject: Subject) -> Parts:
     if subject.kind != "generator" or subject.model.time_steps == 1:
         return []
     films = subject.model.film(range(16)).cpu()
-    content = io.BytesIO()
-    pictures.film(films, content, 400, narrowest=256)
-    moving = html.embedded(content.getvalue(), "gif", "16 images as they form over the time steps")
     steps = torch.linspace(0, films.shape[1] - 1, min(KEPT, films.shape[1])).round().int().tolist()
     rows = [(f"after step {t + 1}", films[:STRIP, t]) for t in steps]
-    text = "Seeds 0 to 15 as the decoder forms them: what a readout after each time step shows."
-    return [html.paragraph(text), strips(rows), html.figure(moving, kind="small")]
+    text = "Images as the decoder forms them: what a readout after each time step shows. Seeds from 0 on."
+    return [html.paragraph(text), strips(rows), *_moving(films[:, steps])]
+
+
+def _moving(films: torch.Tensor) -> Parts:
+    """The films as a GIF, of as many as a file of `GIF` bytes can hold; none if it cannot hold one."""
+    for side in (4, 3, 2, 1):
+        content = io.BytesIO()
+        pictures.film(films[: side * side], content, 400, narrowest=256)
+        if content.tell() <= GIF:
+            drawn = html.embedded(content.getvalue(), "gif", "images as they form over the time steps")
+            return [html.figure(drawn, kind="small")]
+    return []
 
 
 def reconstructions(subject: Subject) -> Parts:
@@ -223,8 +232,10 @@ def latent_use(subject: Subject) -> Parts:
         images, origin = subject.sampled[0], "samples, as the data are not at hand"
     z, latent = subject.model.encode(images).cpu(), subject.model.latent
     if not latent.spiking:
-        varied, total = latents.active_units(z)
-        return [html.paragraph(f"{varied} of {total} numbers vary between {len(z)} {origin} (variance above 0.01).")]
+        again = subject.model.encode(images, range(len(z), 2 * len(z))).cpu()
+        active, total = latents.active_units(z, again)
+        told = f"the variance of their posterior mean over {len(z)} {origin} is above 0.01"
+        return [html.paragraph(f"{active} of {total} numbers tell images apart: {told}.")]
     use = latents.BitUse.of(z)
     told = (
         f"Over {len(z)} {origin}: {use.constant} of {use.shares.numel()} bits never change; the mean entropy of a bit "
@@ -354,7 +365,7 @@ def scores(subject: Subject) -> Parts:
         raise UserError(f"there are no records; tcja-gen evaluate {shlex.quote(subject.name)} --metrics all {keep}")
     lines = [line for record in records for line in _score_lines(record)]
     parts = [html.table(("score", "value", "floor", *PROTOCOL), lines)]
-    if any("floor" in record for record in records):
+    if any(record.get("floor") for record in records):
         parts.append(html.paragraph("The floor is what real training images score by the same protocol.", "faint"))
     for record in records:
         if "confusion" in record:
