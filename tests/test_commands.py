@@ -261,7 +261,7 @@ def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
         assert layer in text and "ANN twin" in text and "4.6 pJ x MAC + 0.9 pJ x AC" in text and "firing rate" in text
     assert main(["show", str(run), "--out", str(tmp_path)]) == 0
     assert "pJ" not in capsys.readouterr().out
-    assert "only --energy reads data" in mistake("show", run, "--data-root", tmp_path)
+    assert "only --energy and --html read data" in mistake("show", run, "--data-root", tmp_path)
     assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
 
 
