@@ -108,7 +108,7 @@ def save(pixels: Tensor, path: str | Path, facts: Mapping[str, str] | None = Non
         text.add_text(name, value.encode(errors="replace").decode())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture(pixels).save(path, pnginfo=text)
+    to_picture(pixels).save(path, pnginfo=text)
     return path
 
 
@@ -138,16 +138,17 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
 
 def film(films: Tensor, file: Path | BinaryIO, milliseconds: int = 250, narrowest: int = NARROWEST) -> None:
     """Write films as `save_film` does, to a path or an open file."""
-    frames = [picture(grid(films[:, t], narrowest=narrowest)) for t in range(films.shape[1])]
+    frames = [to_picture(grid(films[:, t], narrowest=narrowest)) for t in range(films.shape[1])]
     times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames[0].save(file, "gif", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
-def picture(pixels: Tensor):
+def to_picture(pixels: Tensor):
     """A PIL image of a picture, uint8 `(C, H, W)`."""
-    from torchvision.transforms.functional import to_pil_image
+    from PIL import Image
 
-    return to_pil_image(pixels)
+    array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    return Image.fromarray(array.contiguous().numpy())  # torchvision would take a second to import
 
 
 def _filled_up(images: Tensor, n: int) -> Tensor:

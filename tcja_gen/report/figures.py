@@ -131,13 +131,14 @@ def mean_gates(model, samples: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def gate_panels(gates: Mapping[str, torch.Tensor]) -> dict[str, Panel]:
-    """A panel for each gate (T, C): bright where the block lets spikes through."""
-    return {name: _gate_panel(name, gate) for name, gate in gates.items()}
+    """A panel for each gate (T, C), all on one scale: bright where the block lets spikes through."""
+    most = max(1.0, *(float(gate.max()) for gate in gates.values())) if gates else 1.0
+    return {name: _gate_panel(name, gate, most) for name, gate in gates.items()}
 
 
-def _gate_panel(name: str, gate: torch.Tensor) -> Panel:
+def _gate_panel(name: str, gate: torch.Tensor, most: float) -> Panel:
     def draw(axis) -> None:
-        shown = axis.imshow(gate, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
+        shown = axis.imshow(gate, aspect="auto", vmin=0, vmax=most, cmap="viridis", interpolation="nearest")
         axis.set(title=name, xlabel="channel", ylabel="time step")
         axis.set_yticks(range(0, len(gate), -(-len(gate) // 8)))
         axis.figure.colorbar(shown, ax=axis, label="gate")

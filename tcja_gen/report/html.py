@@ -169,7 +169,7 @@ def panels(figures: Iterable[str]) -> str:
 def image(pixels: Tensor, text: str) -> str:
     """A picture, uint8 (C, H, W): PNG if it is grey, JPEG if it has colours; at most `WIDEST` pixels wide. text: for
     those who cannot see it."""
-    picture = pictures.picture(pixels)
+    picture = pictures.to_picture(pixels)
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), BOX)
     grey = picture.mode == "L" or bool((pixels[0] == pixels[1]).all() and (pixels[1] == pixels[2]).all())
