@@ -261,7 +261,7 @@ def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
         assert layer in text and "ANN twin" in text and "4.6 pJ x MAC + 0.9 pJ x AC" in text and "firing rate" in text
     assert main(["show", str(run), "--out", str(tmp_path)]) == 0
     assert "pJ" not in capsys.readouterr().out
-    assert "only --energy reads data" in mistake("show", run, "--data-root", tmp_path)
+    assert "only --energy and --html read data" in mistake("show", run, "--data-root", tmp_path)
     assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
 
 
@@ -425,7 +425,7 @@ def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
     for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+        assert Image.open(path).tobytes() == Image.open(tmp_path / "two" / path.name).tobytes()
     score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
     score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
     assert main([*score, "--out", str(tmp_path / "one.json")]) == 0

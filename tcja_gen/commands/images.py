@@ -66,11 +66,14 @@ class Sample:
         images = generate.sample(model, seeds, progress=process.first, label=label)
         if not process.first:
             return
+        facts = pictures.made_by(model, seeds)
         if self.grid:
-            print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
+            classes, names = model.classes if label is None else 0, model.provenance.get("data", {}).get("classes", ())
+            pixels = pictures.samples(images / 255, seeds, classes, names)
+            print(pictures.save(pixels, Path(self.out) / "samples.png", facts))
         else:
             names = [f"{seed:06d}" for seed in seeds]
-            print(pictures.save_each(images / 255, self.out, names)[0].parent)
+            print(pictures.save_each(images / 255, self.out, names, facts)[0].parent)
         if self.film:
             print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
 
@@ -107,8 +110,6 @@ class Reconstruct:
         run_exists(self.model)
         check_writable(Path(self.out))
         data_exists(self.images)
-        import torch
-
         from ..evaluation import generate, pictures
 
         process = start(self.device)
@@ -117,9 +118,10 @@ class Reconstruct:
         again = generate.reconstruct(model, originals, self.seed, progress=process.first)
         if not process.first:
             return
-        pairs = torch.stack([originals / 255, again], 1).flatten(0, 1)
+        pixels = pictures.rows(pictures.pairs(originals / 255, again))
+        facts = pictures.made_by(model, range(self.seed, self.seed + len(originals)))
+        print(pictures.save(pixels, Path(self.out) / "reconstructions.png", facts))
         error = (again - originals / 255).square().mean().item()
-        print(pictures.save_grid(pairs, Path(self.out) / "reconstructions.png", columns=16))
         print(f"mean squared error {error:.5f} (pixels in [0, 1]) over {len(originals)} images")
 
 
@@ -176,8 +178,8 @@ class Interpolate:
             raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {count}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if process.first:
-            path = Path(self.out) / "interpolations.png"
-            print(pictures.save_grid(torch.cat(rows), path, columns=self.steps))
+            facts = pictures.made_by(model, [self.seed] if self.images else range(count))
+            print(pictures.save_grid(torch.cat(rows), Path(self.out) / "interpolations.png", self.steps, facts))
 
 
 def parse_seeds(text: str) -> list[int]:

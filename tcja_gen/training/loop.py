@@ -27,7 +27,7 @@ from ..settings import differences, shortened
 from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
-from .config import FREE_ON_RESUME, Config, as_table, change
+from .config import FREE_ON_RESUME, Config, as_table, change, text
 from .guard import Guard
 from .perceptual import check_labels, perceptual
 from .samples import Samples
@@ -94,6 +94,7 @@ class Trainer:
         folder: Path | None = None,
         quiet: bool = False,
         place: Place | None = None,
+        on_record: runs.OnRecord | None = None,
     ):
         if FITS[config.fit].starts_from_a_run and not config.init_from:
             raise UserError(f"fit = {config.fit!r} needs --init-from, the run with the trained autoencoder")
@@ -102,7 +103,7 @@ class Trainer:
         state = checkpoints.read(folder) if folder else None
         if state:
             _check_settings(state, config, data, folder)
-        self.log = runs.Log(quiet) if self.process.first else runs.NoLog()
+        self.log = runs.Log(quiet, on_record) if self.process.first else runs.NoLog()
         if place:
             self.log.say(str(place))
 
@@ -151,7 +152,7 @@ class Trainer:
             runs.forget_after(self.folder, self.step)
             checkpoints.forget_after(self.folder, self.step)
             runs.write_environment(self.folder, self.config, self.device, self.process.world, self.data.facts)
-            self.log.open(self.folder)
+            self.log.open(self.folder, text(self.config))
             self._describe(resumed)
 
     def run(self) -> Run:
@@ -274,13 +275,18 @@ class Trainer:
         """Writes grids of samples and of reconstructions of validation images."""
         if not self.process.first or self.config.task != "generate":
             return
-        model, name = self._averaged(), f"step-{self.step:06d}.png"
+        model, drawn = self._averaged(), {}
         if model.prior_is_trained:
-            pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
+            images, names = model.sample(range(GRID)), self.data.facts.get("classes", ())
+            drawn["samples"] = pictures.samples(images, range(GRID), model.classes, names)
         validation = self.data.validation
         originals = validation.images[even(GRID // 2, len(validation))].float() / 255
-        pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
-        pictures.save_grid(pairs, self.folder / "reconstructions" / name)
+        drawn["reconstructions"] = pictures.rows(pictures.pairs(originals, model.reconstruct(originals).cpu()))
+        for name, pixels in drawn.items():
+            seeds = range(GRID if name == "samples" else len(originals))
+            facts = {**pictures.made_by(model, seeds), "run": self.folder.name, "step": str(self.step)}
+            pictures.save(pixels, self.folder / name / f"step-{self.step:06d}.png", facts)
+        self.log.pictures(self.step, drawn)
 
     def _averaged(self) -> nn.Module:
         """The model that is saved: the moving average, if there is one."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_gen.evaluation.report import mean_gates
+from tcja_gen.report.figures import mean_gates
 from tcja_gen.models import Generator, build, load, save
 from tcja_gen.nn import (
     ATTENTION,
