@@ -1,5 +1,6 @@
 """Commands that make images."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -223,12 +224,15 @@ def _class(model, label: str) -> int:
 
 def _images(model, command: "Reconstruct | Interpolate", n: int):
     """Up to n images (n, C, H, W), uint8, with the model's size and channels: test images of a named data set, or of
-    all images of a folder."""
+    all images of a folder. A note on stderr tells if those of a folder are converted."""
     from ..data import even, load_images
     from ..evaluation import own_data
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
     shape = {"size": model.image_size, "channels": model.image_channels}
-    images = load_images(source, split, **shape, root=command.data_root, download=command.download).images
-    return images[even(n, len(images))]
+    where = {"root": command.data_root, "download": command.download}
+    found = load_images(source, split, **shape, **where, pick=lambda total: even(n, total))
+    if command.images and found.converted:
+        print(f"note: {source}: {found.converted}, which the model takes", file=sys.stderr)
+    return found.images

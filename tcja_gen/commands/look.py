@@ -117,7 +117,7 @@ class Show:
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights."""
+    """Folder for the figures; default: figures in the run's folder, none for a checkpoint or a file of weights."""
     energy: FlagCreatePairsOff[bool] = False
     """Also show the operations and energy of each layer, for one sample: drawn from a generator, or a classified
     validation sample."""
@@ -138,7 +138,7 @@ class Show:
         print(report.describe(self.folder))
         if costs:
             print(costs)
-        if self.out or (Path(self.folder).is_dir() and store.is_model(self.folder)):  # not one of images by its name
+        if self.out or ((Path(self.folder) / "config.toml").is_file() and store.is_model(self.folder)):
             for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
                 print(path)
 

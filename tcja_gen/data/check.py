@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..progress import track
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
 from .event_frames import sums
@@ -120,7 +121,7 @@ def _recordings(base: Path, known: Known | None, recordings: Recordings) -> Iter
     """Problems of the files, one by one and as a set."""
     sound, digests = None, {}  # what has read one; content -> split and file
     parts = [part for part in PARTS for _ in range(recordings.counts[part])]
-    for part, (_, path) in zip(parts, recordings.files, strict=True):
+    for part, (_, path) in track([*zip(parts, recordings.files, strict=True)], "checking"):
         try:
             read = sound or reader_of(base, known, path)
             read(path)
@@ -158,7 +159,7 @@ def _contents(tree: Tree, entries: list[Entry], size: int | None, channels: int 
     modes: dict[str, str] = {}
     digests: dict[bytes, tuple[str, str]] = {}  # content -> split and name
     split_of = _split_names(entries)
-    for entry, split in zip(entries, split_of, strict=True):
+    for entry, split in track([*zip(entries, split_of, strict=True)], f"checking {tree.path.name}"):
         try:
             data = tree.read(entry.name)
             image = decode(data)

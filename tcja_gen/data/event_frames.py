@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..cache import entry
 from ..errors import UserError
+from ..progress import track
 from .event_layout import Recordings
 from .events import integrate, read_arrays, read_events
 from .pictures import one_line
@@ -100,14 +101,12 @@ def sums(path: Path) -> list:
 
 def _fill(target: Path, paths: list[Path], cut: Cut, dtype: type) -> bool:
     """Write the frames of all files as one .npy; False, with the file unfinished, at a count too large for uint8."""
-    from tqdm import tqdm
-
     shape = (len(paths), cut.time_steps, 2, *cut.size)
     _check_space(target.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with open(target, "wb") as file:  # written, not mapped: a full disk is an error here and a crash there
         np.lib.format.write_array_header_1_0(file, header)
-        for path in tqdm(paths, "frames", delay=2, leave=False, disable=None):
+        for path in track(paths, "frames"):
             frames = cut.frames(path)
             if frames.max() > np.iinfo(dtype).max:
                 if dtype is np.uint8:
