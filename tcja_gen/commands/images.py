@@ -22,6 +22,7 @@ class Sample:
       tcja-gen sample runs/conditional --n 8 --class 3
       tcja-gen sample mnist --n 64 --grid
       tcja-gen sample mnist --rounds 8 --temperature 1.1
+      tcja-gen sample mnist --n 50000 --out many       # stopped, the same command makes the images that are missing
     """
 
     model: Run = ""
@@ -54,7 +55,7 @@ class Sample:
     def run(self) -> None:
         run_exists(self.model)
         check_writable(Path(self.out))
-        from ..evaluation import generate, pictures
+        from ..evaluation import generate, pictures, sample_files
         from ..models.pretrained import pretrained
 
         process = start(self.device)
@@ -64,15 +65,14 @@ class Sample:
         model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
         model.sample_by(self.rounds, self.temperature)
         label = _class(model, self.label) if self.label else None
-        images = generate.sample(model, seeds, progress=process.first, label=label)
-        if not process.first:
-            return
         if self.grid:
-            print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
+            images = generate.sample(model, seeds, progress=process.first, label=label)
+            made = pictures.save_grid(images / 255, Path(self.out) / "samples.png") if process.first else None
         else:
-            names = [f"{seed:06d}" for seed in seeds]
-            print(pictures.save_each(images / 255, self.out, names)[0].parent)
-        if self.film:
+            sample_files.write_samples(model, seeds, made := Path(self.out), process, label)
+        if process.first:
+            print(made)
+        if self.film and process.first:
             print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
 
 
