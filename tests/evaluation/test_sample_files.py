@@ -38,7 +38,8 @@ def sample(weights, folder, *arguments) -> None:
 def test_an_interrupted_job_goes_on_where_it_stopped(weights, tmp_path, capsys):
     out = tmp_path / "many"
     command = [sys.executable, "-m", "tcja_gen", "sample", weights[0], "--n", "20000", "--out", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+    heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}  # a job in the background ignores it
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **heard) as child:
         until = time.monotonic() + 60
         while not [*out.glob("*.png")] and time.monotonic() < until:
             time.sleep(0.01)
