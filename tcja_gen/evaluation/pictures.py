@@ -50,9 +50,10 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
 
 
 def _picture(pixels: Tensor):
-    from torchvision.transforms.functional import to_pil_image
+    import PIL.Image
 
-    return to_pil_image(pixels)
+    array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    return PIL.Image.fromarray(array.contiguous().numpy())  # torchvision would take a second to import
 
 
 def _save(pixels: Tensor, path: str | Path) -> Path:
