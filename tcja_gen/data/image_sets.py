@@ -61,6 +61,11 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"ImageSet({self.name}, {self.split}: {len(self):,} images, {shape}{classes})"
+
     @property
     def samples(self) -> Tensor:
         """What batches are made of, as `EventSet.samples`."""

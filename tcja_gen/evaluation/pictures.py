@@ -43,13 +43,14 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = [_picture(grid(films[:, t])) for t in range(films.shape[1])]
+    frames = [to_picture(grid(films[:, t])) for t in range(films.shape[1])]
     times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
     return path
 
 
-def _picture(pixels: Tensor):
+def to_picture(pixels: Tensor):
+    """A PIL image of uint8 (C, H, W)."""
     import PIL.Image
 
     array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
@@ -59,5 +60,5 @@ def _picture(pixels: Tensor):
 def _save(pixels: Tensor, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _picture(pixels).save(path)
+    to_picture(pixels).save(path)
     return path

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import IO
 
 import torch
 
@@ -26,7 +27,7 @@ def describe(run: str | Path) -> str:
 
 
 def _describe(folder: str | Path) -> str:
-    model, records = load(folder), _statistics(folder)
+    model, records = load(folder), statistics(folder)
     run = model.provenance
     sides = f"{model.image_size} x {getattr(model, 'image_width', model.image_size)}"
     parts = [(part, getattr(model, part, None)) for part in PARTS]
@@ -62,8 +63,8 @@ def figures(folder: str | Path, out: str | Path) -> list[Path]:
     if stages := [stage for stage in store.stages(Path(folder)) if store.steps(stage)]:
         return [path for stage in stages for path in figures(stage, Path(out) / stage.name)]
     Path(out).mkdir(parents=True, exist_ok=True)
-    records, model = _statistics(folder), load(folder)
-    drawn = [_curves(records, Path(out) / "curves.png")] if records else []
+    records, model = statistics(folder), load(folder)
+    drawn = [draw_curves(records, Path(out) / "curves.png")] if records else []
     samples, title = _samples(model)
     if gates := mean_gates(model, samples):
         drawn.append(_gates(gates, title, Path(out) / "gates.png"))
@@ -124,7 +125,8 @@ def mean_gates(model, images: torch.Tensor) -> dict[str, torch.Tensor]:
     return seen
 
 
-def _curves(records: list[dict], path: Path) -> Path:
+def draw_curves(records: list[dict], path: Path | IO[bytes]) -> Path | IO[bytes]:
+    """Losses, firing rates and learning rate by step, as a PNG."""
     found = {name for record in records for name in record}
     shown = [name for name in CURVES if {name, f"validation_{name}"} & found]
     if "reconstruction" in shown:  # the loss is the sum of what is shown
@@ -162,12 +164,12 @@ def _plot(panels: int, side: float = 2.8):
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def _save(figure, path: Path) -> Path:
-    figure.savefig(path, dpi=120)
+def _save(figure, path):
+    figure.savefig(path, dpi=120, format="png")
     return path
 
 
-def _statistics(folder: str | Path) -> list[dict]:
+def statistics(folder: str | Path) -> list[dict]:
     """What was logged in a run, by step; nothing for weights alone."""
     path = Path(folder) / "stats.jsonl"
     if not path.is_file():

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..data import even
 from ..errors import UserError
-from ..evaluation import pictures
+from ..evaluation import notebook, pictures, report
 from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
@@ -52,6 +52,25 @@ class Run:
     def model(self) -> nn.Module:
         """The model of the last checkpoint, in evaluation mode."""
         return store.load(self.folder)
+
+    @property
+    def stats(self) -> list[dict]:
+        """What was logged, by step: losses, firing rates, speed, validation losses. Of all stages, one after another,
+        each record with the name of its "stage"."""
+        stages = store.stages(self.folder)
+        if not stages:
+            return report.statistics(self.folder)
+        return [{"stage": stage.name, **record} for stage in stages for record in report.statistics(stage)]
+
+    def curves(self):
+        """A picture (PIL) of the losses, firing rates and learning rate by step, of the last stage that has begun."""
+        records = self.stats
+        return notebook.curves([r for r in records if r.get("stage") == records[-1].get("stage")])
+
+    def __repr__(self) -> str:
+        losses = [record["validation_loss"] for record in self.stats if "validation_loss" in record]
+        validation = f", validation loss {losses[-1]:.4f}" if losses else ""
+        return f"Run({self.folder}: step {self.step}, {'finished' if self.finished else 'stopped'}{validation})"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import torch
 from .. import files
 from ..errors import UserError
 from ..models import store
+from ..progress import in_notebook
 from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
@@ -128,7 +129,7 @@ def _commit() -> str | None:
 
 
 class Log:
-    """Lines for people (stderr and log.txt), and records for programs (stats.jsonl and TensorBoard).
+    """Lines for people (stderr, in a notebook stdout; log.txt), and records for programs (stats.jsonl, TensorBoard).
 
     Lines from before `open` are written to log.txt when it is called.
     """
@@ -150,7 +151,7 @@ class Log:
         else:
             self.early.append(line)
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=sys.stdout if in_notebook() else sys.stderr, flush=True)  # stderr is red in a notebook
 
     def record(self, step: int, values: dict) -> None:
         """Records the numbers of a step; nested dicts are written to stats.jsonl only."""
