@@ -20,7 +20,7 @@ def track(items: Sequence[T], title: str | None) -> Iterable[T]:
     if title is None:
         return items
     if in_notebook() or (sys.stderr and sys.stderr.isatty()):
-        return _bar()(items, title, delay=DELAY, leave=False)
+        return _bar()(items, title, delay=DELAY, leave=False, mininterval=0.5)
     return _lines(items, title)
 
 

@@ -18,9 +18,7 @@ def run(tmp_path_factory):
     return tg.train(data="digits", batch=8, log_every=1, quiet=True, compile="off", out=out, model=model, stages=stages)
 
 
-@pytest.mark.parametrize(
-    "images", [torch.rand(3, 1, 8, 8), np.zeros((3, 8, 8, 8), np.uint8)[:, :3], torch.rand(1, 8, 8)]
-)
+@pytest.mark.parametrize("images", [torch.rand(3, 1, 8, 8), np.zeros((3, 3, 8, 8), np.uint8), torch.rand(1, 8, 8)])
 def test_a_grid_is_a_picture_wide_enough_to_be_seen(images):
     assert tg.grid(images).width >= 512
 
@@ -37,9 +35,8 @@ def test_what_is_no_image_is_refused_in_one_line():
 
 
 def test_a_run_has_its_model_its_numbers_and_its_curves(run):
-    assert [record["stage"] for record in run.stats if "lr" in record] == ["stage-1-autoencoder"] * 2 + [
-        "stage-2-prior"
-    ] * 2
+    stages = [record["stage"] for record in run.stats if "lr" in record]
+    assert stages == ["stage-1-autoencoder"] * 2 + ["stage-2-prior"] * 2
     assert run.curves().width >= 512
     assert f"{run.folder}: step 2, finished, validation loss" in repr(run)
     assert "decoder" in repr(run.model) and "4C3-4T4s2" in repr(run.model) and "trained on digits" in repr(run.model)
