@@ -82,7 +82,8 @@ def _shape(catalogue: Catalogue, indices: list[int]) -> tuple[int, ...]:
 def _pixels(catalogue: Catalogue, indices: list[int]) -> np.ndarray:
     pixels, row = np.empty(_shape(catalogue, indices), dtype=np.uint8), 0
     chunks = [indices[first : first + CHUNK] for first in range(0, len(indices), CHUNK)]
-    workers = min(cores(), len(chunks)) if len(indices) >= MANY and sys.platform == "linux" else 1
+    may_fork = sys.platform == "linux" and not multiprocessing.current_process().daemon
+    workers = min(cores(), len(chunks)) if len(indices) >= MANY and may_fork else 1
     for chunk in _chunks(catalogue, chunks, workers):
         pixels[row : row + len(chunk)] = chunk
         row += len(chunk)
