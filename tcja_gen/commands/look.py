@@ -154,8 +154,8 @@ class Show:
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights; for a data
-    set: pictures."""
+    """Folder for the figures; default: figures in the run's folder, none for a checkpoint or a file of weights; for a
+    data set: pictures."""
     energy: FlagCreatePairsOff[bool] = False
     """Also show the operations and energy of each layer, for one sample: drawn from a generator, or a classified
     validation sample."""
@@ -209,7 +209,7 @@ class Show:
         print(report.describe(run))
         if costs:
             print(costs)
-        if self.out or (Path(run).is_dir() and store.is_model(run)):  # not one of images by its name
+        if self.out or ((Path(run) / "config.toml").is_file() and store.is_model(run)):
             for path in report.figures(run, self.out or Path(run) / "figures"):
                 print(path)
 

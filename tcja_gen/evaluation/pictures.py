@@ -100,11 +100,7 @@ def save(pixels: Tensor, path: str | Path, facts: Mapping[str, str] | None = Non
     from PIL.PngImagePlugin import PngInfo
 
     text = PngInfo()
-    for name, value in {
-        "command": shlex.join(sys.argv),
-        "software": f"tcja_gen {__version__}",
-        **(facts or {}),
-    }.items():
+    for name, value in {**always(), **(facts or {})}.items():
         text.add_text(name, value.encode(errors="replace").decode())
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

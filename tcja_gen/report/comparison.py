@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..evaluation import energy, protocol
+from ..training.runs import statistics
 from . import history
 from .figures import Lines, curve_panels, curves
 from .html import Section, heading, paragraph, table
 from .sections import diagrams, strips
-from .subject import Subject, statistics
+from .subject import Subject
 from .text import short, size
 
 SEEDS = 8  # samples of each

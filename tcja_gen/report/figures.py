@@ -5,15 +5,18 @@ each is an SVG of its own, so that a narrow screen shows them one below the othe
 """
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..errors import UserError
 from ..evaluation import pictures
 from ..models import load, store
 from ..nn import CurrentGate, Gate, GatedReadout
-from .subject import shown_samples, statistics
+from ..training.runs import statistics
+from .subject import shown_samples
 
 Panel = Callable[[Any], None]  # draws on matplotlib's axes
 Lines = dict[str, list[tuple[int, float]]]  # points (step, value), by the name of the line
@@ -21,6 +24,7 @@ Lines = dict[str, list[tuple[int, float]]]  # points (step, value), by the name 
 FIRST = ("reconstruction", "divergence")  # of the losses, in this order; the others follow
 NO_LOSSES = ("step", "gradient_norm", "lr", "images_per_second", "peak_memory_mb", "firing_rate", "dead", "layers")
 ACROSS = 4  # panels in a row of a sheet
+DPI = 120  # of a PNG
 POINTS = 400  # of a line, at most
 LABELLED = 30  # classes, at most, for names and counts to be written into a picture
 COLOURS = ("#3b82f6", "#f59e0b", "#10b981", "#ef4444", "#a855f7", "#06b6d4", "#ec4899", "#84cc16")  # on white and black
@@ -33,11 +37,11 @@ def figures(folder: str | Path, out: str | Path) -> list[Path]:
         return [path for stage in stages for path in figures(stage, Path(out) / stage.name)]
     model, drawn = load(folder), []
     if panels := curve_panels(curves(statistics(folder))):
-        drawn.append(_sheet(panels, Path(out) / "curves.png"))
+        drawn.append(_save(_sheet(panels), Path(out) / "curves.png"))
     samples, origin = shown_samples(model)
     if gates := mean_gates(model, samples):
         title, facts = f"gates, mean over {len(samples)} {origin}", {"model": store.weights_hash(model)}
-        drawn.append(_sheet(gate_panels(gates), Path(out) / "gates.png", title, facts))
+        drawn.append(_save(_sheet(gate_panels(gates), title), Path(out) / "gates.png", facts))
     return drawn
 
 
@@ -97,6 +101,17 @@ def curve_panels(titles: Mapping[str, Lines]) -> dict[str, Panel]:
     return {title: _curve_panel(title, lines) for title, lines in titles.items()}
 
 
+def curves_picture(records: list[dict]):
+    """A PIL image of the curves of what was logged. UserError if that is nothing."""
+    from PIL import Image
+
+    if not (panels := curve_panels(curves(records))):
+        raise UserError("nothing was logged yet, so there are no curves")
+    drawn = BytesIO()
+    _sheet(panels).savefig(drawn, dpi=DPI, format="png")
+    return Image.open(drawn)
+
+
 def _curve_panel(title: str, lines: Lines) -> Panel:
     def draw(axis) -> None:
         for (name, points), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
@@ -138,7 +153,8 @@ def _gates_of(block: Gate | CurrentGate | GatedReadout, args: tuple, output: tor
 
 
 def gate_panels(gates: Mapping[str, torch.Tensor]) -> dict[str, Panel]:
-    """A panel for each gate (T, C), all on one scale: bright where the block lets spikes through."""
+    """A panel for each gate (T, C), all on one scale: bright where it lets much through. One on currents does nothing
+    at 1."""
     most = max(1.0, *(float(gate.max()) for gate in gates.values())) if gates else 1.0
     return {name: _gate_panel(name, gate, most) for name, gate in gates.items()}
 
@@ -153,8 +169,8 @@ def _gate_panel(name: str, gate: torch.Tensor, most: float) -> Panel:
     return draw
 
 
-def _sheet(panels: Mapping[str, Panel], path: Path, title: str = "", facts: Mapping[str, str] | None = None) -> Path:
-    """Draws all panels into one file, as many rows of them as it takes; places left over stay white."""
+def _sheet(panels: Mapping[str, Panel], title: str = ""):
+    """A figure of all panels, in as many rows as it takes; places left over stay white."""
     across = min(len(panels), ACROSS)
     down = -(-len(panels) // across)
     figure = _figure((max(4.0 * across, 5.2), 3.0 * down))
@@ -165,7 +181,7 @@ def _sheet(panels: Mapping[str, Panel], path: Path, title: str = "", facts: Mapp
         axis.remove()
     if title:
         figure.suptitle(title, fontsize=9)
-    return _save(figure, path, facts)
+    return figure
 
 
 def _figure(size: tuple[float, float]):
@@ -176,5 +192,5 @@ def _figure(size: tuple[float, float]):
 
 def _save(figure, path: Path, facts: Mapping[str, str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120, metadata={**pictures.always(), **(facts or {})})
+    figure.savefig(path, dpi=DPI, metadata={**pictures.always(), **(facts or {})})
     return path

@@ -11,7 +11,8 @@ from ..settings import differences
 from ..shipped import recipes as shipped
 from ..training import recipes
 from ..training.config import FREE_ON_RESUME, Config, as_table, one_by_one
-from .subject import Subject, statistics
+from ..training.runs import statistics
+from .subject import Subject
 
 IGNORED = tuple({*FREE_ON_RESUME, "keep_every"} - {"data", "init_from"})  # settings that cannot change the result
 FILLED_IN = ("image_size", "image_channels", "image_width", "classes")  # of the model, by the data

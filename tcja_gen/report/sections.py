@@ -24,11 +24,12 @@ from ..nn.latents import LATENTS
 from ..settings import table as as_settings
 from ..training import activity
 from ..training.config import text as config_text
+from ..training.runs import statistics
 from . import history, html, latents, spikes
 from .figures import Panel, confusion_panel, curve_panels, curves, gate_panels, mean_gates
 from .html import Raw, Section
 from .nearest import nearest
-from .subject import SHOWN, Subject, statistics
+from .subject import SHOWN, Subject
 from .text import short, size
 
 Parts = list[str]

@@ -54,11 +54,12 @@ def _trace(name: str, layer: nn.Module, args: tuple, kwargs: dict, spikes: Tenso
     if not isinstance(layer, (LIF, NormLIF)):
         return Trace(name, fired, None, None)
     steps = kwargs.get("steps", args[1] if len(args) > 1 else None)
-    currents = args[0][:1].expand(steps, *args[0][:1].shape[1:]) if steps else args[0][:, 0]  # (T, C, ...)
+    currents = args[0][:1] if steps else args[0][:, :1]  # of the first sample: (1, C, ...) or (T, 1, C, ...)
     if isinstance(layer, NormLIF):
         a, b = layer.affine(layer.running_mean, layer.running_var)
-        shape = (-1, *[1] * (currents.dim() - 2))
-        currents = a.view(shape) * currents.float() + b.view(shape)
+        shape = (-1, *[1] * (currents.dim() - (2 if steps else 3)))
+        currents, steps = layer.gated(a.view(shape) * currents.float() + b.view(shape), steps)
+    currents = currents.expand(steps, *currents.shape[1:]) if steps else currents[:, 0]  # (T, C, ...)
     return Trace(name, fired, membranes(currents.float(), layer.neuron).flatten(1).cpu(), layer.neuron)
 
 

@@ -3,7 +3,6 @@
 Whatever takes time is computed once, when it is first asked for.
 """
 
-import json
 from functools import cached_property
 from pathlib import Path
 
@@ -134,14 +133,6 @@ def random_samples(model) -> Tensor:
 def as_input(samples: Tensor) -> Tensor:
     """Images uint8 -> [0, 1]; event frames as they are."""
     return samples.float() if samples.dim() == 5 else samples.float() / 255
-
-
-def statistics(folder: str | Path) -> list[dict]:
-    """What was logged in a run, by step; nothing for weights alone."""
-    path = Path(folder) / "stats.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def _run(given: Path, file: Path) -> Path | None:

@@ -7,8 +7,8 @@ import torch
 from ..errors import UserError
 from ..evaluation.protocol import read_record
 from ..models import load, store
+from ..training.runs import statistics
 from .figures import NO_LOSSES
-from .subject import statistics
 
 PARTS = ("encoder", "latent", "decoder", "head")
 

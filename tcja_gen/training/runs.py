@@ -24,6 +24,7 @@ from torch import Tensor
 from .. import files
 from ..errors import UserError
 from ..models import store
+from ..progress import in_notebook
 from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
@@ -92,6 +93,14 @@ def data_facts(folder: Path) -> dict:
     return environment_of(folder).get("data", {})
 
 
+def statistics(folder: str | Path) -> list[dict]:
+    """What was logged in a run, by step; nothing for weights alone."""
+    path = Path(folder) / "stats.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+
 def check_plugins(folder: Path, quiet: bool = False) -> None:
     """UserError if a run uses parts of a plugin that is not loaded. Unless quiet, notes name changed plugins."""
     used = environment_of(folder).get("plugins", {})
@@ -132,7 +141,8 @@ def _commit() -> str | None:
 
 
 class Log:
-    """Lines for people (stderr and log.txt), and records for programs: stats.jsonl, TensorBoard, and `on_record`.
+    """Lines for people (stderr, in a notebook stdout; log.txt), and records for programs: stats.jsonl, TensorBoard, and
+    `on_record`.
 
     Lines from before `open` are written to log.txt when it is called. on_record: as for `tg.train`.
     """
@@ -156,7 +166,7 @@ class Log:
         else:
             self.early.append(line)
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=sys.stdout if in_notebook() else sys.stderr, flush=True)  # stderr is red in a notebook
 
     def record(self, step: int, values: dict) -> None:
         """Records the numbers of a step. "layers", {layer: [firing rate, dead share]}, become two scalars a layer."""
