@@ -444,7 +444,7 @@ def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     done = tcja("sample", run, "--number", "70", "--out", tmp_path / "two", "--device", "cpu", processes=2)
     assert done.returncode == 0, done.stderr
     assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("*.png"):
         assert Image.open(path).tobytes() == Image.open(tmp_path / "two" / path.name).tobytes()
     score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
     score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
@@ -678,7 +678,8 @@ def test_recordings_are_shown_as_pictures_and_as_a_film(recordings, mistake, tmp
         assert film.n_frames == 10
     assert main(["check", "digits", "--picture", str(tmp_path / "checked")]) == 0
     assert (tmp_path / "checked/images.png").exists()
-    assert "--energy is for a run" in mistake("show", recordings, "--energy")
+    assert "--energy and --html are for a run" in mistake("show", recordings, "--energy")
+    assert "--energy and --html are for a run" in mistake("show", recordings, "--html", tmp_path / "a.html")
     assert "--frames and --events-by are for" in mistake("show", "digits", "--frames", "3")
     assert "time_steps -1: at least 1 frame" in mistake("show", recordings, "--frames", "-1", "--out", out)
 
