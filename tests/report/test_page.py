@@ -176,7 +176,7 @@ def test_scores_of_unlike_protocols_are_refused_with_the_reason(run, tmp_path, c
 
 @pytest.mark.parametrize("kind", ["generator", "classifier"])
 @pytest.mark.parametrize("neuron", ["tcja", "tet", "fsvae"])
-@pytest.mark.parametrize("encoder", ["4C3s2-4R3-TCJA", "4C3s2-TCJAC-4R3-TCJA"])
+@pytest.mark.parametrize("encoder", ["4C3s2-4R3-TCJA", "4C3s2-TCJAC-4C3-TCJAC-4C3-TCJA"])
 def test_the_membranes_fire_where_the_kernels_spiked(encoder, kind, neuron, tmp_path):
     model = {"encoder": encoder, "time_steps": 4, "neuron": neuron}
     model |= {"head": "8FC-10L"} if kind == "classifier" else {"latent": CODES, "decoder": "4C3-4R3-4T4s2-TCJA"}
