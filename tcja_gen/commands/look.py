@@ -1,6 +1,7 @@
 """Commands that check data and describe runs, and the one that lists the names."""
 
 import itertools
+import os
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -240,6 +241,8 @@ class Show:
 
 def _is_data(name: str) -> bool:
     """Whether the name is that of a data set, or a folder of event recordings, and no model's."""
+    if os.sep in name and not Path(name).exists():
+        return False  # a mistake in a path is told at once, before torch is imported
     from ..data import is_events, is_named
     from ..models import store
 
