@@ -182,7 +182,9 @@ def test_layers_behind_neurons_know_that_they_see_spikes():
 
 @torch.no_grad()
 @pytest.mark.parametrize("path", ["native", "plain"])
-@pytest.mark.parametrize("prior", ["32C3-32R3-32R3-48C1", "32C3-32R3[TCJA]-32R3", "32C3-32R3-32C3-TCJAC-32C1", "32C3-40R3-32C3"])
+@pytest.mark.parametrize(
+    "prior", ["32C3-32R3-32R3-48C1", "32C3-32R3[TCJA]-32R3", "32C3-32R3-32C3-TCJAC-32C1", "32C3-40R3-32C3"]
+)
 def test_rounds_that_compute_only_what_matters_name_tokens_as_whole_rounds_do(prior, path):
     torch.manual_seed(0)
     settings = CodeSettings(channels=2, prior=prior, rounds=16)
