@@ -411,13 +411,22 @@ class SpikingDecoder(Stages):
         return x if x.dim() == 5 else x.unflatten(-1, self.start)
 
     def forward(self, z: Tensor) -> Tensor:
-        gate = self.stages[-1]
-        if not self.training or not isinstance(gate, Gate) or not isinstance(self.readout, Readout):
+        end = self.stages[-1]
+        gated, summed = isinstance(end, Gate) and self.training, self._sums(end)
+        if not isinstance(self.readout, Readout) or not (gated or summed):
             return self.readout(self.spikes(z), self.last)
         x = self._latent(z)
         recompute, binary = self.memory == "recompute", gives_spikes(self.project)
-        x = run_stages(self.stages[:-1], x, recompute, self.ends_network, binary=binary)
-        return self.readout(x, self.last, gate)
+        x = run_stages(self.stages[:-1], x, recompute, self.ends_network and gated, binary=binary)
+        if gated:
+            return self.readout(x, self.last, end)
+        return self.readout.of_sum(end.weighted_sum(x, self.readout.weights), self.last)
+
+    def _sums(self, stage: nn.Module) -> bool:
+        """Whether the neurons of the last stage can sum up their spikes. Not if anything watches these."""
+        if not isinstance(stage, SpikingBlock) or not isinstance(stage.neurons, NormLIF) or _gates_currents(stage):
+            return False
+        return not any(part._forward_hooks for part in (stage, stage.weights, stage.neurons, self.readout))
 
     def film(self, z: Tensor) -> Tensor:
         """Images read out after the first 1, 2, ... T steps, (T, N, C, H, W)."""

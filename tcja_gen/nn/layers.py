@@ -30,12 +30,19 @@ class SpikingBlock(nn.Module):
         self.weights, self.neurons = weights, neurons
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        frames = x if steps else x.flatten(0, 1)  # (T*N, ...)
-        if self.training and isinstance(self.neurons, TDBatchNorm):
-            y, options = self.weights.without_bias(frames), {"offset": self.weights.bias}
-        else:
-            y, options = self.weights(frames), {}
+        y, options = self._currents(x if steps else x.flatten(0, 1))  # (T*N, ...)
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
+
+    def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
+        """Sum over time of w_t times the spikes, (N, ...), which are not written to memory. x: (T, N, ...)."""
+        y, options = self._currents(x.flatten(0, 1))
+        return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, **options)
+
+    def _currents(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Output of the weights, and what the neurons must know about it."""
+        if self.training and isinstance(self.neurons, TDBatchNorm):
+            return self.weights.without_bias(frames), {"offset": self.weights.bias}
+        return self.weights(frames), {}
 
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""

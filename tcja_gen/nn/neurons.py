@@ -212,6 +212,28 @@ def spikes_backward(
     return grads.to(x.dtype), grads.sum(0), (grads * (x.float() - mean) * rstd).sum(0), gv
 
 
+def summed_spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor) -> Tensor:
+    """Sum over time of w_t times the spikes for currents a x + b, (M, C). x: (T, M, C). a, b: (C,). w: (T,)."""
+    return weighted_sum(spikes(x, a, b, neuron, len(w)), w)
+
+
+def summed_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first three gradients of `spikes_backward`, from the gradient (M, C) of `summed_spikes`."""
+    return spikes_backward(x, a, b, w.view(-1, 1, 1).to(grad.dtype) * grad, mean, rstd, neuron, len(w))[:3]
+
+
+def weighted_sum(x: Tensor, w: Tensor) -> Tensor:
+    """Sum over time of w_t x_t, x (T, ...), w (T,). On a CPU step by step in float32, as the kernels do it."""
+    if not x.is_cpu:
+        return torch.tensordot(w.to(x.dtype), x, dims=1)
+    total = torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32))
+    for frame, share in zip(x, w.tolist(), strict=True):
+        total.add_(frame, alpha=share)
+    return total.to(x.dtype)
+
+
 def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> Tensor:
     """Spikes (T, M, C) for currents f (a x + b).
 

@@ -30,6 +30,8 @@ from .neurons import (
     lif_step,
     spikes,
     spikes_backward,
+    summed_spikes,
+    summed_spikes_backward,
 )
 from .sparse import SpikeWeights
 
@@ -128,6 +130,12 @@ class NormLIF(TDBatchNorm):
             _GatedNormLIF.apply(*given, len(x) if steps else x.shape[1], *self.gate.parameters()), frame
         )
 
+    def weighted_sum(self, x: Tensor, w: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Sum over time of w_t times the spikes, (N, C, ...), which are not written. x: (T, N, C, ...). w: (T,)."""
+        planes, frame = self._planes(x, None)
+        total = _NormLIF.apply(planes, self.weight, self.bias, offset, self, len(planes), w)
+        return channels_third(total[None], frame)[0]
+
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step, normalised by the running statistics: x (N, C) and membranes v (N, C), float32 (None: at rest)
         -> spikes and membranes. Bit for bit the spikes of the whole sequence in evaluation mode."""
@@ -204,29 +212,43 @@ class _Norm(torch.autograd.Function):
 
 
 class _NormLIF(torch.autograd.Function):
+    """Spikes, or with weights w their sum over time."""
+
     @staticmethod
     def forward(
-        ctx, x: Tensor, weight: Tensor, bias: Tensor, offset: Tensor | None, layer: NormLIF, steps: int
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor | None,
+        layer: NormLIF,
+        steps: int,
+        w: Tensor | None = None,
     ) -> Tensor:
         mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset, w
         a, b = layer.affine(mean, var)
+        if w is not None:
+            return kernel_for(layer.path, summed_spikes)(x, a, b, layer.neuron, w)
         return kernel_for(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
-        neuron, steps, scale, eps, training, path, offset = ctx.settings
+        neuron, steps, scale, eps, training, path, offset, w = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a = weight * scale * rstd
         b = bias - mean * a
-        g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
+        if w is not None:
+            g, *parts = kernel_for(path, summed_spikes_backward)(x, a, b, grad, mean, rstd, neuron, w)
+        else:
+            g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
         sums, products = (part.sum(0) for part in parts)
         mean_g, mean_gx = _mean_gradients(sums, products, x, training)
         gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx)
-        return gx, products * scale, sums, _zero_gradient(offset), None, None
+        return gx, products * scale, sums, _zero_gradient(offset), None, None, None
 
 
 class _GatedNormLIF(torch.autograd.Function):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..registry import READOUTS, register_readout
 from .attention import CLA, TCJA, Gate
+from .neurons import weighted_sum
 from .normalisation import channels_last, channels_third
 
 DECAY = 0.8
@@ -68,12 +69,13 @@ class _WeightedSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(w)
-        return torch.tensordot(w, x, dims=1)
+        return weighted_sum(x, w)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         (w,) = ctx.saved_tensors
-        return w.view(-1, *[1] * grad.dim()) * grad.contiguous(), None  # laid out as the spikes are
+        w = w.to(grad.dtype).view(-1, *[1] * grad.dim())
+        return w * grad.contiguous(), None  # laid out as the spikes are
 
 
 class Readout(nn.Module):
@@ -88,15 +90,23 @@ class Readout(nn.Module):
         """Spikes x (T, N, C, H, W) -> images (N, C', H, W) in (-1, 1), float32. With a gate, gate(x) is read out."""
         return self._read(x, self.weights, layer, gate)
 
+    def of_sum(self, total: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        """As `forward`, from the spikes' sum over time, (N, C, H, W), weighted by `weights`."""
+        return self._image(total, self.weights, layer)
+
     def prefixes(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
         """Images read out after the first 1, 2, ... T steps: (T, N, C', H, W). The last one is that of `forward`."""
         times = range(1, len(x) + 1)
         return torch.stack([self._read(x[:t], readout_weights(self.kind, t).to(x.device), layer) for t in times])
 
+    @classmethod
+    def _read(cls, x: Tensor, w: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
+        total = gate.weighted_sum(x, w) if gate else _WeightedSum.apply(channels_last(x), w)  # (N, P, C)
+        return cls._image(channels_third(total[None], x.shape[1:])[0], w, layer)
+
     @staticmethod
-    def _read(x: Tensor, w: Tensor, layer: nn.ConvTranspose2d, gate: Gate | None = None) -> Tensor:
-        total = gate.weighted_sum(x, w) if gate else _WeightedSum.apply(channels_last(x), w.to(x.dtype))  # (N, P, C)
-        y = layer(channels_third(total[None], x.shape[1:])[0])
+    def _image(total: Tensor, w: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        y = layer(total)
         return torch.tanh(y.float() + (w.sum() - 1) * layer.bias.float().view(-1, 1, 1))
 
 

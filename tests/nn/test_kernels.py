@@ -19,6 +19,8 @@ from tcja_gen.nn.neurons import (
     gated_spikes_backward,
     spikes,
     spikes_backward,
+    summed_spikes,
+    summed_spikes_backward,
 )
 from tcja_gen.nn.normalisation import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.process import neuron_path
@@ -109,6 +111,21 @@ def test_gated_currents_fire_and_learn_as_in_the_plain_loop(kernels, path, image
     for wrong in (f[:, :, 1:], f[:2], f[:, :1].repeat(1, 5, 1)):
         with pytest.raises(ValueError, match="neurons: "):
             kernels.gated_spikes(x.expand(3, -1, -1), a, b, wrong, neuron)
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [(5, 70, 24), (5, 3, 1500)])
+def test_spikes_that_are_only_summed_up_count_as_those_that_are_written(kernels, path, shape, half):
+    dtype = torch.bfloat16 if half else torch.float32
+    x, grad, (a, b, mean, rstd) = numbers(*shape).to(dtype), numbers(*shape[1:], seed=5).to(dtype), affine(shape[2])
+    neuron, w = Neuron.preset("fsvae"), torch.tensor([0.4, 0.5, 0.7, 0.8, 1.0])
+    ours, plain = kernels.summed_spikes(x, a, b, neuron, w), summed_spikes(x, a, b, neuron, w)
+    assert torch.equal(ours, plain) if path == "native" else torch.allclose(ours, plain, rtol=1e-2 if half else 1e-5)
+    found = kernels.summed_spikes_backward(x, a, b, grad, mean, rstd, neuron, w)
+    wanted = summed_spikes_backward(x, a, b, grad, mean, rstd, neuron, w)
+    for one, other in zip(found, wanted, strict=True):
+        one, other = (part if part.shape == x.shape else part.sum(0) for part in (one, other))
+        torch.testing.assert_close(one, other, rtol=2e-2 if half else 2e-5, atol=5e-2 if half else 2e-5)
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

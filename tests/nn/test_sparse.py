@@ -9,7 +9,17 @@ import torch
 from torch import nn
 
 from tcja_gen.models import build
-from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, SpikingDecoder, SpikingEncoder, StepDraws, fuse
+from tcja_gen.nn import (
+    CodeLatent,
+    CodeSettings,
+    Context,
+    ImageDraws,
+    SpikingDecoder,
+    SpikingEncoder,
+    StepDraws,
+    fuse,
+    set_memory,
+)
 from tcja_gen.nn.kernels import cpu
 from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense
 
@@ -178,6 +188,25 @@ def test_layers_behind_neurons_know_that_they_see_spikes():
     assert decoder.stages[0].weights.takes_spikes and decoder.stages[1].weights.takes_spikes
     plain = SpikingEncoder("32C3-32R3-32C3", 1, 1, None, image_size=8)  # ReLU
     assert not any(layer.takes_spikes for layer in plain.modules() if isinstance(layer, SpikeWeights))
+
+
+@pytest.mark.parametrize("path", ["native", "plain"])
+@pytest.mark.parametrize("memory", ["speed", "recompute"])
+def test_watching_the_last_spikes_changes_no_bit_of_an_image_or_a_gradient(path, memory):
+    torch.manual_seed(0)
+    decoder = fuse(set_memory(SpikingDecoder("32C3-16T4s2", 4, (8, 4, 4), 1, 3, image_size=8), memory), path)
+    found, seen = [], []
+    for watch in (False, True):
+        if watch:
+            decoder.stages[-1].neurons.register_forward_hook(lambda layer, x, y: seen.append(y))
+        decoder.zero_grad()
+        image = decoder(spikes(3, 5, 4))
+        image.square().sum().backward()
+        found.append([image.detach(), *(p.grad for p in decoder.parameters())])
+    assert seen[0].shape == (3, 5, 16, 8, 8)
+    assert all(a is b or torch.equal(a, b) for a, b in zip(*found, strict=True))
+    with torch.no_grad():
+        assert torch.equal(decoder.film(spikes(3, 5, 4))[-1], decoder(spikes(3, 5, 4)))
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@
 // afterwards, so their order does not depend on the number of threads.
 //
 // Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given. Factors f
-// (T, N, C) gate the currents of N images, each of which has `pixels` = M / N rows.
+// (T, N, C) gate the currents of N images, each of which has `pixels` = M / N rows. With weights w (T,) the spikes are not
+// written, only the sum over time of w_t times the spikes, (M, C); the gradient is that of the sum.
 
 #include <algorithm>
 #include <cmath>
@@ -163,8 +164,8 @@ void surrogate(const float* v, float* ds, Size length, const Neuron& n) {
 }
 
 template <typename X, bool DECAY_INPUT, bool GATED>
-void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, X* out, float* v_end,
-                 Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
+void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w, X* out,
+                 float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from();
@@ -172,14 +173,16 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
         const Planes planes{tiles, column, columns};
         std::vector<float> factors(GATED ? steps * TILE : 0);
-        float h[TILE];
+        float h[TILE], sum[TILE];  // sum: of the weighted spikes
+        X passing[TILE];           // spikes that only the sum needs
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
             for (Size j = 0; j < length; j++) h[j] = v0 ? v0[at + j] : n.v_reset;
+            std::fill(sum, sum + length, 0.0f);
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
-                X* spikes = out + at + t * frame;
+                X* spikes = w ? passing : out + at + t * frame;
                 float* F = GATED ? &factors[t * TILE] : nullptr;
                 if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
@@ -189,7 +192,9 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
                     h[j] = fired ? n.v_reset : v;
                     put(spikes[j], fired ? 1 : 0);
                 }
+                for (Size j = 0; w && j < length; j++) sum[j] += w[t] * wide(spikes[j]);
             }
+            for (Size j = 0; w && j < length; j++) put(out[at + j], sum[j]);
             if (v_end) std::copy(h, h + length, v_end + at);
         }
     });
@@ -198,8 +203,8 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
 // gx is dL/d(a x + b). sums, products: (parts, C) of that and of its products with x - mean over rstd; if gated, (T, N, C)
 // of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
-void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const X* grad,
-                  const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
+void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
+                  const X* grad, const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
                   Size pixels, Size steps, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
@@ -232,13 +237,14 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
             std::fill(still, still + length, 0.0f);
             for (Size t = steps - 1; t >= 0; t--) {
                 const float* v = &membranes[t * TILE];
-                const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + t * frame;
+                const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + (w ? 0 : t * frame);
+                const float share = w ? w[t] : 1;  // of the gradient
                 X* out = gx + at + (STATIC ? 0 : t * frame);
                 surrogate(v, ds, length, n);
                 const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
-                    const float dv = wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
+                    const float dv = share * wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
                     float di = dv * gain;
                     if (GATED) {
@@ -331,10 +337,10 @@ extern "C" {
 Size parts(Size rows, Size width) { return Tiles(rows, width).parts; }
 
 #define FORWARD(X, DECAY)                                                                                            \
-    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, (X*)out, v_end, rows, \
+    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, w, (X*)out, v_end, rows, \
                                                                      width, pixels, steps, frames, *n, threads)
-void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, void* out, float* v_end,
-             Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w, void* out,
+             float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(FORWARD(float, true), FORWARD(bf16, true))
     } else {
@@ -345,11 +351,11 @@ void forward(const void* x, const float* a, const float* b, const float* f, cons
 #define BACKWARD(X, DECAY)                                                                                            \
     (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>          \
      : f                      ? run_backward<X, DECAY, false, true>                                                   \
-                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, (const X*)grad, mean, \
+                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, w, (const X*)grad, mean, \
                                                                       rstd, (X*)gx, gv, sums, products, rows, width,  \
                                                                       pixels, steps, *n, threads)
-void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const void* grad,
-              const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
+void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
+              const void* grad, const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
               Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))

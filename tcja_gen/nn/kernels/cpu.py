@@ -155,13 +155,19 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
     return _spikes(x, a, b, neuron, len(f), None, None, f)
 
 
-def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f: Tensor | None = None) -> Tensor:
+def summed_spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor) -> Tensor:
+    """As `neurons.summed_spikes`; the spikes are never written."""
+    return _spikes(x, a, b, neuron, len(w), None, None, w=w)
+
+
+def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f=None, w=None) -> Tensor:
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), planes(rows, width, f)
-    out = x.new_empty(steps, rows, width)
-    _call("forward", x, x, a, b, f, v, out, end, rows, width, pixels, steps, frames, _constants(neuron))
+    (w,) = float32_arrays(steps, w)
+    out = x.new_empty(*([steps] if w is None else []), rows, width)
+    _call("forward", x, x, a, b, f, v, w, out, end, rows, width, pixels, steps, frames, _constants(neuron))
     return out
 
 
@@ -187,11 +193,19 @@ def gated_spikes_backward(
     return _backward(x, a, b, grad, mean, None, neuron, len(f), None, f)[:3]
 
 
-def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None):
+def summed_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.summed_spikes_backward`; the sums have shape (parts, C)."""
+    return _backward(x, a, b, grad, mean, rstd, neuron, len(w), None, w=w)[:3]
+
+
+def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f=None, w=None):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
-    grad = array_like(x, (steps, rows, width), grad)
+    (w,) = float32_arrays(steps, w)
+    grad = array_like(x, (*([steps] if w is None else []), rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
     f, pixels = planes(rows, width, f)
     gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
@@ -200,7 +214,7 @@ def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: 
         sums, products = f.new_zeros(2, *f.shape)
     elif a is not None:
         sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
-    arguments = x, a, b, f, v, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
+    arguments = x, a, b, f, v, w, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
     _call("backward", x, *arguments, _constants(neuron))
     return gx, sums, products, gv
 

@@ -242,6 +242,18 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
     return _spikes(x, a, b, neuron, len(f), None, None, f)
 
 
+def summed_spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor) -> Tensor:
+    """As `neurons.summed_spikes`."""
+    return torch.tensordot(w.to(x.dtype), spikes(x, a, b, neuron, len(w)), dims=1)
+
+
+def summed_spikes_backward(
+    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, w: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `neurons.summed_spikes_backward`; the sums have shape (programs, C)."""
+    return spikes_backward(x, a, b, w.view(-1, 1, 1).to(grad.dtype) * grad, mean, rstd, neuron, len(w))[:3]
+
+
 def gated_spikes_backward(
     x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
 ) -> tuple[Tensor, Tensor, Tensor]:
