@@ -3,7 +3,7 @@
 >>> import tcja_gen as tg
 >>> run = tg.train(data="digits", steps=2000)           # doctest: +SKIP
 >>> model = tg.load(run.folder)                         # doctest: +SKIP
->>> images = model.sample(seeds=range(64))              # doctest: +SKIP
+>>> tg.grid(model.sample(seeds=range(64)))              # doctest: +SKIP
 >>> tg.evaluate(model, "digits", metrics=["fad"])       # doctest: +SKIP
 
 Every name is imported when it is first used, so `import tcja_gen` alone does not import torch.
@@ -18,7 +18,8 @@ _ROOMS = {
     "models": ("SpikingClassifier", "SpikingVAE", "load"),
     "models.pretrained": ("pretrained",),
     "evaluation": ("evaluate", "reference"),
-    "data": ("ImageSet",),
+    "evaluation.notebook": ("grid",),
+    "data": ("ImageSet", "load_images"),
     "nn": (
         "TCJA",
         "BernoulliLatent",

@@ -27,7 +27,7 @@ Train spiking image generators and classifiers with temporal-channel joint atten
   evaluate      score a run, or a folder or zip of images, against a data set
   reference     compute what scores need for a data set, and the score of real images
   check         name every bad file of a data set
-  show          describe a run: settings, size, losses, firing rates, scores
+  show          describe a run: settings, size, losses, firing rates, scores; as a page to send; or compare several
   list          list all recipes, pretrained models, data sets and parts
 
 Every command takes --plugin FILE, a Python file that adds your own parts (tcja-gen list names them).

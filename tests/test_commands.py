@@ -16,7 +16,7 @@ from PIL import Image
 
 import tcja_gen as tg
 from tcja_gen.cli import main
-from tcja_gen.data import load_images, moving, record, write_events
+from tcja_gen.data import even, load_images, moving, record, write_events
 from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
 
@@ -123,7 +123,7 @@ def test_help_comes_without_importing_torch():
 
 def test_samples_come_as_files_grid_and_film(run, tmp_path, capsys):
     assert main(["sample", str(run), "--seeds", "3,5-7", "--out", str(tmp_path)]) == 0
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["000003.png", "000005.png", "000006.png", "000007.png"]
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == ["000003.png", "000005.png", "000006.png", "000007.png"]
     assert main(["sample", str(run), "--n", "4", "--grid", "--film", "--out", str(tmp_path)]) == 0
     assert Image.open(tmp_path / "samples.png").size[0] > 64
     assert Image.open(tmp_path / "film.gif").n_frames > 1
@@ -261,7 +261,7 @@ def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
         assert layer in text and "ANN twin" in text and "4.6 pJ x MAC + 0.9 pJ x AC" in text and "firing rate" in text
     assert main(["show", str(run), "--out", str(tmp_path)]) == 0
     assert "pJ" not in capsys.readouterr().out
-    assert "only --energy reads data" in mistake("show", run, "--data-root", tmp_path)
+    assert "only --energy and --html read data" in mistake("show", run, "--data-root", tmp_path)
     assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
 
 
@@ -304,6 +304,24 @@ def test_mistakes_with_data_are_one_line(mistake, folder, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_a_few_images_of_a_folder_are_read_alone_and_their_conversion_is_told(run, folder, tmp_path, capsys):
+    for i in range(40):
+        Image.new("RGB", (9, 9), (i, 0, 0)).save(folder / f"{i}.png")
+    wanted = {f"{i}.png" for i in even(4, 40).tolist()}
+    for file in folder.iterdir():
+        if file.name not in wanted | {"0.png"}:  # the first tells the size of all
+            file.write_bytes(b"broken")
+    assert main(["reconstruct", str(run), "--images", str(folder), "--n", "4", "--out", str(tmp_path)]) == 0
+    told = capsys.readouterr()
+    assert "over 4 images" in told.out
+    assert "colour, 9 x 9 pixels, converted to grey, 8 x 8 pixels" in told.err
+
+
+def test_metrics_are_known_in_capitals_too(run, capsys):
+    assert main(["evaluate", str(run), "--metrics", "Reconstruction,PSNR", "--n", "4"]) == 0
+    assert "psnr" in capsys.readouterr().out
+
+
 def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
     toml = tmp_path / "a.toml"
     toml.write_text("stepz = 3\n")
@@ -331,6 +349,8 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
         ("--objective.perceptual 3", "--objective.perceptual is a table of settings: --objective.perceptual.weight"),
         ("--objective.adversarial None", "--objective.adversarial is a table of settings"),
         ("--stages 3", "no flag --stages"),
+        ("--epochs 3", "no flag --epochs: training is counted in steps of --batch images, by --steps"),
+        ("--learning-rate 1e-3", "no flag --learning-rate; did you mean --lr?"),
         ("--objective.perceptual.weight 1 --objective.no-perceptual", "one of the two"),
         ("--objective.no-perceptual --objective.perceptual.weight 1", "one of the two"),
         ("--plugin", "--plugin wants a Python file"),
@@ -424,8 +444,8 @@ def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
     done = tcja("sample", run, "--number", "70", "--out", tmp_path / "two", "--device", "cpu", processes=2)
     assert done.returncode == 0, done.stderr
     assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
-    for path in (tmp_path / "one").iterdir():
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+    for path in (tmp_path / "one").glob("*.png"):
+        assert Image.open(path).tobytes() == Image.open(tmp_path / "two" / path.name).tobytes()
     score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
     score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
     assert main([*score, "--out", str(tmp_path / "one.json")]) == 0
@@ -570,7 +590,7 @@ def test_a_class_is_asked_of_a_conditional_generator(mistake, conditional, run, 
     ask = ["sample", str(conditional), "--seeds", "3-4", "--out"]
     assert main([*ask, str(tmp_path / "own")]) == 0
     assert main([*ask, str(tmp_path / "three"), "--class", "3"]) == 0
-    own, three = (sorted((tmp_path / name).iterdir()) for name in ("own", "three"))
+    own, three = (sorted((tmp_path / name).glob("*.png")) for name in ("own", "three"))
     assert own[0].read_bytes() == three[0].read_bytes()  # seed 3 has class 3 anyway
     assert main([*ask, str(tmp_path), "--class", "4", "--grid", "--film"]) == 0
     assert main(["reconstruct", str(conditional), "--n", "4", "--out", str(tmp_path)]) == 0
@@ -658,7 +678,8 @@ def test_recordings_are_shown_as_pictures_and_as_a_film(recordings, mistake, tmp
         assert film.n_frames == 10
     assert main(["check", "digits", "--picture", str(tmp_path / "checked")]) == 0
     assert (tmp_path / "checked/images.png").exists()
-    assert "--energy is for a run" in mistake("show", recordings, "--energy")
+    assert "--energy and --html are for a run" in mistake("show", recordings, "--energy")
+    assert "--energy and --html are for a run" in mistake("show", recordings, "--html", tmp_path / "a.html")
     assert "--frames and --events-by are for" in mistake("show", "digits", "--frames", "3")
     assert "time_steps -1: at least 1 frame" in mistake("show", recordings, "--frames", "-1", "--out", out)
 

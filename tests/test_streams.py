@@ -113,7 +113,7 @@ MISSING = """
 import sys
 from tcja_gen.cli import main
 for line in [
-    "sample gone", "reconstruct gone", "interpolate gone", "show gone", "evaluate gone", "predict gone x.png",
+    "sample gone", "reconstruct gone", "interpolate gone", "show no/such", "evaluate gone", "predict gone x.png",
     "check no/such", "reference no/such", "evaluate . --reference gone.npz", "evaluate . --reference x --compare gone",
     "predict . gone",
 ]:

@@ -145,20 +145,26 @@ def _call(log: Path | None, *arguments) -> None:
 # scores
 
 
-def scores(protocol: dict, sampling: int, weights: Path, place: Place, kept: Path | None = None) -> list[dict]:
-    """A record of `evaluate` for each sampling set; those in the folder `kept` that were asked alike are taken."""
-    return [_score(protocol, i, weights, place, kept) for i in range(sampling)]
+def scores(
+    protocol: dict, sampling: int, weights: Path, place: Place, kept: Path | None = None, classifier: Path | None = None
+) -> list[dict]:
+    """A record of `evaluate` for each sampling set; those in the folder `kept` that were asked alike are taken.
+
+    classifier: the file of the one that scores; None if no score needs one, or the protocol names it
+    """
+    return [_score(protocol, i, weights, place, kept, classifier) for i in range(sampling)]
 
 
-def _score(protocol: dict, i: int, weights: Path, place: Place, kept: Path | None) -> dict:
+def _score(protocol: dict, i: int, weights: Path, place: Place, kept: Path | None, classifier: Path | None) -> dict:
     from tcja_gen import evaluate, load
     from tcja_gen.evaluation.protocol import read_record, write_record
 
     asked = protocol | ({"seed": i * protocol["n"]} if "n" in protocol else {})
     file = kept / f"book-{i}.json" if kept else None
     if file and file.exists() and (record := read_record(file))["asked"] == asked:
-        return record
-    named = files(asked, place)
+        if not classifier or classifier_hash(record) in (None, hash_of(classifier)):
+            return record
+    named = files(asked, place) | ({"classifier": classifier} if classifier else {})
     model = load(weights, device())
     record = evaluate(model, **asked | named, root=place.data_root, device=device()) | {"asked": asked}
     if file:
@@ -172,6 +178,44 @@ def files(asked: dict, place: Place) -> dict[str, Path]:
     if missing := [file for file in found.values() if not file.is_file()]:
         raise FileNotFoundError(f"{missing[0]}: no such file; --autoencoder-dir names the folder that has it")
     return found
+
+
+def scoring_classifier(folder: Path, protocol: dict, weights: Path, place: Place) -> Path | None:
+    """The file of the classifier that scores a data set, kept beside the book in `folder`; made if it is not there.
+
+    None if no score needs one, or the protocol names one.
+    """
+    if "classifier" in protocol or not any(metric.endswith("-classifier") for metric in protocol["metrics"]):
+        return None
+    file = kept_classifier(folder, protocol)
+    if not file.exists():
+        from tcja_gen import load
+        from tcja_gen.evaluation.networks import FeatureNetworks
+        from tcja_gen.evaluation.real_images import RealImages
+        from tcja_gen.evaluation.request import Request
+
+        shape = {"size": load(weights).image_size, "channels": load(weights).image_channels}
+        request = Request(data=protocol["data"], root=place.data_root, device=device(), progress=True, **shape)
+        network, _ = FeatureNetworks(request, RealImages(request)).classifier
+        file.parent.mkdir(parents=True, exist_ok=True)
+        network.save(file)
+    return file
+
+
+def kept_classifier(folder: Path, protocol: dict) -> Path:
+    return folder / "weights" / "classifiers" / f"{slug(protocol['data'])}.safetensors"
+
+
+def hash_of(classifier: Path) -> str:
+    from tcja_gen.metrics import load_classifier
+
+    return load_classifier(classifier).hash
+
+
+def classifier_hash(record: dict) -> str | None:
+    """The hash of the classifier that made scores of a record or result; None if there are none."""
+    names = [name for name in record["scores"] if name.endswith("-classifier")]
+    return _network(record["protocol"], names[0]) if names else None
 
 
 def device() -> str:
@@ -188,7 +232,9 @@ def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) 
     protocol = plan.protocol(experiment)
     files(protocol, place)  # before an hour of training, not after
     runs = [train(plan, experiment, seed, place) for seed in seeds]
-    records = [scores(protocol, experiment.sampling, run, place, run / "scores") for run in runs]
+    classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if experiment.scale != "smoke" else None
+    how = {"place": place, "classifier": classifier}
+    records = [scores(protocol, experiment.sampling, run, kept=run / "scores", **how) for run in runs]
     return result(plan, experiment, seeds, runs, records, place)
 
 
@@ -302,14 +348,41 @@ def picture(experiment: Experiment, run: Path, file: Path) -> None:
 # checking
 
 
-def check(recorded: dict, weights: Path, place: Place) -> Iterable[tuple[str, int, float, float | str]]:
+def check(recorded: dict, weights: Path, folder: Path, place: Place) -> Iterable[tuple[str, int, float, float | str]]:
     """(name, set, recorded, found now) of every score of the first training seed, scored as it was recorded. What is
-    found is "another network" if a score's network was trained again and came out different."""
+    found is the reason, in words, where a score cannot be compared: a file or network of the record is not here."""
     protocol, sampling = recorded["asked"]["protocol"], recorded["asked"]["sampling"]
-    for i, record in enumerate(scores(protocol, sampling, weights, place)):
+    classifier = kept_classifier(folder, protocol)
+    missing = {name: _missing(name, recorded, protocol, classifier, place) for name in recorded["scores"]}
+    there = [name for name, reason in missing.items() if not reason]
+    asked = {key: value for key, value in protocol.items() if key not in FILES or (place.files / value).is_file()}
+    given = classifier if any(name.endswith("-classifier") for name in there) and "classifier" not in protocol else None
+    found = scores(asked | {"metrics": there}, sampling, weights, place, classifier=given) if there else [{}] * sampling
+    for i, record in enumerate(found):
         for name, score in recorded["scores"].items():
-            same = _network(record["protocol"], name) == _network(recorded["protocol"], name)
-            yield name, i, score["values"][0][i], record["scores"][name] if same else "another network"
+            now = missing[name] or another_network(record, recorded, name)
+            yield name, i, score["values"][0][i], now or record["scores"][name]
+
+
+def _missing(name: str, recorded: dict, protocol: dict, classifier: Path, place: Place) -> str:
+    """What a score needs and is not here, in words; "" if nothing is missing."""
+    from tcja_gen.evaluation.metric_names import METRICS, weights_of
+
+    network = METRICS[name].network and weights_of(METRICS[name].network)
+    if network in protocol:
+        return "" if (place.files / protocol[network]).is_file() else f"{protocol[network]} is not in --autoencoder-dir"
+    if network != "classifier":
+        return ""
+    wanted = _network(recorded["protocol"], name)
+    if not classifier.exists() or hash_of(classifier) != wanted:
+        return f"the classifier {wanted[:8]} that scored it was not kept"
+    return ""
+
+
+def another_network(record: dict, recorded: dict, name: str) -> str:
+    """Words if a score was made by another network than its record's; "" if not."""
+    same = _network(record["protocol"], name) == _network(recorded["protocol"], name)
+    return "" if same else "its network was trained again and is another one"
 
 
 def _network(protocol: dict, name: str) -> str | None:

@@ -12,7 +12,7 @@
                          sampling = 1      sets of n sampling seeds: 0 .. n - 1, n .. 2n - 1, and so on
                          checkpoint = ""   file beside book.toml that keeps the weights of the first training seed
                        cpu = {}, gpu = {}  scales at which it can be run, each with the fields above that it changes
-    [study.NAME]       an experiment with
+    [study.NAME]       an experiment whose protocol looks at validation images, since a study chooses, with
                          cells             by label: settings that differ from the study's, the experiment NAME/LABEL;
                                            or the name of an experiment that has the same settings
                          rows = "cell"     title of the labels in its table

@@ -72,7 +72,8 @@ def table(name: str, plan: Plan, results: Path) -> str:
         return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]
     lines = [[*head, *titles], ["---"] * (1 + len(titles)), *rows]
-    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + _sources(sources) + "\n"
+    text = "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + _sources(sources)
+    return text + _other_images(name, plan, found) + _commands(plan, found) + "\n"
 
 
 def read(results: Path, name: str) -> dict[str, dict]:
@@ -133,6 +134,40 @@ def decimals(value: float, count: int) -> int:
 def _told(value: float | None) -> str:
     """A figure as it was published."""
     return "" if value is None else f"*{value:g}*"
+
+
+def _other_images(name: str, plan: Plan, found: list[tuple[str, str, dict]]) -> str:
+    """A sentence below the table of a study that was measured on other images than the plan says now."""
+    if name not in plan.studies:
+        return ""
+    wanted = plan.protocols[plan.studies[name]["protocol"]].get("split", "test")
+    others = {result["asked"]["protocol"].get("split", "test") for _, _, result in found} - {wanted}
+    return "".join(
+        f"\nMeasured on {split} images; the plan says {wanted} images now, and the commands make these results again.\n"
+        for split in sorted(others)
+    )
+
+
+def _commands(plan: Plan, found: list[tuple[str, str, dict]]) -> str:
+    """One command for every row, folded away."""
+    lines = [_command(plan, known, result) for _, known, result in found]
+    return "\n<details><summary>the command of each row</summary>\n\n```\n" + "\n".join(lines) + "\n```\n\n</details>\n"
+
+
+def _command(plan: Plan, name: str, result: dict) -> str:
+    """What measures a row again beside its record; a record's weights are scored again, if they were kept."""
+    protocol, scale = result["asked"]["protocol"], result["command"].rpartition("--scale ")[2]
+    flags = ["--data-root data"] if protocol["data"] != "digits" else []
+    flags += ["--autoencoder-dir fsvae"] if "autoencoder" in protocol else []
+    named = name if re.fullmatch(r"[\w./-]+", name) else f'"{name}"'
+    if name in plan.records:
+        if not plan.records[name]:
+            return f"# {name}: a record whose weights were not kept"
+        return " ".join(["python experiments/run --check", named, *flags])
+    experiment = plan.experiments.get(name)
+    current = not experiment or experiment.scale != scale or plan.asked(experiment) == result["asked"]
+    flags = (["--again"] if current else []) + ([f"--scale {scale}"] if scale != "cpu" else []) + flags
+    return " ".join(["python experiments/run", named, *flags])
 
 
 def _sources(rows: list[dict]) -> str:

@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import tcja_gen as tg
-from tcja_gen.evaluation import report
+from tcja_gen import report
 
 LIMIT = 0.02
 WARM_UP = 10  # rounds at least

@@ -1,5 +1,6 @@
 """Commands that make images."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +22,7 @@ class Sample:
       tcja-gen sample runs/conditional --n 8 --class 3
       tcja-gen sample mnist --n 64 --grid
       tcja-gen sample mnist --rounds 8 --temperature 1.1
+      tcja-gen sample mnist --n 50000 --out many       # stopped, the same command makes the images that are missing
     """
 
     model: Run = ""
@@ -53,7 +55,7 @@ class Sample:
     def run(self) -> None:
         run_exists(self.model)
         check_writable(Path(self.out))
-        from ..evaluation import generate, pictures
+        from ..evaluation import generate, pictures, sample_files
         from ..models.pretrained import pretrained
 
         process = start(self.device)
@@ -63,15 +65,14 @@ class Sample:
         model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
         model.sample_by(self.rounds, self.temperature)
         label = _class(model, self.label) if self.label else None
-        images = generate.sample(model, seeds, progress=process.first, label=label)
-        if not process.first:
-            return
         if self.grid:
-            print(pictures.save_grid(images / 255, Path(self.out) / "samples.png"))
+            images = generate.sample(model, seeds, progress=process.first, label=label)
+            made = _save_grid(model, images / 255, seeds, label, Path(self.out)) if process.first else None
         else:
-            names = [f"{seed:06d}" for seed in seeds]
-            print(pictures.save_each(images / 255, self.out, names)[0].parent)
-        if self.film:
+            sample_files.write_samples(model, seeds, made := Path(self.out), process, label)
+        if process.first:
+            print(made)
+        if self.film and process.first:
             print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
 
 
@@ -107,8 +108,6 @@ class Reconstruct:
         run_exists(self.model)
         check_writable(Path(self.out))
         data_exists(self.images)
-        import torch
-
         from ..evaluation import generate, pictures
 
         process = start(self.device)
@@ -117,9 +116,10 @@ class Reconstruct:
         again = generate.reconstruct(model, originals, self.seed, progress=process.first)
         if not process.first:
             return
-        pairs = torch.stack([originals / 255, again], 1).flatten(0, 1)
+        pixels = pictures.rows(pictures.pairs(originals / 255, again))
+        facts = pictures.made_by(model, range(self.seed, self.seed + len(originals)))
+        print(pictures.save(pixels, Path(self.out) / "reconstructions.png", facts))
         error = (again - originals / 255).square().mean().item()
-        print(pictures.save_grid(pairs, Path(self.out) / "reconstructions.png", columns=16))
         print(f"mean squared error {error:.5f} (pixels in [0, 1]) over {len(originals)} images")
 
 
@@ -176,8 +176,8 @@ class Interpolate:
             raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {count}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if process.first:
-            path = Path(self.out) / "interpolations.png"
-            print(pictures.save_grid(torch.cat(rows), path, columns=self.steps))
+            facts = pictures.made_by(model, [self.seed] if self.images else range(count))
+            print(pictures.save_grid(torch.cat(rows), Path(self.out) / "interpolations.png", self.steps, facts))
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -208,6 +208,15 @@ def _generator(command: "Sample | Reconstruct | Interpolate", device):
     return model
 
 
+def _save_grid(model, images, seeds: list[int], label: int | None, out: Path) -> Path:
+    """Writes samples.png; of a conditional model with a row for each class, unless one was asked for."""
+    from ..evaluation import pictures
+
+    classes, names = model.classes if label is None else 0, model.provenance.get("data", {}).get("classes", ())
+    pixels = pictures.samples(images, seeds, classes, names)
+    return pictures.save(pixels, out / "samples.png", pictures.made_by(model, seeds))
+
+
 def _class(model, label: str) -> int:
     """Number of a class that is given by its name in the training data or by its number. UserError if unknown."""
     if not model.classes:
@@ -223,12 +232,15 @@ def _class(model, label: str) -> int:
 
 def _images(model, command: "Reconstruct | Interpolate", n: int):
     """Up to n images (n, C, H, W), uint8, with the model's size and channels: test images of a named data set, or of
-    all images of a folder."""
+    all images of a folder. A note on stderr tells if those of a folder are converted."""
     from ..data import even, load_images
     from ..evaluation import own_data
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
     shape = {"size": model.image_size, "channels": model.image_channels}
-    images = load_images(source, split, **shape, root=command.data_root, download=command.download).images
-    return images[even(n, len(images))]
+    where = {"root": command.data_root, "download": command.download}
+    found = load_images(source, split, **shape, **where, pick=lambda total: even(n, total))
+    if command.images and found.converted:
+        print(f"note: {source}: {found.converted}, which the model takes", file=sys.stderr)
+    return found.images

@@ -1,17 +1,19 @@
 """Commands that check data and describe runs, and the one that lists the names."""
 
 import itertools
+import os
 import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import FlagCreatePairsOff
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import UserError
 from ..files import check_writable
 from ..shipped import recipes, weights
-from .arguments import Data, Run, data_exists, run_exists, start
+from .arguments import Data, data_exists, run_exists, start
 
 
 @dataclass
@@ -126,6 +128,9 @@ def _first_text(card: Path) -> str:
 class Show:
     """Describe a run: settings, size, losses, firing rates, scores. Draws its curves and the values of its gates.
 
+    Of several runs it shows the settings that differ, and the scores that can be compared. --html writes all that there
+    is to see into one file that can be sent.
+
     For a data set instead of a run: draws some of its images, or a recording of each class as frames over time, and as
     a film; brighter is red, darker is blue.
 
@@ -134,25 +139,30 @@ class Show:
       tcja-gen show runs/mnist --out pictures
       tcja-gen show runs/mnist --energy
       tcja-gen show mnist
+      tcja-gen show runs/mnist --html report.html
+      tcja-gen show runs/a runs/b --html comparison.html
       tcja-gen show n-mnist --data-root data --frames 10
       tcja-gen show --environment
     """
 
-    folder: Run = ""
-    """Run folder, checkpoint, .safetensors file, name of a pretrained model (tcja-gen list), or a data set."""
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN...")] = ()
+    """Run folders, checkpoints, .safetensors files, or names of pretrained models (tcja-gen list); or one data set."""
+    html: str = ""
+    """Write a report, or the comparison of several runs, to this file: samples, film, reconstructions, curves, spikes,
+    gates, firing rates, energy, scores. It needs no other file and no network."""
     environment: FlagCreatePairsOff[bool] = False
     """Instead of a run, describe this machine: versions, device, and the kernels that neurons use."""
     device: str = ""
     """With --environment: cpu, cuda, cuda:1; default: a GPU if there is one."""
     out: str = ""
-    """Folder for the figures; default: figures in the run's folder, no figures for a single file of weights; for a data
-    set: pictures."""
+    """Folder for the figures; default: figures in the run's folder, none for a checkpoint or a file of weights; for a
+    data set: pictures."""
     energy: FlagCreatePairsOff[bool] = False
     """Also show the operations and energy of each layer, for one sample: drawn from a generator, or a classified
     validation sample."""
     data_root: str = ""
-    """With --energy of a classifier: folder of the data; default: the run's own. For a data set: its folder; default:
-    data."""
+    """With --html, or --energy of a classifier: folder of the data; default: the run's own. For a data set: its folder;
+    default: data."""
     frames: int = 0
     """For event recordings: into how many frames each is cut; default: 10."""
     events_by: str = ""
@@ -160,44 +170,60 @@ class Show:
     time."""
 
     def run(self) -> None:
-        if self.environment or self.device or not self.folder:
+        if self.environment or self.device or not self.runs:
             return self._environment()
-        if self._is_data():
-            return self._data()
+        if len(self.runs) == 1 and _is_data(self.runs[0]):
+            return self._data(self.runs[0])
         if self.frames or self.events_by:
             raise UserError("--frames and --events-by are for a data set of event recordings; leave them out")
-        run_exists(self.folder)
-        from ..evaluation import energy, report
+        for run in self.runs:
+            run_exists(run)
+        several = len(self.runs) > 1
+        if (self.html or several) and (self.out or self.energy):
+            reason = "--html has figures and energy in its file" if self.html else "they show one run; --html has both"
+            raise UserError(f"--out and --energy: {reason}; leave them out")
+        if self.data_root and not (self.energy or self.html):
+            raise UserError(f"--data-root {self.data_root}: only --energy and --html read data; leave this out")
+        if self.html:
+            return self._page()
+        start("cpu")
+        from .. import report
+
+        return print(report.compare(self.runs)) if several else self._describe(self.runs[0])
+
+    def _page(self) -> None:
+        path = Path(self.html)
+        if path.is_dir():
+            raise UserError(f"--html {path}: a folder; name a file in it, {path / 'report.html'}")
+        check_writable(path.parent)
+        start("cpu")
+        from .. import report
+
+        print(report.write_page(self.runs, path, self.data_root))
+
+    def _describe(self, run: str) -> None:
+        from .. import report
+        from ..evaluation import energy
         from ..models import store
 
-        if self.data_root and not self.energy:
-            raise UserError(f"--data-root {self.data_root}: only --energy reads data; add --energy or leave this out")
-        start("cpu")
-        costs = energy.table(energy.of_run(self.folder, self.data_root)[1]) if self.energy else ""
-        print(report.describe(self.folder))
+        costs = energy.table(energy.of_run(run, self.data_root)[1]) if self.energy else ""
+        print(report.describe(run))
         if costs:
             print(costs)
-        if self.out or (Path(self.folder).is_dir() and store.is_model(self.folder)):  # not one of images by its name
-            for path in report.figures(self.folder, self.out or Path(self.folder) / "figures"):
+        if self.out or ((Path(run) / "config.toml").is_file() and store.is_model(run)):
+            for path in report.figures(run, self.out or Path(run) / "figures"):
                 print(path)
 
-    def _is_data(self) -> bool:
-        """Whether the name is that of a data set, or a folder of event recordings, and no model's."""
-        from ..data import is_events, is_named
-        from ..models import store
-
-        return not store.is_model(self.folder) and (is_named(self.folder) or is_events(self.folder))
-
-    def _data(self) -> None:
+    def _data(self, data: str) -> None:
         from ..data import is_events
 
-        if self.energy:
-            raise UserError(f"{self.folder}: a data set; --energy is for a run, leave it out")
-        if (self.frames or self.events_by) and not is_events(self.folder):
-            raise UserError(f"{self.folder}: images; --frames and --events-by are for event recordings, leave them out")
+        if self.energy or self.html:
+            raise UserError(f"{data}: a data set; --energy and --html are for a run, leave them out")
+        if (self.frames or self.events_by) and not is_events(data):
+            raise UserError(f"{data}: images; --frames and --events-by are for event recordings, leave them out")
         out, root = self.out or "pictures", self.data_root or "data"
         check_writable(Path(out))
-        _draw_data(self.folder, root, out, self.frames or 10, self.events_by or "time")
+        _draw_data(data, root, out, self.frames or 10, self.events_by or "time")
 
     def _environment(self) -> None:
         from ..process import environment
@@ -205,8 +231,19 @@ class Show:
 
         if not self.environment:
             raise UserError("show needs a RUN, or --environment (which takes --device)")
-        if self.folder or self.out or self.energy or self.data_root or self.frames or self.events_by:
+        given = (self.runs, self.html, self.out, self.energy, self.data_root, self.frames, self.events_by)
+        if any(given):
             raise UserError("--environment is about this machine; leave the run and its flags out")
         facts = {**runs.versions(), **environment(start(self.device or "auto").device)}
         for name, fact in facts.items():
             print(f"{name:<14}{fact}")
+
+
+def _is_data(name: str) -> bool:
+    """Whether the name is that of a data set, or a folder of event recordings, and no model's."""
+    if os.sep in name and not Path(name).exists():
+        return False  # a mistake in a path is told at once, before torch is imported
+    from ..data import is_events, is_named
+    from ..models import store
+
+    return not store.is_model(name) and (is_named(name) or is_events(name))

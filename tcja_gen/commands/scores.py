@@ -127,6 +127,10 @@ class Evaluate:
         finally:
             if path:
                 self._write(record, path)
+        if folder:
+            from ..training.runs import record_scores
+
+            record_scores(folder.parents[1], target.provenance["step"], record["scores"])
         if refused:
             raise refused
         if not record["scores"]:
@@ -161,7 +165,8 @@ class Evaluate:
         target.sample_by(self.rounds, self.temperature)
 
     def _write(self, record: dict, path: Path) -> None:
-        from ..evaluation import report, write_record
+        from .. import report
+        from ..evaluation import write_record
 
         write_record(path, record)
         print(f"record: {path}", file=sys.stderr)

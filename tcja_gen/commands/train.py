@@ -112,8 +112,30 @@ def parse(arguments: list[str], read) -> Train:
     return Train(recipe, parsed.resume, parsed.stage, configs.scaled(config, parsed.steps_scale), changes)
 
 
+EPOCHS = (
+    "training is counted in steps of --batch images, by --steps; an epoch of n training images is n / batch steps, "
+    "and the first line of a training says how many epochs its steps are"
+)
+FAMILIAR = {  # names of other programs
+    "batch_size": "batch",
+    "bs": "batch",
+    "dataset": "data",
+    "ema_decay": "ema",
+    "iterations": "steps",
+    "iters": "steps",
+    "learning_rate": "lr",
+    "max_steps": "steps",
+    "output": "out",
+    "output_dir": "out",
+}
+
+
 def _check_renamed(given: Given) -> None:
     for name in given.flags:
+        if name.split("_")[-1] in ("epoch", "epochs"):
+            raise UserError(f"no flag --{name}: {EPOCHS}".replace("_", "-"))
+        if name in FAMILIAR:
+            raise UserError(f"no flag --{name}; did you mean --{FAMILIAR[name]}?".replace("_", "-"))
         if name in configs.RENAMED:
             raise UserError(f"--{name} is called --{configs.RENAMED[name]} now".replace("_", "-"))
 

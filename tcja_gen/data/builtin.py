@@ -25,6 +25,7 @@ from ..errors import MissingFile, UserError
 from ..process import first_ahead, this_process
 from ..registry import DATASETS
 from .catalogue import Catalogue, partition
+from .folders import stamp
 from .pictures import centre_crop, decode, one_line
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _celeba(folder: Path, shape: dict[str, Any]) -> Catalogue:
             raise UserError(f"{files[i]}: {error}: put a sound copy there") from None
 
     parts = partition(*(torch.nonzero(part == number).flatten() for number in range(3)))
-    return Catalogue(**shape, parts=parts, picture=picture)
+    return Catalogue(**shape, parts=parts, picture=picture, stamp=lambda i: stamp(files[i]))
 
 
 def _celeba_list(folder: Path) -> tuple[list[Path], torch.Tensor]:

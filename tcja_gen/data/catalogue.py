@@ -31,6 +31,9 @@ class Catalogue:
 
     picture: the i-th picture, of PIL mode L or RGB
     pixels: all pictures, uint8 (N, H, W) or (N, H, W, 3), if they are in memory
+    stamp: facts about the i-th picture's file that change when the file does; None without files
+    as_they_are: whether pictures of other sizes than the first are refused, and whether those of other channels are
+    first: width, height and channels of the first picture, if the set's may be others; else None
     """
 
     name: str
@@ -41,6 +44,9 @@ class Catalogue:
     labels: Tensor | None = None
     classes: tuple[str, ...] | None = None
     pixels: np.ndarray | None = None
+    stamp: Callable[[int], list] | None = None
+    as_they_are: tuple[bool, bool] = (False, False)  # size, channels
+    first: tuple[int, int, int] | None = None  # width, height, channels
 
     def indices(self, split: str) -> Tensor:
         """Indices of the pictures of a split, one of `SPLITS`, ascending; ValueError if it is empty."""

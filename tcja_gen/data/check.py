@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
+from ..progress import track
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
 from .event_files import READERS
@@ -121,7 +122,7 @@ def _recordings(place: Place, known: Known | None, recordings: Recordings) -> It
     """Problems of the files, one by one and as a set."""
     sound, digests = None, {}  # what has read one; content -> split and file
     parts = [part for part in PARTS for _ in range(recordings.counts[part])]
-    for part, recording in zip(parts, recordings.files, strict=True):
+    for part, recording in track([*zip(parts, recordings.files, strict=True)], "checking"):
         path = recording.path
         try:
             read = sound or reader_of(place, known, recording)
@@ -161,7 +162,7 @@ def _contents(tree: Tree, entries: list[Entry], size: int | None, channels: int 
     modes: dict[str, str] = {}
     digests: dict[bytes, tuple[str, str]] = {}  # content -> split and name
     split_of = _split_names(entries)
-    for entry, split in zip(entries, split_of, strict=True):
+    for entry, split in track([*zip(entries, split_of, strict=True)], f"checking {tree.path.name}"):
         try:
             data = tree.read(entry.name)
             image = decode(data)

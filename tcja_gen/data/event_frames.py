@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ..cache import entry
 from ..errors import UserError
+from ..progress import track
 from ..registry import FRAMES
 from .event_layout import Place, Recording, Recordings
 from .events import integrate
@@ -103,14 +104,12 @@ def _how(file: Recording) -> list:
 
 def _fill(target: Path, files: list[Recording], cut: Cut, dtype: type) -> bool:
     """Write the frames of all files as one .npy; False, with the file unfinished, at a count too large for uint8."""
-    from tqdm import tqdm
-
     shape = (len(files), cut.time_steps, 2, *cut.size)
     _check_space(target.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize)
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with open(target, "wb") as file:  # written, not mapped: a full disk is an error here and a crash there
         np.lib.format.write_array_header_1_0(file, header)
-        for recording in tqdm(files, "frames", delay=2, leave=False, disable=None):
+        for recording in track(files, "frames"):
             frames = cut.frames(recording)
             if frames.max() > np.iinfo(dtype).max:
                 if dtype is np.uint8:

@@ -47,7 +47,7 @@ from ..registry import DATASETS
 from .catalogue import PARTS, SPLITS, carve
 from .event_files import READERS, Decoded, arrays_of, checked, decode, sums
 from .events import Events
-from .folders import EXTENSIONS, SPLIT_FOLDERS, Tree, natural, open_tree
+from .folders import EXTENSIONS, SPLIT_FOLDERS, Tree, natural, open_tree, stamp
 from .pictures import one_line
 
 TEST_SHARE, VALIDATION_SHARE = 10, 12  # one recording in so many of a class; another number moves every split
@@ -253,7 +253,7 @@ def places_of(source: str | os.PathLike, root: str | os.PathLike = "data") -> It
 def single(path: Path, known: Known | None = None) -> Recording:
     """A file as a recording, of a known set or none, or as frames."""
     turned = known is not None and known.transposed
-    return _recording(Tree(path.parent, [], [], path.read_bytes), path.name, path.name, turned)
+    return _recording(Tree(path.parent, [], [], path.read_bytes, stamp), path.name, path.name, turned)
 
 
 def way(base: Path) -> tuple[int, str] | None:

@@ -54,6 +54,10 @@ class EventSet:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.frames.shape[1:]))
+        return f"EventSet({self.name}, {self.split}: {len(self):,} recordings, {shape}, {len(self.classes)} classes)"
+
     @property
     def samples(self) -> Tensor:
         """What batches are cut from, as `ImageSet.samples`."""

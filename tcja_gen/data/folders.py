@@ -22,6 +22,7 @@ import re
 import zipfile
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 BIGGEST = 2**28  # bytes of a file: a zip of 1 MB can hold one of 1 GB
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+NUMBER = re.compile(r"(\d+)")
 HALVES = {"train", "test"}  # what makes folders splits
 SPLIT_FOLDERS = {**{part: part for part in PARTS}, "val": "validation"}
 
@@ -48,6 +50,7 @@ class Tree:
     files: list[str]
     folders: list[str]
     read_bytes: Callable[[str], bytes]
+    stamp: Callable[[str], list]  # facts that change with a file's bytes
     again: tuple[str, ...] = ()  # links to folders that are read under another name
     members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # of a zip, by name
 
@@ -74,7 +77,8 @@ def open_tree(path: Path) -> Tree:
     """List a folder or a zip; ValueError if it is neither."""
     if path.is_dir():
         files, folders, again = _walk(path)
-        return Tree(path, files, folders, lambda name: _read_file(path / name), again)
+        read_bytes, stamp_of = lambda name: _read_file(path / name), lambda name: stamp(f"{path}/{name}")
+        return Tree(path, files, folders, read_bytes, stamp_of, again)
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -84,7 +88,17 @@ def open_tree(path: Path) -> Tree:
     folders = {str(parent) for name in files for parent in PurePosixPath(name).parents[:-1]}
     folders.update(name for name in members if name)
     folders = _visible(folders.difference(files))
-    return Tree(path, files, folders, lambda name: _read_member(archive, members[name]), members=members)
+    opened = {os.getpid(): archive}  # one in each process: those that `reading` forks would share the place in the file
+
+    def read_bytes(name: str) -> bytes:
+        if os.getpid() not in opened:
+            opened[os.getpid()] = zipfile.ZipFile(path)
+        return _read_member(opened[os.getpid()], members[name])
+
+    def stamp_of(name: str) -> list:
+        return [members[name].file_size, members[name].CRC]
+
+    return Tree(path, files, folders, read_bytes, stamp_of, members=members)
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
@@ -146,8 +160,9 @@ def folder_catalogue(path: Path, size: int | None, channels: int | None) -> Cata
     def picture(i: int) -> Image:
         image = first if i == 0 else _picture(tree, entries[i].name)
         if size is None and (image.size != first.size or image.width != image.height):
+            other = f"{entries[0].name} is {_shape(first)}" if image.size != first.size else "which is not square"
             raise UserError(
-                f"{path / entries[i].name} is {_shape(image)}, {entries[0].name} is {_shape(first)}: "
+                f"{path / entries[i].name} is {_shape(image)}, {other}: "
                 "give a size (--size 32, in training --model.image-size 32) to bring all images to one square"
             )
         if channels is None and image.mode != first.mode:
@@ -165,6 +180,9 @@ def folder_catalogue(path: Path, size: int | None, channels: int | None) -> Cata
         picture=picture,
         labels=torch.tensor([numbers[entry.label] for entry in entries]) if classes else None,
         classes=tuple(classes) or None,
+        stamp=lambda i: [entries[i].name, *tree.stamp(entries[i].name)],
+        as_they_are=(size is None, channels is None),
+        first=(*first.size, len(first.getbands())),
     )
 
 
@@ -176,8 +194,12 @@ def stray_entry(entries: list[Entry]) -> Entry | None:
 
 def natural(name: str) -> tuple:
     """Sort key of a relative name: folder by folder, numbers by value."""
-    pieces = [re.split(r"(\d+)", part.lower()) for part in name.split("/")]
-    return [[int(p) if k % 2 else p for k, p in enumerate(piece)] for piece in pieces], name
+    return [_natural(part) for part in name.split("/")], name
+
+
+@lru_cache(maxsize=100_000)  # names of folders come again and again, and those of files in several sorts
+def _natural(part: str) -> list[str | int]:
+    return [int(piece) if k % 2 else piece for k, piece in enumerate(NUMBER.split(part.lower()))]
 
 
 def _picture(tree: Tree, name: str) -> Image:
@@ -198,6 +220,12 @@ def _read_file(path: Path) -> bytes:
     if (size := path.stat().st_size) > BIGGEST:
         raise UserError(_too_big(size))
     return path.read_bytes()
+
+
+def stamp(path: str | Path) -> list:
+    """Facts that change when a file does: its size, the times of its last changes, and its number on the disk."""
+    facts = os.stat(path)
+    return [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino]
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:

@@ -39,7 +39,9 @@ NAME = "images"  # of a data set that has no other
 class ImageSet:
     """Images of one split: `images` uint8 `(N, C, H, W)`, `labels` int64 `(N,)` or None, both on the CPU.
 
-    classes: names of the classes, by label. UserError for images or labels of another type or shape.
+    classes: names of the classes, by label. converted: in words, what was done to the pictures of a folder or zip
+    to bring them to this size and these channels; "" if nothing was. UserError for images or labels of another type or
+    shape.
     """
 
     images: Tensor
@@ -47,6 +49,7 @@ class ImageSet:
     name: str
     split: str
     classes: tuple[str, ...] | None = None
+    converted: str = ""
 
     def __post_init__(self):
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
@@ -57,6 +60,11 @@ class ImageSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        classes = f", {len(self.classes)} classes" if self.classes else ""
+        return f"ImageSet({self.name}, {self.split}: {len(self):,} images, {shape}{classes})"
 
     @property
     def samples(self) -> Tensor:

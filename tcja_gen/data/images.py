@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +20,8 @@ from .catalogue import SPLITS, Catalogue
 from .event_layout import KNOWN
 from .folders import folder_catalogue
 from .image_sets import ImageSet, catalogue_of, registered_catalogue
-from .pictures import SMALLEST, fit, fit_all
+from .pictures import SMALLEST, fit_all
+from .reading import read
 
 
 def load_images(
@@ -32,6 +32,7 @@ def load_images(
     channels: int | None = None,
     root: str | os.PathLike = "data",
     download: bool = False,
+    pick: Callable[[int], Tensor] | None = None,
 ) -> ImageSet:
     """One split of a named set, a folder of images or a zip, in memory.
 
@@ -42,6 +43,7 @@ def load_images(
     channels: 1 or 3; None takes the set's own (a folder's images must then agree)
     root: folder of the named sets, in torchvision's layout
     download: fetch the files of a built-in set if they are missing
+    pick: which images of the split, a function from their number to ascending indices; None: all. No others are read
 
     ValueError for a mistaken argument or a bad image, FileNotFoundError for missing files; one line each.
     """
@@ -55,7 +57,7 @@ def load_images(
         catalogue = builtin_catalogue(found, size, channels, Path(root), download)
     else:
         catalogue = registered_catalogue(found, size, channels, Path(root))
-    return _read(catalogue, split)
+    return _read(catalogue, split, pick)
 
 
 def fit_splits(splits: Mapping[str, ImageSet | None], size: int | None, channels: int | None) -> dict[str, ImageSet]:
@@ -92,22 +94,23 @@ def find_source(source: str | os.PathLike) -> str | Path:
     raise UserError(f"unknown data set {str(source)!r}{hint} {told}")
 
 
-def _read(catalogue: Catalogue, split: str) -> ImageSet:
+def _read(catalogue: Catalogue, split: str, pick: Callable[[int], Tensor] | None = None) -> ImageSet:
     indices = catalogue.indices(split)
+    if pick:
+        indices = indices[pick(len(indices))]
     size, channels = catalogue.size, catalogue.channels
     labels = None if catalogue.labels is None else catalogue.labels[indices]
     pixels = None if catalogue.pixels is None else fit_all(catalogue.pixels[indices.numpy()], size, channels)
     if pixels is None:
-        pixels = _one_by_one(catalogue, indices)
-    return ImageSet(torch.from_numpy(pixels), labels, catalogue.name, split, catalogue.classes)
+        pixels = read(catalogue, indices.tolist())
+    converted = _converted(catalogue)
+    return ImageSet(torch.from_numpy(pixels), labels, catalogue.name, split, catalogue.classes, converted)
 
 
-def _one_by_one(catalogue: Catalogue, indices: Tensor) -> np.ndarray:
-    from tqdm import tqdm
-
-    size, channels = catalogue.size, catalogue.channels
-    pixels = np.empty((len(indices), channels, size, size), dtype=np.uint8)
-    # tqdm writes to stderr, and here only for loads of more than 2 seconds watched on a terminal
-    for row, i in enumerate(tqdm(indices.tolist(), catalogue.name, delay=2, leave=False, disable=None)):
-        pixels[row] = fit(catalogue.picture(i), size, channels)
-    return pixels
+def _converted(catalogue: Catalogue) -> str:
+    """What is done to the pictures of a folder or zip, in words; "" if nothing is."""
+    wanted = (catalogue.size, catalogue.size, catalogue.channels)
+    if catalogue.first in (None, wanted):
+        return ""
+    before, after = (f"{'grey' if c == 1 else 'colour'}, {w} x {h} pixels" for w, h, c in (catalogue.first, wanted))
+    return f"{before}, converted to {after}"

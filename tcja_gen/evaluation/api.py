@@ -7,6 +7,7 @@ import torch
 
 from .dispatch import score
 from .preparation import prepare
+from .protocol import Record
 from .request import Request
 
 
@@ -33,7 +34,7 @@ def evaluate(
     batch: int = 256,
     device: str | torch.device = "cpu",
     progress: bool = False,
-) -> dict:
+) -> Record:
     """Score a model or images against `data`.
 
     Returns a JSON-ready record: scores, protocols, source and notes. `protocol` describes it.
@@ -74,7 +75,7 @@ def evaluate(
         **dict(resize=resize, is_splits=is_splits, size=size, channels=channels, root=root, download=download),
         **dict(seed=seed, batch=batch, device=device, progress=progress),
     )
-    return score(model_or_images, request)
+    return Record(score(model_or_images, request))
 
 
 def reference(

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..metrics import Extractor
 from ..models.inputs import check_range
 from ..process import this_process
+from ..progress import track
 
 IMAGES, RECORDINGS = 64, 16  # in a batch that is classified, whatever the number of processes
 
@@ -93,12 +94,10 @@ def _in_batches(make: Callable[[Tensor], Tensor], n: int, size: int, title: str 
 
 def _on_all_processes(make: Callable[[Tensor], Tensor], n: int, batch: int, title: str | None) -> Tensor:
     """`make(indices)` of 0 .. n - 1: each process makes its share, `[rank::world]`, and gets all of it in order."""
-    from tqdm import tqdm
-
     place = this_process(torch.device("cpu"))
     rank, world = place.rank, place.world
     mine = torch.arange(rank, -(-n // world) * world, world) % n  # the same number for each; the surplus is cut below
-    batches = tqdm(mine.split(batch), title, leave=False, disable=None if title else True)
+    batches = track(mine.split(batch), title)
     with torch.no_grad():
         local = torch.cat([make(indices) for indices in batches])
     if world == 1:

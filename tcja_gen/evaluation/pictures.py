@@ -1,15 +1,29 @@
-"""Picture files of a model's images: grids, single images, and films over the time steps.
+"""Picture files of a model's images: grids, rows with labels, single images, and films over the time steps.
 
-Images are floats `(N, C, H, W)` in [0, 1]; files hold them rounded to 8 bits.
+Images are floats `(N, C, H, W)` in [0, 1]; files hold them rounded to 8 bits. Grids and rows are at least 512 pixels
+wide: small images are enlarged by a whole factor. Every PNG file says in its text chunks how it was made: the command
+and the version, and for a model's images their seeds and the hash of its weights (`made_by`).
 """
 
 import math
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-SMALLEST_SHOWN = 32  # pixels a side; smaller images are enlarged by a whole factor
+from .. import __version__
+from ..models import store
+
+SMALLEST_SHOWN = 32  # pixels a side; smaller images are enlarged
+NARROWEST = 512  # pixels; narrower grids are enlarged
+WIDEST_ROW = 16  # images, at most, in a labelled row
+LETTER = 14  # pixels of the labels' font
+
+Row = tuple[str, Tensor]  # a label, and the images (n, C, H, W) to the right of it
 
 
 def to_bytes(images: Tensor) -> Tensor:
@@ -17,23 +31,94 @@ def to_bytes(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
-def grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> Tensor:
+def grid(images: Tensor, columns: int | None = None, narrowest: int = NARROWEST) -> Tensor:
     """One picture, uint8 `(3, H, W)`, of all images, with `columns` in a row (default: as many as rows)."""
     from torchvision.utils import make_grid
 
-    scale = scale or math.ceil(SMALLEST_SHOWN / images.shape[-1])
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    side = images.shape[-1]
+    scale = max(math.ceil(SMALLEST_SHOWN / side), math.ceil(narrowest / (columns * side)))
     large = images.detach().float().cpu().repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    return to_bytes(make_grid(large, nrow=columns or math.ceil(math.sqrt(len(images))), padding=2, pad_value=0.5))
+    return to_bytes(make_grid(large, nrow=columns, padding=2, pad_value=0.5))
 
 
-def save_grid(images: Tensor, path: str | Path, columns: int | None = None) -> Path:
-    """Write `grid` as a PNG file; its folder is made."""
-    return _save(grid(images, columns), path)
+def rows(labelled: Sequence[Row], narrowest: int = NARROWEST) -> Tensor:
+    """One picture, uint8 `(3, H, W)`, with a row of images for each label, which stands to the left of it."""
+    longest = max(len(images) for _, images in labelled)
+    tiles = torch.cat([_filled_up(images.detach().float().cpu(), longest) for _, images in labelled])
+    pixels = grid(tiles, longest, narrowest)
+    return torch.cat([_margin([label for label, _ in labelled], pixels.shape[1]), pixels], 2)
 
 
-def save_each(images: Tensor, folder: str | Path, names: list[str]) -> list[Path]:
-    """Write every image as a PNG file, not enlarged."""
-    return [_save(to_bytes(image), Path(folder) / f"{name}.png") for image, name in zip(images, names, strict=True)]
+def pairs(originals: Tensor, again: Tensor) -> list[Row]:
+    """Labelled rows of originals, each with the row of their reconstructions below it."""
+    cut = min(WIDEST_ROW, max(1200 // originals.shape[-1], 4))
+    both = zip(originals.split(cut), again.split(cut), strict=True)
+    return [row for a, b in both for row in (("original", a), ("reconstruction", b))]
+
+
+def by_class(images: Tensor, seeds: Sequence[int], classes: int, names: Sequence[str] = ()) -> list[Row]:
+    """Labelled rows of samples of a conditional model, one for each class: image i has class seeds[i] mod `classes`."""
+    names = [*names, *map(str, range(len(names), classes))]
+    of = torch.tensor([seed % classes for seed in seeds])
+    return [(names[k], images[of == k]) for k in range(classes) if (of == k).any()]
+
+
+def samples(images: Tensor, seeds: Sequence[int], classes: int = 0, names: Sequence[str] = ()) -> Tensor:
+    """One picture, uint8 `(3, H, W)`, of samples: a grid; with `classes`, of a conditional model, a row for each class
+    if there are at least two images of a class."""
+    if classes and len(images) >= 2 * classes:
+        return rows(by_class(images, seeds, classes, names))
+    return grid(images)
+
+
+def made_by(model, seeds: Sequence[int]) -> dict[str, str]:
+    """Text chunks for a picture of a model's images: their seeds, and the model's run, step and hash."""
+    facts = {name: str(model.provenance[name]) for name in ("run", "step") if name in model.provenance}
+    return {"seeds": seed_text(seeds), "model": store.weights_hash(model), **facts}
+
+
+def always() -> dict[str, str]:
+    """Text chunks of every picture: the command and the version that made it."""
+    command = shlex.join(sys.argv).encode(errors="replace").decode()
+    return {"command": command, "software": f"tcja_gen {__version__}"}
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """[0, 1, 2, 8] -> "0-2,8", as `sample --seeds` takes them."""
+    parts: list[list[int]] = []
+    for seed in map(int, seeds):
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def save(pixels: Tensor, path: str | Path, facts: Mapping[str, str] | None = None) -> Path:
+    """Write a picture, uint8 `(C, H, W)`, as a PNG file; its folder is made. facts: more text chunks, by name."""
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    for name, value in {**always(), **(facts or {})}.items():
+        text.add_text(name, value.encode(errors="replace").decode())
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_picture(pixels).save(path, pnginfo=text)
+    return path
+
+
+def save_grid(images: Tensor, path: str | Path, columns: int | None = None, facts: Mapping | None = None) -> Path:
+    """Write `grid` as a PNG file."""
+    return save(grid(images, columns), path, facts)
+
+
+def save_each(images: Tensor, folder: str | Path, names: list[str], facts: Mapping | None = None) -> list[Path]:
+    """Write every image as a PNG file, not enlarged. Names are seeds, which the text chunks tell as well."""
+    paths = [Path(folder) / f"{name}.png" for name in names]
+    for image, path in zip(images, paths, strict=True):
+        save(to_bytes(image), path, {**(facts or {}), "seeds": path.stem})
+    return paths
 
 
 def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
@@ -43,10 +128,15 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    frames = [_picture(grid(films[:, t])) for t in range(films.shape[1])]
-    times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0)
+    film(films, path, milliseconds)
     return path
+
+
+def film(films: Tensor, file: Path | BinaryIO, milliseconds: int = 250, narrowest: int = NARROWEST) -> None:
+    """Write films as `save_film` does, to a path or an open file."""
+    frames = [to_picture(grid(films[:, t], narrowest=narrowest)) for t in range(films.shape[1])]
+    times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
+    frames[0].save(file, "gif", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
 
 def in_colour(frames: Tensor) -> Tensor:
@@ -67,14 +157,28 @@ def save_events(frames: Tensor, folder: str | Path) -> list[Path]:
     return [picture, save_film(films, Path(folder) / "events.gif", milliseconds=100)]
 
 
-def _picture(pixels: Tensor):
-    from torchvision.transforms.functional import to_pil_image
+def to_picture(pixels: Tensor):
+    """A PIL image of a picture, uint8 `(C, H, W)`."""
+    from PIL import Image
 
-    return to_pil_image(pixels)
+    array = pixels[0] if len(pixels) == 1 else pixels.permute(1, 2, 0)
+    return Image.fromarray(array.contiguous().numpy())  # torchvision would take a second to import
 
 
-def _save(pixels: Tensor, path: str | Path) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _picture(pixels).save(path)
-    return path
+def _filled_up(images: Tensor, n: int) -> Tensor:
+    """The images and grey ones behind them, n together."""
+    return torch.cat([images, images.new_full((n - len(images), *images.shape[1:]), 0.5)])
+
+
+def _margin(labels: list[str], height: int) -> Tensor:
+    """Labels, black on white, each in the middle of its share of the height: uint8 `(3, height, width)`."""
+    from PIL import Image, ImageDraw, ImageFont
+    from torchvision.transforms.functional import pil_to_tensor
+
+    font = ImageFont.load_default(LETTER)
+    width = math.ceil(max(font.getlength(label) for label in labels)) + LETTER
+    image = Image.new("RGB", (width, height), "white")
+    draw, share = ImageDraw.Draw(image), height / len(labels)
+    for i, label in enumerate(labels):
+        draw.text((width - LETTER / 2, (i + 0.5) * share), label, "black", font, anchor="rm")
+    return pil_to_tensor(image)

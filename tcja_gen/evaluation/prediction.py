@@ -1,5 +1,6 @@
 """Predicting the classes of files: images, or event recordings, read as in the model's training."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ..data.event_files import READERS
 from ..data.folders import EXTENSIONS, open_tree
 from ..data.pictures import decode, fit
 from ..errors import MissingFile, UserError
+from ..progress import track
 from .classification import class_names, has_head
 from .generate import IMAGES, RECORDINGS
 
@@ -26,8 +28,6 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
 
     UserError or MissingFile, one line that names the file, if it cannot be read or does not fit the model.
     """
-    from tqdm import tqdm
-
     if not has_head(model):
         raise UserError("this generator names no classes; one trained with model.head does, or a classifier")
     if not paths:
@@ -36,10 +36,16 @@ def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[
     files = [found for path in paths for found in _files(Path(path), events)]
     read, size = (_recording, RECORDINGS) if events else (_image, IMAGES)
     rows: list[dict] = []
-    for first in tqdm(range(0, len(files), size), "predicting", leave=False, disable=None if progress else True):
+    converted: set[str] = set()
+    for first in track(range(0, len(files), size), "predicting" if progress else None):
         chunk = files[first : first + size]
-        outputs = model.classify(torch.stack([read(model, *file) for file in chunk]).float())
+        outputs = model.classify(torch.stack([read(model, *file, converted) for file in chunk]).float())
         rows += [_row(model, path, mean) for (path, _), mean in zip(chunk, outputs.mean(1).cpu(), strict=True)]
+    if progress and converted:
+        wanted = "grey" if model.image_channels == 1 else "colour"
+        print(
+            f"note: {' and '.join(sorted(converted))} are converted to {wanted}, which the model takes", file=sys.stderr
+        )
     return rows
 
 
@@ -72,17 +78,21 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
         yield path / name, lambda name=name: tree.read(name)
 
 
-def _image(model, path: Path, read_bytes) -> Tensor:
-    """Image (C, S, S) in [0, 1], resized to the model's shape as training images are."""
+def _image(model, path: Path, read_bytes, converted: set[str]) -> Tensor:
+    """Image (C, S, S) in [0, 1], resized to the model's shape as training images are. converted: gets the kind of an
+    image whose channels are not the model's."""
     if model.image_size != getattr(model, "image_width", model.image_size):
         raise UserError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
     try:
-        return torch.from_numpy(fit(decode(read_bytes()), model.image_size, model.image_channels).copy()).float() / 255
+        image = decode(read_bytes())
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    if len(image.getbands()) != model.image_channels:
+        converted.add("grey images" if image.mode == "L" else "images in colour")
+    return torch.from_numpy(fit(image, model.image_size, model.image_channels).copy()).float() / 255
 
 
-def _recording(model, path: Path, _) -> Tensor:
+def _recording(model, path: Path, *_) -> Tensor:
     """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
     facts = model.provenance.get("data", {})
     size, way = (model.image_size, model.image_width), facts.get("by", "number")

@@ -42,6 +42,16 @@ OWN = {
 MISSING = "(missing)"
 
 
+class Record(dict):
+    """A record that shows its scores as a table; otherwise a dict."""
+
+    def __repr__(self) -> str:
+        rows = compare({"score": self})
+        for title, values in (("±", self.get("spread")), ("floor", self.get("floor"))):
+            rows = [row | {title: values.get(row["metric"])} for row in rows] if values else rows
+        return "\n".join([table(rows), *(f"note: {note}" for note in self.get("notes", ()))])
+
+
 def must_agree(metric: str) -> tuple[str, ...]:
     """The fields of a protocol that must agree before two scores of a metric are compared."""
     if metric.startswith("accuracy"):

@@ -86,11 +86,11 @@ class Request:
 
 
 def _metric_names(metrics: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The names in a list, or in a string with commas between them; UserError for one that does not exist."""
+    """The names in a list, or in a string with commas between them, in any case; UserError for one that is unknown."""
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
-    names, known = tuple(metrics or ()), [*METRICS, "all"]
-    if unknown := [str(name) for name in names if name not in known]:
+    names, known = tuple(str(name).lower().replace("_", "-") for name in metrics or ()), [*METRICS, "all"]
+    if unknown := [name for name in names if name not in known]:
         raise UserError(f"unknown metric {', '.join(unknown)}; known are {', '.join(known)}")
     if "all" in names and len(names) > 1:
         raise UserError("the metric all stands for all others: name it alone")

@@ -73,13 +73,19 @@ def choose(images, request: Request, notes: list[str]) -> Tensor:
 
     The choice is random, drawn by `request.seed`, because folders are often sorted by class.
     """
+
+    def pick(total: int) -> Tensor:
+        if total < request.n:
+            notes.append(f"{total} images where {request.n} were asked for")
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(request.seed))[: request.n]
+        return order.sort().values
+
     if isinstance(images, str | os.PathLike):
-        images = load_images(images, "all", size=request.size, channels=request.channels).images
+        images = load_images(images, "all", size=request.size, channels=request.channels, pick=pick).images
+        _check(images)
+        return images
     _check(images)
-    if len(images) < request.n:
-        notes.append(f"{len(images)} images where {request.n} were asked for")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(request.seed))[: request.n]
-    return images[order.sort().values]
+    return images[pick(len(images))]
 
 
 def _check(images: Tensor) -> None:

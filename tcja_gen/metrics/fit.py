@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..cache import entry
+from ..progress import track
 
 VERSION = 1  # of the code that trains networks; a new number discards all cached ones
 
@@ -37,12 +38,10 @@ def fit(
 ) -> nn.Module:
     """Minimise `loss(indices)`; each step draws `batch` indices of 0 .. n - 1 by the seed.
 
-    Returns the network in evaluation mode on the CPU. title: of a progress bar on stderr; None for no bar
+    Returns the network in evaluation mode on the CPU. title: of the progress on stderr; None shows none
     """
-    from tqdm import trange
-
     generator = torch.Generator().manual_seed(seed)
-    for _ in trange(steps, desc=title, unit="step", leave=False, disable=None if title else True):
+    for _ in track(range(steps), title):
         chosen = torch.randint(n, (batch,), generator=generator)
         optimiser.zero_grad()
         loss(chosen).backward()

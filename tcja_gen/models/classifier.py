@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..nn import Draws, SpikingEncoder, SpikingHead, evaluating
 from ..nn.objectives import CrossEntropy, accuracy
 from .inputs import check_frames, check_images, check_precision, check_tensor
+from .overview import overview
 from .vae import chunk_size
 
 
@@ -32,6 +33,9 @@ class SpikingClassifier(nn.Module):
         self.time_steps, self.classes = encoder.time_steps, head.classes
         self.provenance: dict = {}  # facts of the run that trained the weights, for records
         self.to(memory_format=torch.channels_last)
+
+    def __repr__(self) -> str:
+        return overview(self)
 
     def forward(
         self, x: Tensor, draws: Draws | None = None, progress: float = 1.0, *, targets: Tensor

@@ -9,6 +9,7 @@ step, the best one follows from the scores in the files. There is no index that 
 passed over.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -50,6 +51,15 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
         "provenance": json.dumps({**provenance, "plugins": used} if used else provenance),
     }
     files.write(Path(path), safetensors.torch.save(tensors, facts))
+
+
+def weights_hash(model: nn.Module) -> str:
+    """The first 16 digits of the SHA-256 of a model's weights, by name. Two models with the same one are the same."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
@@ -101,9 +111,19 @@ def _built(facts: dict[str, str]) -> nn.Module:
     """The model that a file's metadata describe, with random weights."""
     objective = json.loads(facts["objective"])
     objective = update(OBJECTIVES[objective.pop("kind")](), objective, "objective.")
-    model = build(update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model."), objective)
+    model = build(_settings(facts), objective)
     model.provenance = dict(json.loads(facts["provenance"]))
     return model
+
+
+def _settings(facts: dict[str, str]) -> Network:
+    return update(MODELS[facts["kind"]](), json.loads(facts["model"]), "model.")
+
+
+def settings_of(file: Path) -> dict:
+    """All settings of the model in a file that can be loaded, as a nested table."""
+    facts = metadata(file) or {}
+    return table(_settings(first_format.convert(facts, {})[0] if facts["format"] == "1" else facts))
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:

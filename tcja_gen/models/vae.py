@@ -27,6 +27,7 @@ from ..nn.objectives import CrossEntropy, accuracy
 from ..process import without_tf32
 from .fit import ALL, Fit
 from .inputs import check_classes, check_ends, check_images, check_latents, check_precision, check_seeds
+from .overview import overview
 
 CHUNK = 64  # images in a forward pass outside training; always full, so an image never depends on the batch size
 LARGEST = 2**22  # most numbers per channel in a chunk: 64 images of 64 x 64 pixels at 16 time steps
@@ -58,6 +59,9 @@ class SpikingVAE(nn.Module):
         self.image_channels, self.image_size, _ = encoder.input
         self.provenance: dict = {}  # facts about the run that trained the weights, for records
         self.to(memory_format=torch.channels_last)  # fastest for convolutions, neurons and gates
+
+    def __repr__(self) -> str:
+        return overview(self)
 
     # training
 

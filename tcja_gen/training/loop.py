@@ -23,16 +23,18 @@ from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
 from ..process import Process, first_ahead, neuron_path, peak_memory
+from ..progress import clock
 from ..settings import differences, shortened
 from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
-from .config import FREE_ON_RESUME, Config, as_table, change
+from .config import FREE_ON_RESUME, Config, as_table, change, text
 from .guard import Guard
 from .perceptual import check_labels, perceptual
 from .samples import Samples
 from .step import Losses, Step, is_trained, parameter_groups
 
+QUIET = 60  # seconds after which a line tells the step, though no report is due
 GRID = 64  # images in the grids that a run writes, from seeds 0 .. 63
 
 
@@ -50,6 +52,27 @@ class Run:
     def model(self) -> nn.Module:
         """The model of the last checkpoint, in evaluation mode."""
         return store.load(self.folder)
+
+    @property
+    def stats(self) -> list[dict]:
+        """What was logged, by step: losses, firing rates, speed, validation losses. Of all stages, one after another,
+        each record with the name of its "stage"."""
+        stages = store.stages(self.folder)
+        if not stages:
+            return runs.statistics(self.folder)
+        return [{"stage": stage.name, **record} for stage in stages for record in runs.statistics(stage)]
+
+    def curves(self):
+        """A picture (PIL) of the losses, firing rates and learning rate by step, of the last stage that has begun."""
+        from ..report.figures import curves_picture
+
+        records = self.stats
+        return curves_picture([r for r in records if r.get("stage") == records[-1].get("stage")])
+
+    def __repr__(self) -> str:
+        losses = [record["validation_loss"] for record in self.stats if "validation_loss" in record]
+        validation = f", validation loss {losses[-1]:.4f}" if losses else ""
+        return f"Run({self.folder}: step {self.step}, {'finished' if self.finished else 'stopped'}{validation})"
 
 
 @dataclass(frozen=True)
@@ -94,6 +117,7 @@ class Trainer:
         folder: Path | None = None,
         quiet: bool = False,
         place: Place | None = None,
+        on_record: runs.OnRecord | None = None,
     ):
         if FITS[config.fit].starts_from_a_run and not config.init_from:
             raise UserError(f"fit = {config.fit!r} needs --init-from, the run with the trained autoencoder")
@@ -102,7 +126,7 @@ class Trainer:
         state = checkpoints.read(folder) if folder else None
         if state:
             _check_settings(state, config, data, folder)
-        self.log = runs.Log(quiet) if self.process.first else runs.NoLog()
+        self.log = runs.Log(quiet, on_record) if self.process.first else runs.NoLog()
         if place:
             self.log.say(str(place))
 
@@ -151,28 +175,33 @@ class Trainer:
             runs.forget_after(self.folder, self.step)
             checkpoints.forget_after(self.folder, self.step)
             runs.write_environment(self.folder, self.config, self.device, self.process.world, self.data.facts)
-            self.log.open(self.folder)
+            self.log.open(self.folder, text(self.config))
             self._describe(resumed)
 
     def run(self) -> Run:
         """Does all steps that are left. Ctrl-C or SIGTERM ends it after the current step, with a checkpoint."""
         self._to_training(self.model)
         with stopping() as stop:
-            since = time.monotonic()
+            since = told = time.monotonic()
             while self.step < self.config.steps:
-                watching = (self.step + 1) % self.config.log_every == 0
+                watching = (self.step + 1) % self.config.log_every == 0 or self.step + 1 == self.config.steps
                 with activity.watch(self.model) if watching else nullcontext() as firing:
                     self.guard.add(self.stepper(self.step, *self.batches.at(self.step), eager=watching))
                 self.step += 1
                 if watching:
                     self._report(firing, since)
-                    since = time.monotonic()
+                    since = told = time.monotonic()
+                elif time.monotonic() - told > QUIET:
+                    self._say_progress(since)
+                    told = time.monotonic()
                 if self._at_interval(self.config.checkpoint_every):
                     self._checkpoint()
                 if self.config.sample_every and self._at_interval(self.config.sample_every):
                     self._pictures()
                 if self.process.any(stop.asked):
                     break
+            if len(self.guard):  # stopped between two reports
+                self._report({}, since)
         return self._finish()
 
     def _to_training(self, model: nn.Module) -> None:
@@ -200,8 +229,7 @@ class Trainer:
         firing = {"firing_rate": rates["rate"], "dead": rates["dead"], "layers": rates["layers"]} if activities else {}
         peak = peak_memory(self.device)
         memory = {} if peak is None else {"peak_memory_mb": peak}
-        speed = count * self.config.batch / seconds
-        left = (self.config.steps - self.step) * seconds / count
+        speed, speed_left = self._speed(count, seconds)
         self.log.record(
             self.step,
             {
@@ -214,8 +242,18 @@ class Trainer:
         )
         losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items() if name != "gradient_norm")
         spikes = f"rate {rates['rate']:.3f}  dead {rates['dead']:.1%}  " if activities else ""
-        speed_left = f"{speed:.0f} images/s  {clock(left)} left"
         self.log.say(f"step {self.step}/{self.config.steps}  {losses}  {spikes}{speed_left}")
+
+    def _say_progress(self, since: float) -> None:
+        """A line between two reports that are long apart. It has no losses, which a GPU would have to be waited for."""
+        speed_left = self._speed(len(self.guard), time.monotonic() - since)[1]
+        self.log.say(f"step {self.step}/{self.config.steps}  {speed_left}")
+
+    def _speed(self, steps: int, seconds: float) -> tuple[float, str]:
+        """Images per second, and words for it with the time that is left, from so many steps in so many seconds."""
+        speed = steps * self.config.batch / seconds
+        left = (self.config.steps - self.step) * seconds / steps
+        return speed, f"{speed:.0f} images/s  {clock(left)} left"
 
     def _saved_checkpoint(self) -> str:
         """Words for an error message: which checkpoint the run has."""
@@ -227,10 +265,12 @@ class Trainer:
         config, facts = self.config, self.data.facts
         start = f"resuming at step {self.step}" if resumed else "training"
         parameters = sum(p.numel() for p in self.model.parameters())
+        steps, batch = f"{config.steps:,} steps of {config.batch}", config.steps * config.batch
+        epochs = f"{steps} ({batch / facts['images']:.3g} epochs)"
         processes = f" in {self.process.world} processes" if self.process.world > 1 else ""
         self.log.say(
             f"{start}: {facts['images']} images of {facts['name']}, "
-            f"{parameters:,} parameters, T = {config.model.time_steps}, on {self.device}{processes}; "
+            f"{epochs}, {parameters:,} parameters, T = {config.model.time_steps}, on {self.device}{processes}; "
             f"run folder {self.folder}"
         )
 
@@ -274,13 +314,18 @@ class Trainer:
         """Writes grids of samples and of reconstructions of validation images."""
         if not self.process.first or self.config.task != "generate":
             return
-        model, name = self._averaged(), f"step-{self.step:06d}.png"
+        model, drawn = self._averaged(), {}
         if model.prior_is_trained:
-            pictures.save_grid(model.sample(range(GRID)), self.folder / "samples" / name)
+            images, names = model.sample(range(GRID)), self.data.facts.get("classes", ())
+            drawn["samples"] = pictures.samples(images, range(GRID), model.classes, names)
         validation = self.data.validation
         originals = validation.images[even(GRID // 2, len(validation))].float() / 255
-        pairs = torch.stack([originals, model.reconstruct(originals).cpu()], 1).flatten(0, 1)
-        pictures.save_grid(pairs, self.folder / "reconstructions" / name)
+        drawn["reconstructions"] = pictures.rows(pictures.pairs(originals, model.reconstruct(originals).cpu()))
+        for name, pixels in drawn.items():
+            seeds = range(GRID if name == "samples" else len(originals))
+            facts = {**pictures.made_by(model, seeds), "run": self.folder.name, "step": str(self.step)}
+            pictures.save(pixels, self.folder / name / f"step-{self.step:06d}.png", facts)
+        self.log.pictures(self.step, drawn)
 
     def _averaged(self) -> nn.Module:
         """The model that is saved: the moving average, if there is one."""
@@ -378,10 +423,3 @@ def stopping():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def clock(seconds: float) -> str:
-    """ "m:ss" or "h:mm:ss"."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -13,19 +13,24 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from .. import files
 from ..errors import UserError
 from ..models import store
+from ..progress import in_notebook
 from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
+
+OnRecord = Callable[[int, dict[str, float], dict[str, Tensor]], None]  # see `tg.train`
 
 
 def check_place(config: Config) -> None:
@@ -85,19 +90,27 @@ def write_environment(folder: Path, config: Config, device: torch.device, world:
 
 def data_facts(folder: Path) -> dict:
     """Facts about the data of a run; {} if they cannot be read."""
-    return _environment(folder).get("data", {})
+    return environment_of(folder).get("data", {})
+
+
+def statistics(folder: str | Path) -> list[dict]:
+    """What was logged in a run, by step; nothing for weights alone."""
+    path = Path(folder) / "stats.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
     """UserError if a run uses parts of a plugin that is not loaded. Unless quiet, notes name changed plugins."""
-    used = _environment(folder).get("plugins", {})
+    used = environment_of(folder).get("plugins", {})
     if advice := missing_plugins(used):
         raise UserError(f"{folder}: {advice}")
     for change in () if quiet else changed_plugins(used):
         print(f"note: {folder}: {change}", file=sys.stderr)
 
 
-def _environment(folder: Path) -> dict:
+def environment_of(folder: Path) -> dict:
     """Content of environment.json of a run, or of its last stage that has one; {} if there is none to read."""
     for place in (folder, *reversed(store.stages(folder))):
         try:
@@ -128,21 +141,24 @@ def _commit() -> str | None:
 
 
 class Log:
-    """Lines for people (stderr and log.txt), and records for programs (stats.jsonl and TensorBoard).
+    """Lines for people (stderr, in a notebook stdout; log.txt), and records for programs: stats.jsonl, TensorBoard, and
+    `on_record`.
 
-    Lines from before `open` are written to log.txt when it is called.
+    Lines from before `open` are written to log.txt when it is called. on_record: as for `tg.train`.
     """
 
-    def __init__(self, quiet: bool = False):
-        self.quiet, self.early, self.text = quiet, [], None
+    def __init__(self, quiet: bool = False, on_record: OnRecord | None = None):
+        self.quiet, self.on_record, self.early, self.text = quiet, on_record, [], None
 
-    def open(self, folder: Path) -> None:
+    def open(self, folder: Path, settings: str = "") -> None:
+        """Opens the files in a run's folder. settings: the text of its config.toml, for TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8", errors="backslashreplace")
         self.text.writelines(line + "\n" for line in self.early)
         self.stats = open(folder / "stats.jsonl", "a", buffering=1, encoding="utf-8")
         self.board = SummaryWriter(str(folder), flush_secs=30)
+        self.board.add_text("settings", f"```toml\n{settings}```")
 
     def say(self, line: str) -> None:
         if self.text:
@@ -150,14 +166,27 @@ class Log:
         else:
             self.early.append(line)
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(line, file=sys.stdout if in_notebook() else sys.stderr, flush=True)  # stderr is red in a notebook
 
     def record(self, step: int, values: dict) -> None:
-        """Records the numbers of a step; nested dicts are written to stats.jsonl only."""
+        """Records the numbers of a step. "layers", {layer: [firing rate, dead share]}, become two scalars a layer."""
         self.stats.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self.board.add_scalar(name, value, step)
+        scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        for layer, (rate, dead) in values.get("layers", {}).items():
+            scalars |= {f"firing_rate_of/{layer}": rate, f"dead_of/{layer}": dead}
+        for name, value in scalars.items():
+            self.board.add_scalar(name, value, step)
+        self._tell(step, scalars, {})
+
+    def pictures(self, step: int, images: dict[str, Tensor]) -> None:
+        """Records pictures, uint8 (3, H, W), by name."""
+        for name, pixels in images.items():
+            self.board.add_image(name, pixels, step)
+        self._tell(step, {}, images)
+
+    def _tell(self, step: int, values: dict, images: dict) -> None:
+        if self.on_record:
+            self.on_record(step, values, images)
 
     def close(self) -> None:
         self.board.close()
@@ -171,10 +200,21 @@ class NoLog:
     def say(self, line: str) -> None:
         pass
 
-    record = open = say
-
     def close(self) -> None:
         pass
+
+
+def record_scores(folder: Path, step: int, scores: Mapping[str, float | list[float]]) -> None:
+    """Adds scores of a checkpoint to the run's TensorBoard records; those with a value for each time step are left
+    out, as is all of it where tensorboard is not installed or the folder cannot be written to."""
+    with suppress(ImportError, OSError):
+        from torch.utils.tensorboard import SummaryWriter
+
+        board = SummaryWriter(str(folder), filename_suffix=".scores")
+        for name, value in scores.items():
+            if isinstance(value, int | float):
+                board.add_scalar(f"score/{name}", value, step)
+        board.close()
 
 
 def forget_after(folder: Path, step: int) -> None:

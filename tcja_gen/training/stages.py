@@ -35,6 +35,7 @@ def train(
     stage: str = "",
     stages: Sequence[Mapping] | Mapping[str, Mapping] | None = None,
     quiet: bool = False,
+    on_record: runs.OnRecord | None = None,
     **overrides,
 ) -> Run:
     """Trains a generator or a classifier, in all stages of its recipe, and returns its `Run`.
@@ -46,6 +47,10 @@ def train(
     stage: train only this stage. Overrides of stage settings apply to it, otherwise to all stages.
     stages: a list of stages, [dict(name="prior", fit="prior", ...), ...], or changes of the recipe's stages by name.
     quiet: print no progress.
+    on_record: called as on_record(step, values, images) whenever the run logs something. step: counted in each stage
+    from 1. values: floats by name, as in TensorBoard (losses, rates, "firing_rate_of/LAYER", "validation_loss", ...).
+    images: pictures by name, "samples" and "reconstructions", uint8 tensors (3, H, W). Either may be empty. It runs in
+    the first process alone; what it raises ends the training.
 
     UserError for settings, data or folders that cannot be used, Diverged if losses or gradients are not finite.
     """
@@ -59,24 +64,33 @@ def train(
         runs.check_place(config)
     config, process, samples = prepare(config, given)
     if not config.stages:
-        return Trainer(config, process, samples, quiet=quiet).run()
+        return Trainer(config, process, samples, quiet=quiet, on_record=on_record).run()
     for one in one_by_one(config).values():
         rehearse(one, samples)
     folder = process.share(runs.new_folder(config) if process.first else None)
     try:
-        return _in_stages(config, process, samples, folder, quiet, stage)
+        return _in_stages(config, process, samples, folder, quiet, stage, on_record)
     except UserError:
         if process.first and not store.stages(folder):
             runs.remove_empty(folder)
         raise
 
 
-def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = False, **overrides) -> Run:
+def resume(
+    run: str | Path,
+    *,
+    data: Any = None,
+    stage: str = "",
+    quiet: bool = False,
+    on_record: runs.OnRecord | None = None,
+    **overrides,
+) -> Run:
     """Resumes a run from its last checkpoint and returns its `Run`. Only settings that cannot change the result
     (devices, logging, where the data are) can be overridden.
 
     data: as for `train`; needed if the run was trained on images that were passed in Python. stage: in a run with
-    stages, train this one again, with any overrides. The stages after it must then be trained again, too.
+    stages, train this one again, with any overrides. The stages after it must then be trained again, too. on_record: as
+    for `train`.
 
     UserError for other settings or data than those of the run, Diverged if losses or gradients are not finite.
     """
@@ -97,8 +111,8 @@ def resume(run: str | Path, *, data: Any = None, stage: str = "", quiet: bool = 
     if stage:
         _begin_anew(folder, prepared, config, stage, process, samples)
     if config.stages:
-        return _in_stages(prepared, process, samples, folder, quiet, stage)
-    return Trainer(prepared, process, samples, folder, quiet).run()
+        return _in_stages(prepared, process, samples, folder, quiet, stage, on_record)
+    return Trainer(prepared, process, samples, folder, quiet, on_record=on_record).run()
 
 
 def _base(config: Config | str | Path | None) -> Config:
@@ -154,7 +168,13 @@ def _advice(folder: Path, saved: Config, config: Config) -> str:
 
 
 def _in_stages(
-    config: Config, process: Process, samples: Samples, folder: Path, quiet: bool = False, only: str = ""
+    config: Config,
+    process: Process,
+    samples: Samples,
+    folder: Path,
+    quiet: bool = False,
+    only: str = "",
+    on_record: runs.OnRecord | None = None,
 ) -> Run:
     """Trains all stages that are not finished, or only the one named `only`."""
     stages = one_by_one(config)
@@ -167,7 +187,8 @@ def _in_stages(
         if not store.has_step(place.folder, stage.steps):
             started = (place.folder / "config.toml").is_file()
             resumed = place.folder if started else None
-            run = Trainer(replace(stage, out=str(place.folder)), process, samples, resumed, quiet, place).run()
+            stage = replace(stage, out=str(place.folder))
+            run = Trainer(stage, process, samples, resumed, quiet, place, on_record).run()
             run = replace(run, folder=folder)
         else:
             _check_unchanged(place, stage)

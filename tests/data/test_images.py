@@ -168,6 +168,20 @@ def test_mixed_sizes_ask_for_a_size(tmp_path):
     assert load_images(tmp_path / "a", "all", size=5).images.shape == (2, 3, 5, 5)
 
 
+def test_an_oblong_picture_is_named_once(tmp_path):
+    save(tmp_path / "a.png", picture(8, 6))
+    with pytest.raises(ValueError, match=r"a.png is 8 x 6, which is not square: give a size"):
+        load_images(tmp_path, "all")
+
+
+def test_what_is_done_to_pictures_of_a_folder_is_told(tmp_path):
+    save(tmp_path / "a.png", picture(8, 6))
+    told = load_images(tmp_path, "all", size=6, channels=1).converted
+    assert told == "colour, 8 x 6 pixels, converted to grey, 6 x 6 pixels"
+    save(tmp_path / "a.png", picture(6, 6))
+    assert not load_images(tmp_path, "all").converted
+
+
 def test_mixed_grey_and_colour_ask_for_channels(tmp_path):
     save(tmp_path / "a/0.png", picture(mode="L"))
     save(tmp_path / "a/1.png", picture(mode="RGB"))

@@ -4,8 +4,10 @@ import contextlib
 import io
 import json
 import runpy
+import shlex
 import shutil
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +97,7 @@ data = "digits"
 fid-classifier = 1.5
 source = "a paper"
 """
+RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversarial"}
 README = "Before.\n\n<!-- table: digits -->\n<!-- end -->\n\nBetween.\n\n<!-- table: word -->\n<!-- end -->\n"
 
 
@@ -167,6 +170,18 @@ def test_what_is_there_is_not_made_again(copy):
     assert {p: p.stat().st_mtime_ns for p in copy.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
+def test_a_recorded_result_is_told_and_measured_here_only_when_asked(copy):
+    told = run(copy, "tiny").stdout
+    assert "tiny: recorded" in told and "reconstruction 0." in told and "--again measures it here" in told
+    shutil.rmtree(copy / "runs")
+    before = (copy / "results" / "tiny.json").read_text()
+    told = run(copy, "tiny", "--again")
+    values = result(copy)["scores"]["reconstruction"]
+    assert told.returncode == 0 and f"{values['mean']:.4g} here" in told.stdout, told.stdout + told.stderr
+    assert (copy / "results" / "tiny.json").read_text() == before and not (copy / "runs" / "tiny").exists()
+
+
 def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
     before, runs = result(copy), copy / "runs"
     made = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()}
@@ -205,9 +220,34 @@ def test_check_agrees_with_the_record_and_not_with_a_damaged_one(copy):
     assert answer.returncode == 1 and answer.stdout.count("DIFFERS") == 1, answer.stdout + answer.stderr
 
 
-def test_check_fails_where_there_is_nothing_to_check(book):
-    answer = run(book, "tiny", "--check")
-    assert answer.returncode == 1 and "no result" in answer.stdout
+def test_check_tells_by_its_exit_code_what_it_could_not_compare(copy):
+    (copy / "weights" / "classifiers" / "digits.safetensors").unlink()
+    answer = run(copy, "tiny", "--check")
+    assert answer.returncode == 3, answer.stdout + answer.stderr
+    assert answer.stdout.count("that scored it was not kept: not compared") == 2 == answer.stdout.count("agrees")
+    (copy / "results" / "tiny.json").unlink()
+    answer = run(copy, "tiny", "--check")
+    assert answer.returncode == 3 and "no result" in answer.stdout
+
+
+def test_check_compares_what_it_can_where_a_file_is_missing(copy):
+    file = copy / "results" / "tiny.json"
+    told = json.loads(file.read_text())
+    told["cpu"]["asked"]["protocol"]["autoencoder"] = "elsewhere.pth"
+    told["cpu"]["scores"]["fad"] = told["cpu"]["scores"]["reconstruction"]
+    file.write_text(json.dumps(told))
+    answer = run(copy, "tiny", "--check")
+    assert answer.returncode == 3 and answer.stdout.count("agrees") == 4, answer.stdout + answer.stderr
+    assert answer.stdout.count("elsewhere.pth is not in --autoencoder-dir: not compared") == 2
+
+
+def test_data_that_are_not_here_are_told_and_the_others_are_checked(copy):
+    file, other = copy / "results" / "tiny.json", copy / "results" / "other.json"
+    other.write_text(file.read_text().replace('"data": "digits"', '"data": "mnist"'))
+    (copy / "book.toml").write_text(BOOK + '[record]\nother = "kept.safetensors"\n')
+    answer = run(copy, "other", "tiny", "--check", "--data-root", copy / "nowhere")
+    assert answer.returncode == 3 and answer.stdout.count("agrees") == 4
+    assert "mnist wants" in answer.stdout
 
 
 def test_the_book_tells_results_beside_published_figures(copy):
@@ -345,7 +385,27 @@ def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
     assert made.read_text() == committed.read_text(), "run: python experiments/run --book"
 
 
+def test_every_row_of_the_book_has_a_command_whose_names_and_flags_are_known():
+    text = (EXPERIMENTS / "README.md").read_text()
+    lines = {line for line in text.splitlines() if line.startswith("python experiments/run ") and "<" not in line}
+    names = [shlex.split(line, comments=True)[2:] for line in lines]
+    assert len(names) > 60 and text.count("<details>") == text.count("<!-- table:") - text.count("No results yet")
+    for words in names:
+        listed = [word for word in words if word not in ("--check", "--again", "--list")]
+        if "--book" not in words and not {*words} & RECORDS:
+            assert run(EXPERIMENTS, "--list", *listed).returncode == 0, words
+
+
 def test_every_experiment_of_the_book_has_settings_and_a_protocol_that_are_known():
     for scale in ("cpu", "gpu", "smoke"):
         listed = run(EXPERIMENTS, "--list", "--scale", scale)
         assert listed.returncode == 0, listed.stderr
+
+
+def test_no_study_chooses_by_test_images():
+    book = tomllib.loads((EXPERIMENTS / "book.toml").read_text())
+    for name, study in book["study"].items():
+        assert book["protocol"][study["protocol"]].get("split") == "validation", name
+    tables = {name for table in book["table"].values() for name in table["experiments"]}
+    for name in tables & {*book["experiment"]}:
+        assert "split" not in book["protocol"][book["experiment"][name]["protocol"]], name

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_gen.evaluation.report import mean_gates
 from tcja_gen.models import Generator, build, load, save
 from tcja_gen.nn import (
     ATTENTION,
@@ -26,6 +25,7 @@ from tcja_gen.nn import (
     set_memory,
 )
 from tcja_gen.nn.kernels.cpu import compiler
+from tcja_gen.report.figures import mean_gates
 from tcja_gen.settings import update
 
 WORDS = [word for word in ATTENTION if issubclass(ATTENTION[word], CurrentGate)]

@@ -20,7 +20,7 @@ import tcja_gen as tg
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
-from tcja_gen.training import Diverged, recipes
+from tcja_gen.training import Diverged, loop, recipes
 from tcja_gen.training.adversary import Adversarial
 from tcja_gen.training.config import Config, check
 from tcja_gen.training.perceptual import Perceptual
@@ -104,14 +104,29 @@ def test_a_killed_run_goes_on_bit_for_bit(whole, tmp_path):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     out = tmp_path / "stopped"
-    with process(out, steps=100000, sample_every=0) as child:
+    with process(out, steps=100000, sample_every=0, log_every=100000) as child:
         wait_for(out / "checkpoints" / "step-000006")
         child.send_signal(signal.SIGINT)
         text = child.stderr.read()
     assert child.returncode == 0
+    assert "/100000  loss" in text
     assert f"go on with: tcja-gen train --resume {out}" in text
     step = tg.load(out).provenance["step"]
     assert f"stopped at step {step}" in text
+
+
+def test_a_run_shorter_than_its_log_interval_tells_its_loss(tmp_path, capsys):
+    run = tg.train(**SETTINGS | {"steps": 2, "log_every": 50}, out=str(tmp_path / "run"))
+    told = capsys.readouterr().err
+    assert "step 2/2  loss" in told and "2 steps of 16 (0.0233 epochs)" in told
+    lines = [json.loads(line) for line in (run.folder / "stats.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [2]
+
+
+def test_a_slow_run_tells_its_step_between_two_reports(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(loop, "QUIET", 0)
+    tg.train(**SETTINGS | {"steps": 3, "log_every": 3}, out=str(tmp_path / "run"))
+    assert "step 1/3  " in capsys.readouterr().err
 
 
 def test_a_run_folder_holds_what_is_promised(whole):

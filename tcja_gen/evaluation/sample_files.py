@@ -1,0 +1,96 @@
+"""Samples as picture files, one for each seed, written as they are made.
+
+A large job needs the memory of a single batch. It can be stopped at any time: a picture is there whole or not at all,
+and the same command makes those that are missing. The hidden file `.samples.json`, written first, tells which weights
+and settings make the pictures. Those that are older than it were made by others, and are made again.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .. import __version__, files
+from ..models import store
+from ..process import Process
+from ..progress import track
+from . import pictures
+from .generate import quantise
+
+FACTS, PART = ".samples.json", ".part"
+BATCH = 256  # images in memory
+
+
+def write_samples(
+    model: nn.Module, seeds: Sequence[int], folder: Path, process: Process, label: int | None = None
+) -> None:
+    """Writes the sample of every seed as folder/SEED.png, but for those that are there. Each process makes its share.
+
+    label: the class of all of them, for a conditional model
+    """
+    missing = process.share(_missing(model, seeds, folder, label) if process.first else None)
+    mine = missing[process.rank :: process.world]
+    batches = [mine[first : first + BATCH] for first in range(0, len(mine), BATCH)]
+    part, told = folder / f"{PART}-{process.rank}", pictures.made_by(model, seeds)
+    try:
+        for batch in track(batches, f"sampling, {BATCH} images at a time" if process.first else None):
+            _write(model, batch, folder, part, label, told)
+    except KeyboardInterrupt:
+        if process.first:
+            print(f"{folder}: the same command makes the images that are missing", file=sys.stderr)
+        raise
+    finally:
+        _remove(part)
+
+
+def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
+    """Seeds whose picture is still to be made, each once."""
+    facts, seeds = _facts(model, label), [*dict.fromkeys(seeds)]
+    if _read(folder / FACTS) != facts:
+        files.write(folder / FACTS, json.dumps(facts) + "\n")
+        return seeds
+    begun = (folder / FACTS).stat().st_mtime_ns
+    found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
+    done = {name for name, facts in found if facts.st_mtime_ns >= begun and facts.st_size}  # a power cut empties some
+    missing = [seed for seed in seeds if f"{_name(seed)}.png" not in done]
+    if len(missing) < len(seeds):
+        print(f"{folder}: {len(seeds) - len(missing):,} of {len(seeds):,} images are there", file=sys.stderr)
+    return missing
+
+
+def _write(model: nn.Module, seeds: list[int], folder: Path, part: Path, label: int | None, told: dict) -> None:
+    """Writes pictures, with the text chunks `told`, into the folder `part`, then moves them to their place."""
+    condition = {} if label is None else {"classes": label}
+    with torch.no_grad():
+        images = quantise(model.sample(seeds, **condition))
+    for file in pictures.save_each(images / 255, part, [_name(seed) for seed in seeds], told):
+        os.replace(file, folder / file.name)
+
+
+def _name(seed: int) -> str:
+    return f"{seed:06d}"
+
+
+def _facts(model: nn.Module, label: int | None) -> dict:
+    """All that the images depend on, apart from their seeds and the kind of machine."""
+    sampling = getattr(model.latent, "sampling", {})
+    return {"tcja_gen": __version__, "weights": store.weights_hash(model), "class": label, "sampling": sampling}
+
+
+def _read(file: Path) -> dict | None:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _remove(part: Path) -> None:
+    """Removes the folder of pictures that were not finished."""
+    for file in part.glob("*"):
+        file.unlink()
+    if part.is_dir():
+        part.rmdir()

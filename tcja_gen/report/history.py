@@ -1,0 +1,108 @@
+"""How a run was trained, read from its folder: stages, settings that differ from the recipe, records of scores."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from ..errors import MissingFile, UserError
+from ..models import store
+from ..settings import differences
+from ..shipped import recipes as shipped
+from ..training import recipes
+from ..training.config import FREE_ON_RESUME, Config, as_table, one_by_one
+from ..training.runs import statistics
+from .subject import Subject
+
+IGNORED = tuple({*FREE_ON_RESUME, "keep_every"} - {"data", "init_from"})  # settings that cannot change the result
+FILLED_IN = ("image_size", "image_channels", "image_width", "classes")  # of the model, by the data
+
+Difference = tuple[str, str, str]  # setting, its value in the recipe, and in the run
+
+
+def stage_rows(subject: Subject) -> list[tuple]:
+    """Of each stage: name, what is trained, steps, batch, peak rate, further terms of the loss, samples seen, time."""
+    return [_stage_row(name, one, subject.stages.get(name)) for name, one in one_by_one(subject.config).items()]
+
+
+def _stage_row(name: str, one: Config, folder: Path | None) -> tuple:
+    done = store.step_of(store.steps(folder)[-1]) if folder and store.steps(folder) else 0
+    steps = f"{done:,}" if done == one.steps else f"{done:,} of {one.steps:,}"
+    found = {name: getattr(one.objective, name) for name in ("perceptual", "adversarial")}
+    terms = ", ".join(f"{name} {term.weight:g}" for name, term in found.items() if term)
+    seconds = _seconds(statistics(folder), one.batch) if folder else 0
+    time = f"{seconds / 60:,.1f} min" if seconds else ""
+    return name or "one", one.fit, steps, one.batch, one.lr, terms, done * one.batch, time
+
+
+def _seconds(records: list[dict], batch: int) -> float:
+    """Time of the logged steps, from their speeds."""
+    seconds, before = 0.0, 0
+    for record in records:
+        if speed := record.get("images_per_second"):
+            seconds += (record["step"] - before) * batch / speed
+            before = record["step"]
+    return seconds
+
+
+def tables(config: Config) -> dict[str, dict]:
+    """The settings of each stage that can change the result, by its name."""
+    return {
+        name: {key: value for key, value in as_table(one).items() if key not in IGNORED}
+        for name, one in one_by_one(config).items()
+    }
+
+
+def differences_from_recipe(subject: Subject) -> tuple[str, list[Difference]]:
+    """The recipe of a run, and the settings in which the run differs from it.
+
+    The recipe is the one that its command names; if none is named or it is gone, the shipped one of the same task with
+    the fewest differences.
+    """
+    words = subject.environment.get("command", "").split()
+    named = [word for before, word in pairwise(words) if not before.startswith("--") and _loaded(word)]
+    known = {name: recipe for name in named or shipped() if (recipe := _loaded(name))}
+    found = {n: setting_differences(a, subject.config) for n, a in known.items() if a.task == subject.config.task}
+    name = min(found, key=lambda name: len(found[name]))
+    return name if named else f"{name}, the nearest of those that ship", found[name]
+
+
+def _loaded(word: str) -> Config | None:
+    """The recipe of this name or file; None if there is none."""
+    try:
+        return recipes.load(word) if word in shipped() or word.endswith(".toml") else None
+    except (MissingFile, UserError):
+        return None
+
+
+def setting_differences(a: Config, b: Config) -> list[Difference]:
+    """Settings in which two configs differ, of those that can change the result. A setting that is not the same in all
+    stages has the stage's name in front."""
+    ours, theirs = one_by_one(a), one_by_one(b)
+    if [*ours] != [*theirs]:
+        names = [", ".join(filter(None, one)) or "one" for one in (ours, theirs)]
+        first, second = next(iter(ours.values())), next(iter(theirs.values()))
+        return [("stages", *names), *_split(_lines(first, second))]
+    by_stage = {name: _lines(ours[name], theirs[name]) for name in ours}
+    every = list(dict.fromkeys(line for lines in by_stage.values() for line in lines))
+    common = [line for line in every if all(line in lines for lines in by_stage.values())]
+    special = [f"{name}.{line}" for name, lines in by_stage.items() for line in lines if line not in common]
+    return _split([*common, *special])
+
+
+def _lines(a: Config, b: Config) -> list[str]:
+    """Lines of `differences`. What was left to the data or the machine ("auto", 0) agrees with everything."""
+    left = {n: getattr(b.model, n) for n in FILLED_IN if not getattr(a.model, n, 1)}
+    a = replace(a, model=replace(a.model, **left), precision=b.precision if a.precision == "auto" else a.precision)
+    return differences(as_table(a), as_table(b), IGNORED)
+
+
+def _split(lines: Iterable[str]) -> list[Difference]:
+    halves = (line.partition(": ") for line in lines)
+    return [(name, *values.split(" -> ", 1)) for name, _, values in halves]
+
+
+def score_files(subject: Subject) -> list[Path]:
+    """The records of scores of a run and its stages."""
+    folders = dict.fromkeys([subject.run, *subject.stages.values()]) if subject.run else ()
+    return [file for folder in folders for file in sorted(folder.glob("scores/*/*.json"))]
