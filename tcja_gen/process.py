@@ -217,6 +217,7 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else _processor(),
         "threads": str(torch.get_num_threads()),
         "neurons": f"{path}: {why}",
+        "weights": "skip silent spikes in fp32, dense in bf16" if path == "native" else "dense",
         "bf16": _bf16(device),
     }
 
