@@ -37,6 +37,7 @@ from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout, make_readout
+from .sparse import wanted
 
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
@@ -113,7 +114,7 @@ def _gates_currents(block: SpikingBlock) -> bool:
 def _computing(stages: Sequence[nn.Module], pixels: Tensor):
     """Inside, layers that skip zeros compute only what matters for some `pixels` of the output, (H, W) of bool. It goes
     back from the last stage as far as that is not every pixel."""
-    told = []
+    told = {}
     for stage in reversed(stages):
         blocks = [stage] if isinstance(stage, SpikingBlock) else []
         if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
@@ -121,15 +122,14 @@ def _computing(stages: Sequence[nn.Module], pixels: Tensor):
         if any(map(_gates_currents, blocks)) or not blocks and not isinstance(stage, (LIF, TemporalDropout)):
             break  # a gate sees all pixels
         for weights in (block.weights for block in blocks):
-            told.append(weights)
-            weights.wanted = pixels
+            told[weights] = pixels
             reach = weights.kernel_size[0] // 2
             pixels = F.max_pool2d(pixels[None].float(), 2 * reach + 1, 1, reach)[0] > 0
+    token = wanted.set(told)
     try:
         yield
     finally:
-        for weights in told:
-            weights.wanted = None
+        wanted.reset(token)
 
 
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:

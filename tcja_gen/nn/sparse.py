@@ -9,6 +9,7 @@ the others of its batch. The kernels are ahead of dense products up to a firing 
 """
 
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 
 from .gradients import differentiable_once
 from .kernels import sparse
+
+# Pixels (H', W') of the output that a layer computes, bool; every pixel without an entry. Each thread has its own.
+wanted: ContextVar[dict[nn.Module, Tensor]] = ContextVar("wanted", default={})  # noqa: B039  never changed in place
 
 OUTPUTS = 16  # output channels from which on adding up rows of weights is worth it
 
@@ -25,7 +29,6 @@ class SpikeWeights:
 
     takes_spikes = False  # whether the input is spikes, gated or not; set by those who build the network
     path = "plain"  # set by `fuse`
-    wanted: Tensor | None = None  # pixels (H', W') of the output that are computed; None: all. Set by `spikes_at`
 
     def skips_zeros(self, x: Tensor) -> bool:
         """Whether the layer runs on the kernels for spikes."""
@@ -55,7 +58,7 @@ class SpikeWeights:
     def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
         """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
         fewer frames, it is used in turn."""
-        return sparse.forward(self, sparse.pack(x), self.bias, self.wanted, (a, b, current))
+        return sparse.forward(self, sparse.pack(x), self.bias, wanted.get().get(self), (a, b, current))
 
 
 class Conv2d(SpikeWeights, nn.Conv2d):
@@ -91,7 +94,7 @@ class _SpikeWeights(torch.autograd.Function):
         spikes = sparse.pack(x)
         ctx.save_for_backward(weight, spikes.bits, spikes.values)
         ctx.layer, ctx.shape = layer, x.shape
-        y = sparse.forward(layer, spikes, bias, layer.wanted)
+        y = sparse.forward(layer, spikes, bias, wanted.get().get(layer))
         return y if x.dim() == 4 else y.flatten(1)
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Weights that skip the zeros of their input, against the layers of PyTorch."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 
@@ -21,7 +22,7 @@ from tcja_gen.nn import (
     set_memory,
 )
 from tcja_gen.nn.kernels import cpu
-from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense
+from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense, wanted
 
 pytestmark = pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 LAYERS = {
@@ -157,11 +158,25 @@ def test_weights_that_changed_are_used_as_they_are_now():
     assert torch.equal(twin(x), first) and torch.equal(layer(x), 2 * first)
 
 
+def test_weights_made_in_inference_mode_run_too():
+    with torch.inference_mode():
+        layer, x = skipping(Conv2d(8, 32, 3, 1, 1)).eval(), spikes(2, 8, 4, 4)
+        found = layer(x)
+        with dense(layer):
+            torch.testing.assert_close(found, layer(x))
+        layer.weight.zero_(), layer.bias.zero_()
+        assert not layer(x).any()
+
+
 @torch.no_grad()
 def test_pixels_that_nobody_wants_are_left_out_and_the_others_stay_the_same():
     layer, x = skipping(Conv2d(8, 32, 3, 1, 1)), spikes(3, 8, 4, 5)
-    whole, layer.wanted = layer(x), torch.arange(20).view(4, 5) % 3 == 0
-    assert torch.equal(layer(x), whole * layer.wanted)
+    whole, pixels = layer(x), torch.arange(20).view(4, 5) % 3 == 0
+    token = wanted.set({layer: pixels})
+    assert torch.equal(layer(x), whole * pixels)
+    with ThreadPoolExecutor() as pool:  # another thread has pixels of its own
+        assert torch.equal(pool.submit(layer, x).result(), whole)
+    wanted.reset(token)
 
 
 def test_half_precision_and_narrow_layers_run_dense():
@@ -222,5 +237,5 @@ def test_rounds_that_compute_only_what_matters_name_tokens_as_whole_rounds_do(pr
     bits = (torch.rand(5, 4, 4, 4) < 0.5).float()
     few, every = latent.prior(bits, known, places=places), latent.prior(bits, known)
     assert torch.equal(few, every[:, places]) if path == "native" else torch.allclose(few, every[:, places], atol=1e-5)
-    assert all(layer.wanted is None for layer in latent.modules() if isinstance(layer, SpikeWeights))
+    assert not wanted.get()
     assert 0.2 < latent.sample(ImageDraws(range(40))).mean() < 0.8

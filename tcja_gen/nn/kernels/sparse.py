@@ -145,7 +145,7 @@ _kept = WeakIdKeyDictionary()  # rows of weights outside training, until these c
 
 def _rows(layer: nn.Module, row: int) -> Tensor:
     """The layer's weights as the kernels take them, of `row` outputs."""
-    if layer.training:  # they change at every step
+    if layer.training or layer.weight.is_inference():  # they change at every step, or nobody knows whether they do
         return _made_rows(layer, row)
     state = layer.weight.data_ptr(), layer.weight._version
     kept = _kept.get(layer.weight)
