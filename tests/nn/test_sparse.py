@@ -148,10 +148,13 @@ def test_a_frame_depends_neither_on_the_others_nor_on_the_number_of_threads():
 
 @torch.no_grad()
 def test_weights_that_changed_are_used_as_they_are_now():
-    layer, x = skipping(Conv2d(8, 32, 3, 1, 1)), spikes(2, 8, 4, 4)
+    layer, x = skipping(Conv2d(8, 32, 3, 1, 1)).eval(), spikes(2, 8, 4, 4)
     first = layer(x)
     layer.weight.mul_(2), layer.bias.mul_(2)
     torch.testing.assert_close(layer(x), 2 * first)
+    layer.weight.data.mul_(2), layer.bias.data.mul_(2)
+    torch.testing.assert_close(layer(x), 4 * first)
+    layer.weight.data.div_(2), layer.bias.data.div_(2)
     twin = copy.deepcopy(layer)
     twin.weight.data = layer.weight / 2
     twin.bias.data = layer.bias / 2

@@ -147,7 +147,8 @@ def _rows(layer: nn.Module, row: int) -> Tensor:
     """The layer's weights as the kernels take them, of `row` outputs."""
     if layer.training or layer.weight.is_inference():  # they change at every step, or nobody knows whether they do
         return _made_rows(layer, row)
-    state = layer.weight.data_ptr(), layer.weight._version
+    weight = layer.weight.detach()
+    state = weight.data_ptr(), weight._version, weight.sum().item()  # a change through `.data` has no other trace
     kept = _kept.get(layer.weight)
     if kept is None or kept[0] != state:
         kept = _kept[layer.weight] = state, _made_rows(layer, row)
