@@ -307,7 +307,7 @@ def _watched(model: nn.Module):
 
 def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | None:
     """Forward hook that counts the calls of a layer; None for one that costs nothing or is part of a gate."""
-    if isinstance(layer, SpikingBlock) and getattr(layer.neurons, "gate", None) is not None:
+    if isinstance(layer, SpikingBlock) and layer.gate is not None:
         return _counting(rows, _current_gate, "attention", name)
     if isinstance(layer, Gate):
         return _counting(rows, _attention, "attention", name)
@@ -363,7 +363,7 @@ def _attention(row: Row, gate: Gate, x: Tensor, _: Tensor) -> None:
 
 def _current_gate(row: Row, block: SpikingBlock, x: Tensor, spikes: Tensor) -> None:
     """x (T, N, ...) or a static frame (N, ...); spikes (T, N, C, ...), as many as there are currents."""
-    gate, (t, n), stream = block.neurons.gate, spikes.shape[:2], spikes.numel()
+    gate, (t, n), stream = block.gate, spikes.shape[:2], spikes.numel()
     row.frames, row.inputs, row.nonzero, row.binary = (
         row.frames + t * n,
         row.inputs + stream,

@@ -6,11 +6,9 @@ classes. The decoder maps latent spikes to images, by a linear block, the notati
 
 import math
 from collections.abc import Sequence
-from contextlib import contextmanager
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
@@ -29,6 +27,7 @@ from .layers import (
     Upsample,
     Voting,
     conv_block,
+    is_watched,
     linear_block,
     transposed_block,
 )
@@ -37,7 +36,6 @@ from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
 from .readouts import Readout, make_readout
-from .sparse import wanted
 
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
 
@@ -84,52 +82,6 @@ def mark_dense(stages: Sequence[nn.Module], spikes: bool) -> None:
         if isinstance(stage, SpikingBlock):
             stage.weights.takes_spikes &= spikes
         spikes = isinstance(stage, FIRING) or spikes and not (isinstance(stage, Pool) and stage.kind != "max")
-
-
-def spikes_at(encoder: "SpikingEncoder", x: Tensor, places: Tensor) -> Tensor:
-    """encoder(x) at the pixels with the indices `places` (P,): spikes (T, N, C, P), bit for bit the same.
-
-    x: images (N, C, H, W). Without gradient, for layers that keep the image's size. Layers of weights that skip zeros
-    leave out what cannot matter for these pixels.
-    """
-    body = list(encoder.stages)
-    while len(body) > 1 and _is_pointwise(body[-1]) and isinstance(body[-2], (SpikingBlock, LIF)):
-        body.pop()
-    pixels = torch.zeros(math.prod(encoder.shape[1:]), dtype=torch.bool).index_fill(0, places, True)
-    with _computing(body, pixels.view(encoder.shape[1:])):
-        y = run_stages(body, x, False, False, encoder.time_steps)
-    y = y.flatten(3)[..., places, None]  # (T, N, C, P, 1)
-    return _run(encoder.stages[len(body) :], y, None)[..., 0]
-
-
-def _is_pointwise(stage: nn.Module) -> bool:
-    return isinstance(stage, SpikingBlock) and stage.weights.weight.shape[2:] == (1, 1) and not _gates_currents(stage)
-
-
-def _gates_currents(block: SpikingBlock) -> bool:
-    return getattr(block.neurons, "gate", None) is not None
-
-
-@contextmanager
-def _computing(stages: Sequence[nn.Module], pixels: Tensor):
-    """Inside, layers that skip zeros compute only what matters for some `pixels` of the output, (H, W) of bool. It goes
-    back from the last stage as far as that is not every pixel."""
-    told = {}
-    for stage in reversed(stages):
-        blocks = [stage] if isinstance(stage, SpikingBlock) else []
-        if isinstance(stage, Residual) and stage.attention is None and stage.shortcut is None:
-            blocks = [stage.second, stage.first]
-        if any(map(_gates_currents, blocks)) or not blocks and not isinstance(stage, (LIF, TemporalDropout)):
-            break  # a gate sees all pixels
-        for weights in (block.weights for block in blocks):
-            told[weights] = pixels
-            reach = weights.kernel_size[0] // 2
-            pixels = F.max_pool2d(pixels[None].float(), 2 * reach + 1, 1, reach)[0] > 0
-    token = wanted.set(told)
-    try:
-        yield
-    finally:
-        wanted.reset(token)
 
 
 def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
@@ -236,7 +188,7 @@ class Stages(nn.Module):
         if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
             raise UserError("a residual block stands behind a convolution or another residual block")
         if isinstance(before, SpikingBlock):  # hands over its current
-            if before.neurons.gate is not None:
+            if before.gate is not None:
                 raise UserError("the layer before a residual block has no neurons, so nothing gates its currents")
             before.neurons = self.build.norm(self.shape[0])
         gate = word.attention and attention_block(word.attention, self.time_steps, word.channels)
@@ -424,9 +376,9 @@ class SpikingDecoder(Stages):
 
     def _sums(self, stage: nn.Module) -> bool:
         """Whether the neurons of the last stage can sum up their spikes. Not if anything watches these."""
-        if not isinstance(stage, SpikingBlock) or not isinstance(stage.neurons, NormLIF) or _gates_currents(stage):
+        if not isinstance(stage, SpikingBlock) or not isinstance(stage.neurons, NormLIF) or stage.gate is not None:
             return False
-        return not any(part._forward_hooks for part in (stage, stage.weights, stage.neurons, self.readout))
+        return not is_watched(stage, stage.weights, stage.neurons, self.readout)
 
     def film(self, z: Tensor) -> Tensor:
         """Images read out after the first 1, 2, ... T steps, (T, N, C, H, W)."""

@@ -47,14 +47,20 @@ class SpikingBlock(nn.Module):
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
         frames = x.flatten(0, 1)
-        if self.training or torch.is_grad_enabled() or not self.weights.skips_zeros(frames):
+        apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
+        if apart or not self.weights.skips_zeros(frames):
             return self(x) + current
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
 
+    @property
+    def gate(self) -> CurrentGate | None:
+        """The gate between normalisation and neurons."""
+        return getattr(self.neurons, "gate", None)
+
     def gate_currents(self, gate: CurrentGate) -> bool:
         """Puts a gate between normalisation and neurons. False if there is no such place, or one stands there."""
-        if not isinstance(self.neurons, (NormLIF, NormNode, NormReLU)) or self.neurons.gate is not None:
+        if not isinstance(self.neurons, (NormLIF, NormNode, NormReLU)) or self.gate is not None:
             return False
         self.neurons.gate = gate
         return True
@@ -62,6 +68,11 @@ class SpikingBlock(nn.Module):
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
         return self.neurons.step(self.weights(x), v)
+
+
+def is_watched(*modules: nn.Module) -> bool:
+    """Whether a hook of one of these modules wants to see its passes, so that they may not be joined with others."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,7 @@ class TDBatchNorm(nn.Module):
 
     def affine(self, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
         """(a, b), each (C,): the normalised current is a x + b."""
-        a = self.weight * self.scale * torch.rsqrt(var + self.eps)
-        return a, self.bias - mean * a
+        return _affine(self.weight, self.bias, self.scale, mean, torch.rsqrt(var + self.eps))
 
     def statistics(self, x: Tensor, offset: Tensor | None = None, means: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and biased variance (C,) of x (T, M, C) over all processes. Updates the running statistics.
@@ -239,8 +238,7 @@ class _NormLIF(torch.autograd.Function):
         x, weight, bias, mean, var = ctx.saved_tensors
         neuron, steps, scale, eps, training, path, offset, w = ctx.settings
         rstd = torch.rsqrt(var + eps)
-        a = weight * scale * rstd
-        b = bias - mean * a
+        a, b = _affine(weight, bias, scale, mean, rstd)
         if w is not None:
             g, *parts = kernel_for(path, summed_spikes_backward)(x, a, b, grad, mean, rstd, neuron, w)
         else:
@@ -287,8 +285,7 @@ class _GatedNormLIF(torch.autograd.Function):
         x, weight, bias, mean, var, m = ctx.saved_tensors
         (neuron, scale, eps, training, path, offset), (z, f) = ctx.settings, ctx.gate
         rstd = torch.rsqrt(var + eps)
-        a = weight * scale * rstd
-        b = bias - mean * a
+        a, b = _affine(weight, bias, scale, mean, rstd)
         factors = f.detach()
         g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron)
         gf = a * sx + bias * s  # I = a (x - mean) + bias
@@ -299,6 +296,11 @@ class _GatedNormLIF(torch.autograd.Function):
         shift = gz * (m.shape[1] / x.shape[1])  # 1 / P
         gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx, shift)
         return gx, products * scale, sums, _zero_gradient(offset), None, None, None, *gp
+
+
+def _affine(weight: Tensor, bias: Tensor, scale: float, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
+    a = weight * scale * rstd
+    return a, bias - mean * a
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,13 @@
 """Kernels that run normalisation and neurons of a whole sequence as one operation.
 
-Five functions of `neurons` and `normalisation` exist on three paths, with the same names and arguments:
+The functions of `neurons` and `normalisation` that pass over a stream exist on three paths, with the same names and
+arguments:
 
     plain    PyTorch with a loop over time, on any device; the others are tested against it
     native   C++ for CPUs: `cpu.cpp`, which `cpu.py` compiles once on each machine
     triton   Triton for GPUs: `gpu.py`
+
+Layers of weights whose input is spikes have kernels for a CPU alone: `sparse.cpp` and `sparse.py`.
 """
 
 from collections.abc import Callable

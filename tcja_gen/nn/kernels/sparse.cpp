@@ -182,6 +182,17 @@ struct Pieces {
     }
 };
 
+// Lists the rows of a group of pixels tile by tile, and calls add(tile, pixels, first output, width) for every block of a
+// piece.
+template <class Add>
+void each_tile(Rows& list, const Pieces& pieces, Size piece, Size group, Add add) {
+    const Size first = group * GROUP, last = std::min(first + GROUP, list.windows.pixels());
+    for (Size tile = 0; tile < list.windows.tiles; tile++) {
+        list.find(tile, first, last);
+        pieces.each_block(piece, [&](Size at, auto width) { add(tile, last - first, at, width); });
+    }
+}
+
 // What follows on the sums: y = scale sums + shift + current, of which `current` may have fewer frames, for equal parts
 // of y.
 struct Finish {
@@ -304,18 +315,13 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
         Rows list(windows, bits, x);
 #pragma omp for collapse(2) schedule(static)
         for (Size group = 0; group < groups; group++)
-            for (Size piece = 0; piece < pieces.count; piece++) {
-                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
-                for (Size tile = 0; tile < windows.tiles; tile++) {
-                    list.find(tile, first, last);
-                    pieces.each_block(piece, [&](Size at, auto width) {
-                        constexpr Size W = decltype(width)::value;
-                        (x ? add_weights<W, false> : add_weights<W, true>)(
-                            list, last - first, at, weights + at * rows, tile ? nullptr : bias,
-                            tile + 1 < windows.tiles ? nullptr : finish, y);
-                    });
-                }
-            }
+            for (Size piece = 0; piece < pieces.count; piece++)
+                each_tile(list, pieces, piece, group, [&](Size tile, Size count, Size at, auto width) {
+                    constexpr Size W = decltype(width)::value;
+                    (x ? add_weights<W, false> : add_weights<W, true>)(list, count, at, weights + at * rows,
+                                                                       tile ? nullptr : bias,
+                                                                       tile + 1 < windows.tiles ? nullptr : finish, y);
+                });
     }
 }
 
@@ -332,17 +338,12 @@ void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, floa
         for (Size piece = 0; piece < pieces.count; piece++) {
             float* sums = weights + part * rows * s.row;
             Rows list(windows, bits, x);
-            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
-                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
-                for (Size tile = 0; tile < windows.tiles; tile++) {
-                    list.find(tile, first, last);
-                    pieces.each_block(piece, [&](Size at, auto width) {
-                        constexpr Size W = decltype(width)::value;
-                        (x ? add_gradients<W, false> : add_gradients<W, true>)(
-                            list, last - first, gy + at, sums + at * rows, std::min(W, s.out - at));
-                    });
-                }
-            }
+            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++)
+                each_tile(list, pieces, piece, group, [&](Size, Size count, Size at, auto width) {
+                    constexpr Size W = decltype(width)::value;
+                    (x ? add_gradients<W, false> : add_gradients<W, true>)(list, count, gy + at, sums + at * rows,
+                                                                           std::min(W, s.out - at));
+                });
         }
 }
 }

@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...ranges import Range, setting
 from ...registry import register_latent
-from ..coders import SpikingEncoder, spikes_at
+from ..coders import SpikingEncoder
 from ..draws import Draws
 from ..layers import conv_block
 from ..neurons import Neuron
+from ..places import spikes_at
 from ..sparse import Linear
 from .protocol import Context, Latent, LatentSettings, check_class
 
