@@ -100,7 +100,7 @@ def own_data(model, root: str | Path = "data", download: bool = False) -> str:
 
 def load_for(model, data: str | Path, split: str, root: str | Path, download: bool = False) -> ImageSet | EventSet:
     """A split, brought to the model's size, channels and T."""
-    height, width = model.image_size, getattr(model, "image_width", model.image_size)
+    height, width = model.image_size, model.image_width
     events = is_events(data)
     if events != (model.image_channels == 2):
         kinds = ("images", "event recordings")

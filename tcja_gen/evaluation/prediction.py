@@ -81,7 +81,7 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
 def _image(model, path: Path, read_bytes, converted: set[str]) -> Tensor:
     """Image (C, S, S) in [0, 1], resized to the model's shape as training images are. converted: gets the kind of an
     image whose channels are not the model's."""
-    if model.image_size != getattr(model, "image_width", model.image_size):
+    if model.image_size != model.image_width:
         raise UserError(f"{path}: images are made square, the model wants {model.image_size} x {model.image_width}")
     try:
         image = decode(read_bytes())

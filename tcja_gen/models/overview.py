@@ -7,13 +7,18 @@ PARTS = ("encoder", "latent", "decoder", "head")
 
 def overview(model: nn.Module) -> str:
     """Size, data and parts of a generator or a classifier, each part with its notation and number of parameters."""
-    height, width = model.image_size, getattr(model, "image_width", model.image_size)
+    height, width = model.image_size, model.image_width
     run = model.provenance
     data = f", trained on {run['data']['name']}, step {run['step']:,}" if {"data", "step"} <= {*run} else ""
-    size = f"{model.image_channels} x {height} x {width}, {_count(model):,} parameters"
+    size = f"{model.image_channels} x {height} x {width}, {parameter_count(model):,} parameters"
     lines = [f"{type(model).__name__}: T = {model.time_steps}, {size}{data}"]
-    parts = [(name, part) for name in PARTS if (part := getattr(model, name, None)) is not None]
-    return "\n".join([*lines, *(f"  {name:<8} {_count(part):>10,}  {_words(part)}" for name, part in parts)])
+    lines += [f"  {name:<8} {parameter_count(part):>10,}  {_words(part)}" for name, part in parts(model).items()]
+    return "\n".join(lines)
+
+
+def parts(model: nn.Module) -> dict[str, nn.Module]:
+    """The parts that a model has, by name."""
+    return {name: part for name in PARTS if (part := getattr(model, name, None)) is not None}
 
 
 def _words(part: nn.Module) -> str:
@@ -21,5 +26,5 @@ def _words(part: nn.Module) -> str:
     return getattr(part, "notation", type(part).__name__)
 
 
-def _count(module: nn.Module) -> int:
+def parameter_count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

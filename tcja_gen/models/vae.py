@@ -56,7 +56,7 @@ class SpikingVAE(nn.Module):
         super().__init__()
         self.encoder, self.latent, self.decoder, self.head = encoder, latent, decoder, head
         self.objective, self.classes, self.time_steps = objective or CrossEntropy(), latent.classes, encoder.time_steps
-        self.image_channels, self.image_size, _ = encoder.input
+        self.image_channels, self.image_size, self.image_width = encoder.input
         self.provenance: dict = {}  # facts about the run that trained the weights, for records
         self.to(memory_format=torch.channels_last)  # fastest for convolutions, neurons and gates
 

@@ -18,7 +18,7 @@ import torch
 from ..errors import UserError
 from ..evaluation import energy, pictures
 from ..evaluation.protocol import read_record
-from ..models import store
+from ..models import overview, store
 from ..nn import CodeLatent
 from ..nn.latents import LATENTS
 from ..settings import table as as_settings
@@ -60,7 +60,7 @@ def _section(title: str, make: Callable[[Subject], Parts], subject: Subject) -> 
 def glance(subject: Subject) -> Parts:
     model, facts = subject.model, subject.model.provenance
     data, rows = facts.get("data", {}), [("model", size(model))]
-    sides = f"{model.image_channels} × {model.image_size} × {getattr(model, 'image_width', model.image_size)}"
+    sides = f"{model.image_channels} × {model.image_size} × {model.image_width}"
     rows.append(("data", f"{data.get('name', 'unknown')}, {data.get('images', 0):,} training samples, {sides}"))
     stage = facts.get("stage", {})
     of = f" of stage {stage['name']!r} ({stage['number']} of {len(stage['of'])})" if stage else ""
@@ -99,15 +99,12 @@ def trained(subject: Subject) -> Parts:
 
 
 def _architecture(model) -> list[tuple[str, object]]:
-    rows = [(name, Raw(f"<code>{html.escape(part.notation)}</code>")) for name, part in _coders(model).items()]
+    coders = [(name, part) for name, part in overview.parts(model).items() if name != "latent"]
+    rows = [(name, Raw(f"<code>{html.escape(part.notation)}</code>")) for name, part in coders]
     if latent := getattr(model, "latent", None):
         settings = ", ".join(f"{name} {value}" for name, value in as_settings(latent.settings).items())
         rows.insert(1, ("latent", f"{LATENTS.name_of(type(latent))}: {settings}"))
     return [*rows, ("neuron", str(model.encoder.build.neuron or "ReLU, no spikes"))]
-
-
-def _coders(model) -> dict:
-    return {name: part for name in ("encoder", "decoder", "head") if (part := getattr(model, name, None)) is not None}
 
 
 def card(text: str) -> str:

@@ -125,7 +125,7 @@ def shown_samples(model) -> tuple[Tensor, str]:
 
 def random_samples(model) -> Tensor:
     frames = (model.time_steps,) if model.image_channels == 2 else ()
-    sides = (model.image_size, getattr(model, "image_width", model.image_size))
+    sides = (model.image_size, model.image_width)
     x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
     return (x < 0.1).float() if frames else x
 

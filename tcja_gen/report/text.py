@@ -7,10 +7,9 @@ import torch
 from ..errors import UserError
 from ..evaluation.protocol import read_record
 from ..models import load, store
+from ..models.overview import parameter_count, parts
 from ..training.runs import statistics
 from .figures import NO_LOSSES
-
-PARTS = ("encoder", "latent", "decoder", "head")
 
 
 def describe(run: str | Path) -> str:
@@ -22,7 +21,7 @@ def describe(run: str | Path) -> str:
 def _describe(folder: str | Path) -> str:
     model, records = load(folder), statistics(folder)
     run = model.provenance
-    sides = f"{model.image_size} x {getattr(model, 'image_width', model.image_size)}"
+    sides = f"{model.image_size} x {model.image_width}"
     lines = [
         f"run        {folder}: step {run['step']}, {run['weights']} weights, seed {run['seed']}",
         f"data       {run['data']['name']}, {run['data']['images']:,} training samples, "
@@ -51,14 +50,9 @@ def _describe(folder: str | Path) -> str:
 
 def size(model: torch.nn.Module) -> str:
     """Class, T, and numbers of parameters of a model and its parts."""
-    parts = [(part, getattr(model, part, None)) for part in PARTS]
-    counts = ", ".join(f"{part} {_count(layers):,}" for part, layers in parts if layers is not None)
-    return f"{type(model).__name__}, T = {model.time_steps}, {_count(model):,} parameters: {counts}"
+    counts = ", ".join(f"{name} {parameter_count(part):,}" for name, part in parts(model).items())
+    return f"{type(model).__name__}, T = {model.time_steps}, {parameter_count(model):,} parameters: {counts}"
 
 
 def short(score: float | list[float]) -> str:
     return " ".join(f"{value:.4g}" for value in score) if isinstance(score, list) else f"{score:.4g}"
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
