@@ -39,7 +39,7 @@ def main() -> None:
     images = load_images(source, asked.split, **shape, root=asked.data_root).images[: asked.n] / 255
     z = model.encode(images).transpose(0, 1)
     for rounds, temperature in product(asked.rounds.split(","), asked.temperatures.split(",")):
-        model.sample_by(int(rounds), float(temperature))
+        model.sample_by(rounds=int(rounds), temperature=float(temperature))
         scores = score(model, asked, source, progress=True)["scores"]
         energy = totals(count(model, range(SAMPLES)))["energy"] / 1e3
         numbers = [nats(model.latent, z), *(scores[metric] for metric in asked.metrics)]

@@ -1,17 +1,45 @@
 """Types of flags that several commands have, and checks that run before torch is imported, which takes seconds."""
 
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
-from ..errors import MissingFile
+from ..errors import MissingFile, UserError
 from ..shipped import no_such_model, weights
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 Data = Annotated[Positional[str], arg(metavar="DATA")]
 Number = Annotated[int, arg(aliases=["--number"])]  # torchrun mistakes --n for an option of its own
+
+
+@dataclass
+class Sampling:
+    """How the prior of spatial codes is sampled; default: as the model was trained."""
+
+    rounds: int | None = None
+    """Passes of the prior for a sample. Fewer are faster and worse."""
+    order: str | None = None
+    """Order of the places: coarse-to-fine, rows or shuffled; for a prior trained with random_masks."""
+    temperature: float | None = None
+    """Temperature of the prior. Higher gives more varied images."""
+    guidance: float | None = None
+    """Weight of the class, for a conditional prior trained with class_dropout: clearer images of less variety."""
+    guided_rounds: float | None = None
+    """Share of the rounds, the last ones, that are guided."""
+
+    def set(self, model, name: str) -> None:
+        """Changes how the model samples. UserError if it is no generator. name: of the model, for the message."""
+        if not hasattr(model, "sample_by"):
+            for flag in (flag for flag, value in asdict(self).items() if value is not None):
+                raise UserError(f"--{flag.replace('_', '-')}: sets a generator's prior, and {name} is no generator")
+            return
+        model.sample_by(**asdict(self))
+
+
+SamplingFlags = OmitArgPrefixes[Sampling]
 
 
 def run_exists(run: str) -> None:

@@ -1,7 +1,7 @@
 """Commands that make images."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from ..errors import UserError
 from ..files import check_writable
-from .arguments import Number, Run, data_exists, run_exists, start
+from .arguments import Number, Run, Sampling, SamplingFlags, data_exists, run_exists, start
 
 
 @dataclass
@@ -19,7 +19,7 @@ class Sample:
     examples:
       tcja-gen sample runs/00000-digits --n 64 --grid
       tcja-gen sample model.safetensors --seeds 0-9,42 --out pictures --film
-      tcja-gen sample runs/conditional --n 8 --class 3
+      tcja-gen sample runs/conditional --n 8 --class 3 --guidance 1
       tcja-gen sample mnist --n 64 --grid
       tcja-gen sample mnist --rounds 8 --temperature 1.1
       tcja-gen sample mnist --n 50000 --out many       # stopped, the same command makes the images that are missing
@@ -35,18 +35,13 @@ class Sample:
     """Seeds instead of a number: 0-63, or 3,5,8-11."""
     label: Annotated[str, arg(name="class")] = ""
     """Class to make, by name or number, for a conditional generator; default: seed i has class i mod classes."""
-    rounds: int | None = None
-    """For a latent of spatial codes: passes of the prior for a sample. Fewer are faster and worse; default: the
-    model's."""
-    temperature: float | None = None
-    """For a latent of spatial codes: temperature of the prior. Higher gives more varied images; default: the
-    model's."""
     out: str = "samples"
     """Folder for the pictures."""
     grid: FlagCreatePairsOff[bool] = False
     """Save one picture of all images instead of one file for each."""
     film: FlagCreatePairsOff[bool] = False
     """Also save an animated GIF of the first 64 images as they form over the time steps."""
+    sampling: SamplingFlags = field(default_factory=Sampling)
     which: Literal["last", "best"] = "last"
     """Which checkpoint of the run."""
     device: str = "auto"
@@ -63,7 +58,7 @@ class Sample:
             raise UserError("sample needs either a RUN or --pretrained NAME")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
-        model.sample_by(self.rounds, self.temperature)
+        self.sampling.set(model, self.model)
         label = _class(model, self.label) if self.label else None
         if self.grid:
             images = generate.sample(model, seeds, progress=process.first, label=label)

@@ -1,7 +1,7 @@
 """Commands that score and predict."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from ..errors import MissingFile, UserError
 from ..files import check_writable
 from ..shipped import weights
-from .arguments import Data, Number, Run, data_exists, files_exist, run_exists, start
+from .arguments import Data, Number, Run, Sampling, SamplingFlags, data_exists, files_exist, run_exists, start
 
 
 @dataclass
@@ -84,12 +84,7 @@ class Evaluate:
     """Score a run on so many sets of n seeds; the table has the mean and standard deviation (±)."""
     seed: int = 0
     """First seed; for accuracy with --n, the seed that chooses the samples."""
-    rounds: int | None = None
-    """For a latent of spatial codes: passes of the prior for a sample. Fewer are faster and worse; default: the
-    model's."""
-    temperature: float | None = None
-    """For a latent of spatial codes: temperature of the prior. Higher gives more varied images; default: the
-    model's."""
+    sampling: SamplingFlags = field(default_factory=Sampling)
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
@@ -116,7 +111,7 @@ class Evaluate:
         evaluation.compare(others)
         process = start(self.device)
         target, folder = self._target(process.device)
-        self._set_sampling(target)
+        self.sampling.set(target, self.target)
         request = self._request(target, not isinstance(target, str), process)
         record = evaluation.score(target, request)
         if not process.first:
@@ -156,13 +151,6 @@ class Evaluate:
             **_shared(self, process),
             **{name: getattr(self, name) or None for name in ("repeats", "is_splits")},
         )
-
-    def _set_sampling(self, target) -> None:
-        if self.rounds is None and self.temperature is None:
-            return
-        if not hasattr(target, "sample_by"):
-            raise UserError("--rounds and --temperature set a generator's prior; this target is no generator")
-        target.sample_by(self.rounds, self.temperature)
 
     def _write(self, record: dict, path: Path) -> None:
         from .. import report

@@ -125,9 +125,10 @@ class SpikingVAE(nn.Module):
         y = self._classes(seeds, classes)
         return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
-    def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
-        """Changes how samples are drawn from now on; see `Latent.sample_by`."""
-        self.latent.sample_by(rounds, temperature)
+    def sample_by(self, **changes: float | str | None) -> None:
+        """Changes how samples are drawn from now on: for spatial codes rounds, order, temperature, guidance and
+        guided_rounds. See `Latent.sample_by`."""
+        self.latent.sample_by(**changes)
 
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Reconstructions of images (N, C, H, W) in [0, 1]. Seed i (default: i) draws the latent of image i."""

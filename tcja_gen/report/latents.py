@@ -37,22 +37,21 @@ class TokenUse:
     """Of spatial codes, over some images."""
 
     counts: Tensor
-    """How often each token occurs, (2^bits,)."""
+    """How often each token occurs that does, most frequent first."""
+    possible: int
+    """Number of tokens that there are."""
 
     @classmethod
     def of(cls, latent: CodeLatent, z: Tensor) -> "TokenUse":
         """z: (N, T, L, h, w)."""
-        tokens = latent.tokens(z.transpose(0, 1)).flatten()
-        return cls(torch.bincount(tokens.cpu(), minlength=2 ** (latent.time_steps * latent.channels)))
-
-    @property
-    def used(self) -> int:
-        return int((self.counts > 0).sum())
+        tokens = latent.tokens(z.transpose(0, 1)).flatten(0, 1)  # (N P, G)
+        counts = torch.unique(tokens.cpu(), dim=0, return_counts=True)[1]
+        return cls(counts.sort(descending=True).values, 2 ** (latent.time_steps * latent.channels))
 
     @property
     def perplexity(self) -> float:
         """Number of equally frequent tokens that would be as hard to predict."""
-        p = self.counts[self.counts > 0].double() / self.counts.sum()
+        p = self.counts.double() / self.counts.sum()
         return float((-(p * p.log()).sum()).exp())
 
 

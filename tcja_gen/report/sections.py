@@ -245,8 +245,9 @@ def latent_use(subject: Subject) -> Parts:
         tokens = latents.TokenUse.of(latent, z)
         parts.append(
             html.paragraph(
-                f"{tokens.used:,} of {len(tokens.counts):,} tokens occur among {int(tokens.counts.sum()):,} places; "
-                f"their perplexity is {tokens.perplexity:,.0f}: as hard to predict as so many equally frequent ones."
+                f"{len(tokens.counts):,} of {tokens.possible:,} tokens occur among {int(tokens.counts.sum()):,} "
+                f"places; their perplexity is {tokens.perplexity:,.0f}: as hard to predict as so many equally frequent "
+                f"ones."
             )
         )
         panels["tokens"] = _frequencies(tokens)
@@ -263,7 +264,7 @@ def _balance(use: latents.BitUse) -> Panel:
 
 def _frequencies(use: latents.TokenUse) -> Panel:
     def draw(axis) -> None:
-        counts = use.counts.sort(descending=True).values[: max(use.used, 1)].tolist()
+        counts = use.counts.tolist()
         axis.plot(range(1, len(counts) + 1), counts, color="#3b82f6")
         axis.set(title="tokens, from the most frequent", xlabel="rank", ylabel="times", xscale="log", yscale="log")
 

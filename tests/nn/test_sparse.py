@@ -238,7 +238,8 @@ def test_rounds_that_compute_only_what_matters_name_tokens_as_whole_rounds_do(pr
     latent = fuse(CodeLatent(settings, Context((3, 4, 4), 2)), path).eval()
     places, known = torch.tensor([6, 9]), (torch.arange(16) % 3 == 0).expand(5, -1)
     bits = (torch.rand(5, 4, 4, 4) < 0.5).float()
-    few, every = latent.prior(bits, known, places=places), latent.prior(bits, known)
+    few, every = latent.prior.rates_at(bits, known, places), latent.prior.rates(bits, known)
+    few, every = (latent.prior.logits_of(0, rates, None) for rates in (few, every))
     assert torch.equal(few, every[:, places]) if path == "native" else torch.allclose(few, every[:, places], atol=1e-5)
     assert not wanted.get()
     assert 0.2 < latent.sample(ImageDraws(range(40))).mean() < 0.8

@@ -206,8 +206,8 @@ def test_bits_and_tokens_are_counted():
     z = torch.tensor([[[0, 1, 1, 0]], [[0, 1, 0, 1]]])  # (N, T, L)
     use = latents.BitUse.of(z)
     assert use.constant == 2 and use.entropy == pytest.approx(0.5)
-    tokens = latents.TokenUse(torch.tensor([2, 2, 0, 0]))
-    assert tokens.used == 2 and tokens.perplexity == pytest.approx(2)
+    tokens = latents.TokenUse(torch.tensor([2, 2]), 4)
+    assert tokens.perplexity == pytest.approx(2)
 
 
 def test_a_number_that_only_noise_moves_is_not_active():

@@ -92,15 +92,15 @@ class Latent(nn.Module, ABC):
         """z (T, N, L) from the prior, one row of draws per image. y: (N, K) one-hot, for a conditional prior."""
 
     @property
-    def sampling(self) -> dict[str, float]:
+    def sampling(self) -> dict[str, float | str]:
         """The current values of the settings of `sample_by`, by name."""
         return {}
 
-    def sample_by(self, rounds: int | None = None, temperature: float | None = None) -> None:
-        """Changes how samples are drawn from now on. None leaves a setting as it is. UserError for a value that is out
-        of range, or if the latent has no such settings."""
-        if rounds is not None or temperature is not None:
-            raise UserError("this latent's prior has no rounds and no temperature; one of spatial codes has")
+    def sample_by(self, **changes: float | str | None) -> None:
+        """Changes settings of sampling from now on. None leaves a setting as it is. UserError for a value that is out
+        of range, or a setting that the latent does not have."""
+        for name in (name for name, value in changes.items() if value is not None):
+            raise UserError(f"this latent's prior has no {name}; one of spatial codes has")
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
         """z (A, T, L, ...) at fractions a (A,) of the way from z0 to z1, (T, L, ...) each. draws: one row.

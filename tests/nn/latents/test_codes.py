@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tcja_gen.nn import CodeLatent, CodeSettings, Context, ImageDraws, StepDraws
-from tcja_gen.nn.latents.codes import coarse_to_fine
+from tcja_gen.nn.latents.masked_prior import ORDERS, coarse_to_fine
 
 T, L, SIDES = 2, 1, (2, 4)
 P = math.prod(SIDES)
@@ -48,13 +48,21 @@ def test_tokens_are_the_bits_of_a_place_and_back():
     model = latent()
     z = (torch.rand(T, 3, L, *SIDES) < 0.5).float()
     tokens = model.tokens(z)
-    assert tokens.shape == (3, P)
+    assert tokens.shape == (3, P, 1)
     assert tokens[1, 5] == z[0, 1, 0, 1, 1] + 2 * z[1, 1, 0, 1, 1]  # place 5 is row 1, column 1
-    assert torch.equal(model.bits(tokens).unflatten(1, (T, L)).transpose(0, 1), z)
+    assert torch.equal(model.codes(tokens), z)
+
+
+def test_a_long_token_is_the_bits_of_each_time_step_in_turn():
+    model = latent(channels=7)
+    z = (torch.rand(T, 3, 7, *SIDES) < 0.5).float()
+    tokens = model.tokens(z)
+    assert tokens.shape == (3, P, T) and torch.equal(model.codes(tokens), z)
+    assert tokens[1, 5, 1] == (z[1, 1, :, 1, 1] * 2 ** torch.arange(7)).sum()
 
 
 def test_a_prior_learns_the_joint_distribution_of_codes_not_their_marginals(fitted):
-    tokens = fitted.tokens(fitted.sample(ImageDraws(range(400))))
+    tokens = fitted.tokens(fitted.sample(ImageDraws(range(400))))[..., 0]
     alike = (tokens == tokens[:, :1]).all(1)
     assert alike.float().mean() > 0.85  # independent tokens would agree in (3/4)^8 + (1/4)^8 = 10 % of the images
     assert {*tokens[alike][:, 0].unique().tolist()} == {0, 3}
@@ -64,16 +72,31 @@ def test_a_prior_learns_the_joint_distribution_of_codes_not_their_marginals(fitt
 def test_all_in_one_round_tokens_are_independent(fitted):
     model = copy.deepcopy(fitted)
     model.rounds = 1
-    tokens = model.tokens(model.sample(ImageDraws(range(400))))
+    tokens = model.tokens(model.sample(ImageDraws(range(400))))[..., 0]
     assert (tokens == tokens[:, :1]).all(1).float().mean() < 0.4
 
 
-@pytest.mark.parametrize("rounds, temperature", [(4, 1.0), (2, 1.0), (1, 1.0), (4, 0.7)])
-def test_the_probabilities_of_all_codes_sum_to_one_however_they_are_drawn(rounds, temperature):
-    model = latent((2, 2), prior="16C3-16R3", rounds=rounds, temperature=temperature).eval()
+@pytest.mark.parametrize(
+    "rounds, settings",
+    [
+        (4, {}),
+        (2, {}),
+        (1, {}),
+        (4, {"temperature": 0.7}),
+        (4, {"group": 1}),
+        (2, {"group": 1, "temperature": 0.7}),
+        (4, {"group": 1, "order": "shuffled"}),
+        (4, {"group": 1, "classes": 3, "class_dropout": 0.1, "guidance": 2.0}),
+    ],
+)
+def test_the_probabilities_of_all_codes_sum_to_one_however_they_are_drawn(rounds, settings):
+    model = latent((2, 2), prior="16C3-16R3", rounds=rounds, **settings).eval()
+    y = torch.eye(3)[torch.ones(256, dtype=torch.long)] if model.classes else None
     with torch.no_grad():
-        every = model.bits(torch.cartesian_prod(*[torch.arange(4)] * 4)).unflatten(1, (2, 1)).transpose(0, 1)
-        p = model.nats(every).neg().exp()
+        every = torch.cartesian_prod(*[torch.arange(4)] * 4)[..., None]
+        if model.groups == 2:
+            every = torch.cat([every % 2, every // 2], 2)
+        p = model.nats(model.codes(every), y).neg().exp()
     assert len(p) == 256 and p.sum().item() == pytest.approx(1, abs=1e-4) and p.max() > 2 * p.min()
 
 
@@ -99,8 +122,61 @@ def test_the_prior_never_looks_at_what_is_unknown():
     known = model.rank.expand(5, -1) < 3
     tokens = torch.randint(4, (5, P))
     others = torch.where(known, tokens, torch.randint(4, (5, P)))
-    a, b = (model.prior(model.bits(x), known) for x in (tokens, others))
-    assert a.shape == (5, P, 4) and torch.equal(a, b)
+    a, b = (model.prior(model.codes(x[..., None]).transpose(0, 1).flatten(1, 2), known) for x in (tokens, others))
+    assert a.shape == (5, P, 1, 4) and torch.equal(a, b)
+
+
+def test_a_group_of_bits_never_looks_at_later_ones():
+    model = latent(channels=3, group=2).eval()
+    bits = (torch.rand(5, P, 6) < 0.5).float()
+    rates = torch.rand(5, P, 32)
+    for g in range(3):
+        others = bits.clone()
+        others[..., 2 * g :] = 1 - others[..., 2 * g :]
+        assert torch.equal(*(model.prior.logits_of(g, rates, b) for b in (bits, others)))
+        if g:
+            others[..., : 2 * g] = 1 - others[..., : 2 * g]
+            assert not torch.equal(*(model.prior.logits_of(g, rates, b) for b in (bits, others)))
+
+
+def test_bits_at_the_same_place_are_predicted_given_each_other():
+    model = trained(group=1)
+    z = model.sample(ImageDraws(range(400)))
+    assert (z[0] == z[1]).float().mean() > 0.97
+    alike = (z == z[:1, :, :, :1, :1]).all(0).flatten(1).all(1)
+    assert alike.float().mean() > 0.8
+
+
+def test_noise_and_random_masks_leave_the_targets_alone():
+    model = trained(noise=0.1, random_masks=0.5, group=1)
+    for order in ORDERS:
+        model.sample_by(order=order)
+        z = model.sample(ImageDraws(range(400)))
+        assert (z == z[:1, :, :, :1, :1]).all(0).flatten(1).all(1).float().mean() > 0.75, order
+    with pytest.raises(ValueError, match="random_masks allows any"):
+        latent().sample_by(order="rows")
+
+
+def test_guidance_makes_the_class_clearer_and_zero_changes_nothing():
+    model = trained(steps=60, classes=2, class_dropout=0.3)
+    y = torch.nn.functional.one_hot(torch.ones(300, dtype=torch.long), 2).float()
+    plain = model.sample(ImageDraws(range(300)), y)
+    shares = []
+    for w in (0.0, 1.0, 3.0):
+        model.sample_by(guidance=w, guided_rounds=1.0)
+        z = model.sample(ImageDraws(range(300)), y)
+        shares.append(z.mean().item())
+        assert w or torch.equal(z, plain)
+    assert shares[0] <= shares[1] <= shares[2] and shares[2] > shares[0]
+    assert model.sampling["guidance"] == 3.0
+
+
+def test_an_image_does_not_depend_on_the_others_of_its_batch():
+    model = latent(channels=7, classes=2, class_dropout=0.3, guidance=1.0).eval()
+    y = torch.eye(2)[torch.arange(6) % 2]
+    z = model.sample(ImageDraws([3, 4, 5, 3, 4, 5]), y)
+    assert torch.equal(z[:, [2]], model.sample(ImageDraws([5]), y[[2]]))
+    assert torch.equal(z[:, [0]], model.sample(ImageDraws([3]), y[[0]]))
 
 
 def test_flipped_bits_are_met_in_training_alone_and_are_not_what_is_to_be_named():
@@ -117,7 +193,7 @@ def test_flipped_bits_are_met_in_training_alone_and_are_not_what_is_to_be_named(
 
 def test_a_prior_that_met_flipped_bits_still_names_the_codes_themselves():
     model = trained(flips=0.1)
-    tokens = model.tokens(model.sample(ImageDraws(range(400))))
+    tokens = model.tokens(model.sample(ImageDraws(range(400))))[..., 0]
     assert (tokens == tokens[:, :1]).all(1).float().mean() > 0.8
 
 
@@ -153,7 +229,11 @@ def test_the_order_goes_from_coarse_to_fine(sides):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"channels": 7}, "tokens of 14 bits; at most 12"),
+        ({"channels": 13}, "tokens of 26 bits, predicted in groups of 13; model.latent.group must divide 26"),
+        ({"channels": 3, "group": 4}, "must divide 6"),
+        ({"order": "spiral"}, "unknown order 'spiral'"),
+        ({"guidance": 1.0}, "no meaning without conditional"),
+        ({"guidance": 1.0, "classes": 2}, "class_dropout is for that"),
         ({"rounds": 9}, "9 rounds for 8 places"),
         ({"prior": "16C3s2", "rounds": 1}, "the codes have"),
     ],
