@@ -1,4 +1,5 @@
-"""The built-in sets of images, read from the files that torchvision's `download=True` writes below the data root.
+"""The built-in sets of images, read from the files that torchvision's `download=True` writes below the data root, or
+from folders of pictures there (`as_pictures`).
 
 | name | own shape | splits |
 |---|---|---|
@@ -6,6 +7,7 @@
 | mnist, fashion-mnist | 1 x 28 x 28 | train (validation carved out of it) and test |
 | cifar10, cifar100 | 3 x 32 x 32 | train (validation carved out of it) and test |
 | celeba | 3 x 64 x 64 | its official three; centre crop 148 then bilinear resize, as in FSVAE; no classes |
+| celeba-10k | 3 x 64 x 64 | train (validation carved out of it) and test of 10,000 halved pictures; no classes |
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import torch
 from ..errors import MissingFile, UserError
 from ..process import first_ahead, this_process
 from ..registry import DATASETS
+from .as_pictures import pictures_catalogue, pictures_folder
 from .catalogue import Catalogue, partition
 from .folders import stamp
 from .pictures import centre_crop, decode, one_line
@@ -38,8 +41,8 @@ CELEBA_CROP = 148  # FSVAE's; the aligned pictures are 178 x 218
 
 @dataclass(frozen=True)
 class Builtin:
-    """A built-in set: pixels a side, channels, torchvision's class (None: it comes with scikit-learn), where its files
-    come from, and their folder below the data root."""
+    """A built-in set: pixels a side, channels, torchvision's class (None: it has none), where its files come from, and
+    their folder below the data root ("": it comes with scikit-learn)."""
 
     size: int
     channels: int
@@ -61,6 +64,7 @@ BUILTIN = {
         32, 3, "CIFAR100", "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "cifar-100-python"
     ),
     "celeba": Builtin(64, 3, "CelebA", "http://mmlab.ie.cuhk.edu.hk/projects/CelebA.html", "celeba"),
+    "celeba-10k": Builtin(64, 3, origin="https://github.com/karthikSingireddy/cs389-hw4", folder="celeba"),
 }
 
 
@@ -68,8 +72,10 @@ def builtin_catalogue(name: str, size: int | None, channels: int | None, root: P
     """The pictures of a built-in set; FileNotFoundError for missing files, ValueError for damaged ones."""
     own = BUILTIN[name]
     shape = {"name": name, "size": size or own.size, "channels": channels or own.channels}
-    if own.dataset is None:
+    if not own.folder:
         return _digits(shape)
+    if pictures := pictures_folder(name, root):
+        return pictures_catalogue(name, pictures, shape)
     _require(name, root, download)
     return _celeba(root / own.folder, shape) if name == "celeba" else _torchvision(own.dataset, root, shape)
 
@@ -81,9 +87,11 @@ for _name in BUILTIN:
 def faults(name: str, root: Path) -> list[tuple[Path, str]]:
     """Missing or damaged files of a built-in set, with the reason."""
     own = BUILTIN[name]
-    if own.dataset is None:
-        return []
     folder = root / own.folder
+    if not own.folder or pictures_folder(name, root):
+        return []
+    if own.dataset is None:
+        return [(folder / split, MISSING) for split in ("train", "test")]
     wanted = _wanted(own.dataset, folder)
     if name == "celeba" and all(file.exists() for file, _ in wanted):
         pictures, _ = _celeba_list(folder)
@@ -186,7 +194,9 @@ def _require(name: str, root: Path, download: bool) -> None:
     process for all. Otherwise FileNotFoundError names them; ValueError names a damaged one."""
     with first_ahead(this_process(torch.device("cpu")), download):
         found, advice = faults(name, root), f"--download fetches them from {BUILTIN[name].origin}"
-        if found and download:
+        if BUILTIN[name].dataset is None:
+            advice = f"fetch the pictures from {BUILTIN[name].origin}"
+        elif found and download:
             failure = _download(BUILTIN[name].dataset, root)
             found, advice = faults(name, root), f"the download from {BUILTIN[name].origin} failed ({failure})"
     for file, reason in found:

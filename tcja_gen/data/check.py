@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..progress import track
+from .as_pictures import pictures_folder
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
 from .event_files import READERS
@@ -56,6 +57,8 @@ def check_images(
     `size` and `channels` are what `load_images` will get. ValueError if the source is unknown or no zip.
     """
     found = find_source(source)
+    if found in BUILTIN and (pictures := pictures_folder(found, Path(root))):
+        found = pictures
     if found in BUILTIN:
         return [Problem(str(file), reason) for file, reason in faults(found, Path(root))]
     if not isinstance(found, Path):

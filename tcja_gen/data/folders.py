@@ -155,10 +155,10 @@ def folder_catalogue(path: Path, size: int | None, channels: int | None) -> Cata
     if stray := stray_entry(entries):
         raise UserError(f"{path / stray.name} lies beside class folders ({classes[0]} ...): move it into one")
     numbers = {label: number for number, label in enumerate(classes)}
-    first = _picture(tree, entries[0].name)
+    first = read_picture(tree, entries[0].name)
 
     def picture(i: int) -> Image:
-        image = first if i == 0 else _picture(tree, entries[i].name)
+        image = first if i == 0 else read_picture(tree, entries[i].name)
         if size is None and (image.size != first.size or image.width != image.height):
             other = f"{entries[0].name} is {_shape(first)}" if image.size != first.size else "which is not square"
             raise UserError(
@@ -202,7 +202,7 @@ def _natural(part: str) -> list[str | int]:
     return [int(piece) if k % 2 else piece for k, piece in enumerate(NUMBER.split(part.lower()))]
 
 
-def _picture(tree: Tree, name: str) -> Image:
+def read_picture(tree: Tree, name: str) -> Image:
     try:
         return decode(tree.read(name))
     except UserError as error:

@@ -36,8 +36,8 @@ def load_images(
 ) -> ImageSet:
     """One split of a named set, a folder of images or a zip, in memory.
 
-    source: `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `celeba`, the name of a registered set, or the
-        path of a folder or zip
+    source: `digits`, `mnist`, `fashion-mnist`, `cifar10`, `cifar100`, `celeba`, `celeba-10k`, the name of a registered
+        set, or the path of a folder or zip
     split: `train`, `validation`, `test`, `train+validation`, or `all`
     size: side of the square images in pixels; None takes the set's own (a folder's images must then agree)
     channels: 1 or 3; None takes the set's own (a folder's images must then agree)

@@ -99,10 +99,12 @@ def train_autoencoder(
     seed: int = 0,
     device="cpu",
     progress=False,
+    state: Path | None = None,
 ) -> Autoencoder:
     """Train an autoencoder on uint8 `(N, C, H, W)`: squared error, AdamW at 2e-3 falling to 0, batches of 32.
 
-    steps: None for `default_steps(N)`. Returned in evaluation mode on the CPU; reproducible by the seed, see `fit`.
+    steps: None for `default_steps(N)`. Returned in evaluation mode on the CPU; reproducible by the seed. seed,
+    state: see `fit`.
     """
     steps = default_steps(len(images)) if steps is None else steps
     images = resize(images, images.shape[1], size)
@@ -110,12 +112,12 @@ def train_autoencoder(
     optimiser = torch.optim.AdamW(autoencoder.parameters(), lr=2e-3)
     schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 1 / steps, steps)
 
-    def loss(chosen: Tensor) -> Tensor:
+    def loss(chosen: Tensor, _: torch.Generator) -> Tensor:
         x = to_network(images[chosen]).to(device)  # (32, C, size, size) in [-1, 1]
         return F.mse_loss(autoencoder(x), x)
 
     title = "training the autoencoder of FAD" if progress else None
-    how = dict(n=len(images), batch=32, steps=steps, seed=seed, title=title)
+    how = dict(n=len(images), batch=32, steps=steps, seed=seed, title=title, state=state)
     return fit(autoencoder, loss, optimiser, schedule, **how)
 
 
@@ -132,7 +134,7 @@ def cached_autoencoder(
     """The autoencoder of a training set with this fingerprint, trained now or before; and its file."""
     settings = dict(size=size, width=64, steps=steps or default_steps(len(images)), seed=seed)
 
-    def make() -> Autoencoder:
-        return train_autoencoder(images, **settings, device=device, progress=progress)
+    def make(state: Path) -> Autoencoder:
+        return train_autoencoder(images, **settings, device=device, progress=progress, state=state)
 
     return kept("autoencoder", make, load_autoencoder, fingerprint=fingerprint, **settings)

@@ -4,7 +4,7 @@
 
 f_l are the outputs of the classifier's ReLU layers (Johnson, Alahi & Fei-Fei, ECCV 2016). Means are over the whole
 batch in all processes. The squared error of pixels alone favours the mean of all images that a code could stand for,
-and that mean is blurred. The classifier is the small one of `metrics.classifier`. It is trained on the training images
+and that mean is blurred. The classifier is the plain one of `metrics.classifier`. It is trained on the training images
 with another seed than the classifier for scores, so no score uses the network of the loss.
 """
 
@@ -96,6 +96,6 @@ def perceptual(
     else:
         say(f"perceptual loss: a classifier of {data.name} at {size} pixels is trained, once, and kept in the cache")
         classifier, _ = cached_classifier(
-            images, labels, data.fingerprint, size=size, seed=SEED, device=device, progress=True
+            images, labels, data.fingerprint, size=size, seed=SEED, device=device, progress=True, network="plain"
         )
     return PerceptualDistance(classifier, settings.weight).to(device)

@@ -6,7 +6,7 @@ import PIL.Image
 import pytest
 import torch
 
-from tcja_gen.data import load_images
+from tcja_gen.data import check_images, load_images
 
 NOISE = np.random.RandomState(3)
 
@@ -86,6 +86,50 @@ def test_celeba_has_its_own_splits_and_fsvaes_crop(tmp_path):
     wanted = original.crop((15, 35, 163, 183)).resize((64, 64), PIL.Image.Resampling.BILINEAR)
     assert np.array_equal(train.images[0].permute(1, 2, 0).numpy(), np.array(wanted))
     assert len(load_images("celeba", "validation", root=tmp_path)) == 1
+
+
+@pytest.fixture
+def cifar_as_pictures(tmp_path):
+    for split, n in {"train": 14, "test": 4}.items():
+        for i in range(n):
+            file = tmp_path / f"cifar10-png/{split}/{('cat', 'airplane')[i % 2]}/{i:05d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(NOISE.randint(0, 256, (32, 32, 3), np.uint8)).save(file)
+    return tmp_path
+
+
+def test_cifar10_as_pictures_has_its_own_order_official_test_split_and_class_names(cifar_as_pictures):
+    train = load_images("cifar10", "train+validation", root=cifar_as_pictures)
+    assert train.labels.tolist() == [1, 0] * 7 and train.classes == ("airplane", "cat") and train.name == "cifar10"
+    first = PIL.Image.open(cifar_as_pictures / "cifar10-png/train/cat/00000.png")
+    assert np.array_equal(train.images[0].permute(1, 2, 0).numpy(), np.array(first))
+    assert len(load_images("cifar10", "test", root=cifar_as_pictures)) == 4
+    assert check_images("cifar10", root=cifar_as_pictures) == []
+
+
+def test_a_lossy_or_incomplete_copy_is_not_taken_for_cifar10(cifar_as_pictures):
+    last = cifar_as_pictures / "cifar10-png/train/cat/00006.png"
+    last.rename(last.with_suffix(".jpg"))
+    with pytest.raises(ValueError, match="00006.jpg: not picture 6 of train; PNG files train/CLASS/NUMBER.png"):
+        load_images("cifar10", root=cifar_as_pictures)
+    last.with_suffix(".jpg").unlink()
+    with pytest.raises(ValueError, match="00007.png: not picture 6 of train"):
+        load_images("cifar10", root=cifar_as_pictures)
+
+
+def test_halved_faces_get_fsvaes_crop(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / "celeba" / split).mkdir(parents=True)
+        noise = NOISE.randint(0, 256, (109, 89, 3), np.uint8)
+        PIL.Image.fromarray(noise).save(tmp_path / f"celeba/{split}/000001.png")
+    test = load_images("celeba-10k", "test", root=tmp_path)
+    wanted = PIL.Image.fromarray(noise).crop((8, 18, 82, 92)).resize((64, 64), PIL.Image.Resampling.BILINEAR)
+    assert np.array_equal(test.images[0].permute(1, 2, 0).numpy(), np.array(wanted)) and test.labels is None
+
+
+def test_missing_faces_are_told_with_their_folder_and_origin(tmp_path):
+    with pytest.raises(FileNotFoundError, match="celeba-10k wants train, test in .*celeba: fetch the pictures from"):
+        load_images("celeba-10k", root=tmp_path, download=True)
 
 
 def test_digits_need_no_files_and_span_black_to_white():
