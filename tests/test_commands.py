@@ -420,8 +420,26 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
     assert sorted((x["rounds"], x["temperature"]) for x in kept.values()) == [(1, 1.0), (4, 1.0)]
     assert all(main([*score, "--compare", str(file)]) == 0 for file in kept)
     assert "17 rounds for 4 places" in mistake("sample", codes, "--rounds", "17")
-    assert "has no rounds" in mistake("sample", run, "--temperature", "0.9")
+    assert "has no temperature" in mistake("sample", run, "--temperature", "0.9")
     assert "is no generator" in mistake("evaluate", classifier, "--rounds", "2")
+
+
+@pytest.mark.slow
+def test_a_conditional_prior_of_long_tokens_is_guided_and_filled_in_by_another_order(mistake, tmp_path):
+    codes, pictures = tmp_path / "codes", tmp_path / "pictures"
+    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
+    words += ["--model.latent.channels", "4", "--model.latent.prior", "16C3-16R3", "--model.latent.rounds", "4"]
+    words += ["--model.time-steps", "4", "--model.latent.conditional", "--model.latent.class-dropout", "0.2"]
+    words += ["--model.latent.random-masks", "0.5", "--model.latent.noise", "0.1"]
+    assert main(["train", *TINY[:-4], *words, "--steps", "60", "--lr", "0.02", "--out", str(codes)]) == 0
+    ways = {"own": [], "zero": ["--guidance", "0"], "guided": ["--guidance", "3"], "rows": ["--order", "rows"]}
+    for name, way in ways.items():
+        assert main(["sample", str(codes), "--n", "20", "--grid", "--out", str(pictures / name), *way]) == 0
+    made = {name: (pictures / name / "samples.png").read_bytes() for name in ways}
+    assert made["own"] == made["zero"] and len({*made.values()}) == 3
+    assert main(["show", str(codes), "--energy", "--out", str(tmp_path)]) == 0
+    assert "unknown order 'spiral'" in mistake("sample", codes, "--order", "spiral")
+    assert "guidance is -1.0, it must be positive, or 0" in mistake("sample", codes, "--guidance", "-1")
 
 
 def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
