@@ -40,6 +40,10 @@ class Spikes:
     values: Tensor | None
     channels: int
 
+    def frames(self, first: int, last: int) -> "Spikes":
+        values = None if self.values is None else self.values[first:last]
+        return Spikes(self.bits[first:last], values, self.channels)
+
 
 def suits(layer: nn.Module, x: Tensor) -> bool:
     """Whether the kernels can run this layer on x."""
