@@ -92,7 +92,7 @@ class _Gated(torch.autograd.Function):
     @differentiable_once
     def backward(ctx, grad: Tensor):
         (x,), (z, f) = ctx.saved_tensors, ctx.gate
-        gf = (grad * x).sum(2).to(f.dtype)
+        gf = torch.stack([(g * frame).sum(1) for g, frame in zip(grad, x, strict=True)]).to(f.dtype)
         gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[2:], gf)
         return torch.addcmul((gz / x.shape[2])[:, :, None], grad, f.data[:, :, None].to(grad.dtype)), None, *gp
 
@@ -119,7 +119,7 @@ class _GatedSum(torch.autograd.Function):
         gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[3:], gf)
         gx = torch.empty_like(x)
         for out, u, shift in zip(gx, w * f.data, gz / x.shape[2], strict=True):
-            out.copy_(shift[:, None]).addcmul_(grad, u[:, None].to(grad.dtype))
+            torch.addcmul(shift[:, None].to(x.dtype), grad, u[:, None].to(grad.dtype), out=out)
         return gx, None, None, *gp
 
 

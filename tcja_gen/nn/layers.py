@@ -35,7 +35,12 @@ class SpikingBlock(nn.Module):
 
     def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
         """Sum over time of w_t times the spikes, (N, ...), which are not written to memory. x: (T, N, ...)."""
-        y, options = self._currents(x.flatten(0, 1))
+        frames, options = x.flatten(0, 1), {}
+        if self.training:
+            y, again = self.weights.recomputable(frames)
+            options = {"offset": self.weights.bias, "again": again}
+        else:
+            y = self.weights(frames)
         return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, **options)
 
     def _currents(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,6 +12,7 @@ T equal frames have the same mean and variance as one static frame; only the fac
 differs, since a static frame has n = N*H*W values and not T times more.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 
 import torch
@@ -129,10 +130,25 @@ class NormLIF(TDBatchNorm):
             _GatedNormLIF.apply(*given, len(x) if steps else x.shape[1], *self.gate.parameters()), frame
         )
 
-    def weighted_sum(self, x: Tensor, w: Tensor, offset: Tensor | None = None) -> Tensor:
-        """Sum over time of w_t times the spikes, (N, C, ...), which are not written. x: (T, N, C, ...). w: (T,)."""
+    def weighted_sum(
+        self,
+        x: Tensor,
+        w: Tensor,
+        offset: Tensor | None = None,
+        again: Callable[[int, int], Tensor] | None = None,
+    ) -> Tensor:
+        """Sum over time of w_t times the spikes, (N, C, ...), which are not written. x: (T, N, C, ...). w: (T,).
+
+        again: computes x.flatten(0, 1)[first:last] once more. If given, the gradient may take the place of x in memory,
+        so nothing else may use x.
+        """
         planes, frame = self._planes(x, None)
-        total = _NormLIF.apply(planes, self.weight, self.bias, offset, self, len(planes), w)
+
+        def step(t: int) -> Tensor:
+            return self._planes(again(t * frame[0], (t + 1) * frame[0]), 1)[0]
+
+        step = step if again is not None and self.path == "native" else None
+        total = _NormLIF.apply(planes, self.weight, self.bias, offset, self, len(planes), w, step)
         return channels_third(total[None], frame)[0]
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -211,7 +227,8 @@ class _Norm(torch.autograd.Function):
 
 
 class _NormLIF(torch.autograd.Function):
-    """Spikes, or with weights w their sum over time."""
+    """Spikes, or with weights w their sum over time. With `step` the gradient is written over the currents x, and
+    where it needs them after that, step(t) computes those of a time step once more, (1, M, C)."""
 
     @staticmethod
     def forward(
@@ -223,10 +240,12 @@ class _NormLIF(torch.autograd.Function):
         layer: NormLIF,
         steps: int,
         w: Tensor | None = None,
+        step: Callable[[int], Tensor] | None = None,
     ) -> Tensor:
         mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
-        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset, w
+        ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset, w, step
+        ctx.x_is_used_up = False
         a, b = layer.affine(mean, var)
         if w is not None:
             return kernel_for(layer.path, summed_spikes)(x, a, b, layer.neuron, w)
@@ -236,17 +255,26 @@ class _NormLIF(torch.autograd.Function):
     @differentiable_once
     def backward(ctx, grad: Tensor):
         x, weight, bias, mean, var = ctx.saved_tensors
-        neuron, steps, scale, eps, training, path, offset, w = ctx.settings
+        neuron, steps, scale, eps, training, path, offset, w, step = ctx.settings
         rstd = torch.rsqrt(var + eps)
         a, b = _affine(weight, bias, scale, mean, rstd)
+        if step is not None and ctx.x_is_used_up:  # by an earlier pass over a retained graph
+            x = torch.cat([step(t) for t in range(steps)])
         if w is not None:
-            g, *parts = kernel_for(path, summed_spikes_backward)(x, a, b, grad, mean, rstd, neuron, w)
+            options = {"overwrite": True} if step else {}
+            g, *parts = kernel_for(path, summed_spikes_backward)(x, a, b, grad, mean, rstd, neuron, w, **options)
+            ctx.x_is_used_up = step is not None
         else:
             g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
         sums, products = (part.sum(0) for part in parts)
         mean_g, mean_gx = _mean_gradients(sums, products, x, training)
-        gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx)
-        return gx, products * scale, sums, _zero_gradient(offset), None, None, None
+        columns = a, mean, rstd, mean_g, mean_gx
+        if step is None:
+            g = kernel_for(path, batch_norm_backward)(g, x, *columns)
+        else:
+            for t in range(steps):
+                kernel_for(path, batch_norm_backward)(g[t : t + 1], step(t), *columns)  # in place
+        return g, products * scale, sums, _zero_gradient(offset), None, None, None, None
 
 
 class _GatedNormLIF(torch.autograd.Function):

@@ -8,6 +8,7 @@ The choice depends on the layer alone and never on how much has fired, because t
 the others of its batch. The kernels are ahead of dense products up to a firing rate of about one half.
 """
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -55,6 +56,15 @@ class SpikeWeights:
             return F.conv_transpose2d(x, self.weight, output_padding=self.output_padding, **where)
         return F.conv2d(x, self.weight, **where)
 
+    def recomputable(self, x: Tensor) -> tuple[Tensor, Callable[[int, int], Tensor] | None]:
+        """`without_bias(x)`, and a function (first, last) that computes it again for frames first to last - 1, without
+        gradient and with the same bits. None in its place where the layer does not skip zeros."""
+        if not self.skips_zeros(x):
+            return self.without_bias(x), None
+        spikes = sparse.pack(x)
+        y = _SpikeWeights.apply(x, self.weight, None, self, spikes)
+        return y, lambda first, last: sparse.forward(self, spikes.frames(first, last), None)
+
     def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
         """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
         fewer frames, it is used in turn."""
@@ -90,8 +100,15 @@ class _SpikeWeights(torch.autograd.Function):
     """A layer's output for spikes x, (N, C, H, W) or (N, F)."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None, layer: SpikeWeights) -> Tensor:
-        spikes = sparse.pack(x)
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        layer: SpikeWeights,
+        spikes: sparse.Spikes | None = None,
+    ) -> Tensor:
+        spikes = spikes or sparse.pack(x)
         ctx.save_for_backward(weight, spikes.bits, spikes.values)
         ctx.layer, ctx.shape = layer, x.shape
         y = sparse.forward(layer, spikes, bias, wanted.get().get(layer))
@@ -110,13 +127,16 @@ class _SpikeWeights(torch.autograd.Function):
             gw = sparse.weight_gradient(ctx.layer, spikes, planes)
         if ctx.needs_input_grad[2]:
             gb = planes.sum((0, 2, 3))
-        return gx, gw, gb, None
+        return gx, gw, gb, None, None
 
 
 def _input_gradient(layer: SpikeWeights, weight: Tensor, grad: Tensor, shape: torch.Size) -> Tensor:
+    """The gradient of a convolution's input is a transposed convolution of its output's, and the other way round."""
     if isinstance(layer, nn.Linear):
         return grad @ weight
-    transposed = isinstance(layer, nn.ConvTranspose2d)
-    x = grad.new_empty(1).expand(shape)  # of which only the shape is looked at
-    where = layer.stride, layer.padding, layer.dilation, transposed, layer.output_padding, layer.groups
-    return torch.ops.aten.convolution_backward(grad, x, weight, None, *where, [True, False, False])[0]
+    stride, padding, kernel = layer.stride, layer.padding, layer.kernel_size
+    if isinstance(layer, nn.ConvTranspose2d):
+        return F.conv2d(grad, weight, None, stride, padding)
+    sides = zip(shape[2:], grad.shape[2:], stride, padding, kernel, strict=True)
+    unseen = [size - ((made - 1) * s - 2 * p + k) for size, made, s, p, k in sides]  # pixels that no kernel reached
+    return F.conv_transpose2d(grad, weight, None, stride, padding, unseen)

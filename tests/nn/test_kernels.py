@@ -122,6 +122,10 @@ def test_spikes_that_are_only_summed_up_count_as_those_that_are_written(kernels,
     ours, plain = kernels.summed_spikes(x, a, b, neuron, w), summed_spikes(x, a, b, neuron, w)
     assert torch.equal(ours, plain) if path == "native" else torch.allclose(ours, plain, rtol=1e-2 if half else 1e-5)
     found = kernels.summed_spikes_backward(x, a, b, grad, mean, rstd, neuron, w)
+    if path == "native":
+        replaced = kernels.summed_spikes_backward(over := x.clone(), a, b, grad, mean, rstd, neuron, w, overwrite=True)
+        assert replaced[0].data_ptr() == over.data_ptr()
+        assert all(torch.equal(one, other) for one, other in zip(replaced, found, strict=True))
     wanted = summed_spikes_backward(x, a, b, grad, mean, rstd, neuron, w)
     for one, other in zip(found, wanted, strict=True):
         one, other = (part if part.shape == x.shape else part.sum(0) for part in (one, other))

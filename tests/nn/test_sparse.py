@@ -227,6 +227,16 @@ def test_watching_the_last_spikes_changes_no_bit_of_an_image_or_a_gradient(path,
         assert torch.equal(decoder.film(spikes(3, 5, 4))[-1], decoder(spikes(3, 5, 4)))
 
 
+def test_a_second_pass_back_finds_the_currents_that_the_first_one_has_used_up():
+    decoder = fuse(SpikingDecoder("32C3-16T4s2", 4, (8, 4, 4), 1, 3, image_size=8), "native")
+    loss, found = decoder(spikes(3, 5, 4)).square().sum(), []
+    for _ in range(3):
+        decoder.zero_grad()
+        loss.backward(retain_graph=True)
+        found.append([p.grad for p in decoder.parameters()])
+    assert all(torch.equal(one, other) for again in found[1:] for one, other in zip(found[0], again, strict=True))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("path", ["native", "plain"])
 @pytest.mark.parametrize(

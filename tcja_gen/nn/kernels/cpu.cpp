@@ -201,7 +201,7 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
 }
 
 // gx is dL/d(a x + b). sums, products: (parts, C) of that and of its products with x - mean over rstd; if gated, (T, N, C)
-// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0
+// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0. gx may be x
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
 void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
                   const X* grad, const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
@@ -216,6 +216,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
         float d[TILE], dx[TILE];                            // of a gated stream: dL/dI, and dL/dI (x - mean)
+        X before[TILE];                                     // currents that gx takes the place of
         const Planes planes{tiles, column, columns};
         std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);
         for (Size row = first, count; row < last; row += count) {
@@ -240,6 +241,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + (w ? 0 : t * frame);
                 const float share = w ? w[t] : 1;  // of the gradient
                 X* out = gx + at + (STATIC ? 0 : t * frame);
+                if (gx == x) current = (X*)std::memcpy(before, current, length * sizeof(X));
                 surrogate(v, ds, length, n);
                 const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {

@@ -194,13 +194,24 @@ def gated_spikes_backward(
 
 
 def summed_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, grad: Tensor, mean: Tensor, rstd: Tensor, neuron: Neuron, w: Tensor
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    grad: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    neuron: Neuron,
+    w: Tensor,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `neurons.summed_spikes_backward`; the sums have shape (parts, C)."""
-    return _backward(x, a, b, grad, mean, rstd, neuron, len(w), None, w=w)[:3]
+    """As `neurons.summed_spikes_backward`; the sums have shape (parts, C). overwrite: whether dL/dI takes the place of
+    x in memory."""
+    return _backward(x, a, b, grad, mean, rstd, neuron, len(w), None, w=w, overwrite=overwrite)[:3]
 
 
-def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f=None, w=None):
+def _backward(
+    x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f=None, w=None, overwrite: bool = False
+):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
@@ -208,7 +219,7 @@ def _backward(x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: 
     grad = array_like(x, (*([steps] if w is None else []), rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
     f, pixels = planes(rows, width, f)
-    gx, gv = torch.empty_like(x), None if v is None else torch.empty_like(v)
+    gx, gv = x if overwrite else torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if f is not None:
         sums, products = f.new_zeros(2, *f.shape)

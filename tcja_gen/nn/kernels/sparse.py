@@ -6,6 +6,8 @@ outputs.
 """
 
 import ctypes
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +41,10 @@ class Spikes:
     bits: Tensor
     values: Tensor | None
     channels: int
+
+    def frames(self, first: int, last: int) -> "Spikes":
+        values = None if self.values is None else self.values[first:last]
+        return Spikes(self.bits[first:last], values, self.channels)
 
 
 def suits(layer: nn.Module, x: Tensor) -> bool:
@@ -108,11 +114,10 @@ def weight_gradient(layer: nn.Module, spikes: Spikes, grad: Tensor) -> Tensor:
     pixels = _channels_last(grad)
     tensors = _pointers(spikes.bits, spikes.values, pixels, sums)
     library().sparse_gradient(*tensors, ctypes.byref(shape), *_sizes(torch.get_num_threads()))
-    blocks = (sums[0] if parts == 1 else sums.sum(0)).split([rows * width * n for width, n in _blocks(shape.row)])
-    taps = [b.view(n, rows, width).transpose(0, 1) for b, (width, n) in zip(blocks, _blocks(shape.row), strict=True)]
-    taps = torch.cat([block.flatten(1) for block in taps], 1)[:, : shape.out]
-    taps = taps.view(shape.kernel, shape.kernel, shape.in_, shape.out).permute(_order(layer, back=True))
-    return taps.reshape(layer.weight.shape)
+    gradient = torch.empty_like(layer.weight)
+    for block, weights in _blocks(layer, sums[0] if parts == 1 else sums.sum(0), gradient):
+        weights.copy_(block)
+    return gradient
 
 
 def _pointers(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
@@ -157,24 +162,28 @@ def _rows(layer: nn.Module, row: int) -> Tensor:
 
 @torch.no_grad()
 def _made_rows(layer: nn.Module, row: int) -> Tensor:
-    weight = layer.weight if layer.weight.dim() == 4 else layer.weight[:, :, None, None]
-    taps = weight.permute(_order(layer)).flatten(0, 2)  # (tap and input, output)
-    blocks = F.pad(taps, (0, row - taps.shape[1])).split([width * n for width, n in _blocks(row)], 1)
-    return torch.cat(
-        [b.unflatten(1, (n, -1)).transpose(0, 1).flatten() for b, (_, n) in zip(blocks, _blocks(row), strict=True)]
-    )
+    rows = layer.weight.new_zeros(layer.weight.numel() // layer.outputs * row)
+    for block, weights in _blocks(layer, rows, layer.weight):
+        block.copy_(weights)
+    return rows
 
 
-def _blocks(row: int) -> list[tuple[int, int]]:
-    """Widths of the blocks of outputs, as in the kernels, and how many there are of each."""
-    found = []
+def _blocks(layer: nn.Module, rows: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views of the same weights in `rows`, block by block of outputs as the kernels have them, and in `weight`, which
+    has the shape of the layer's: both (tap row, tap column, input, outputs)."""
+    weight = weight if weight.dim() == 4 else weight[:, :, None, None]
+    weight = weight.permute((2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0))
+    *taps, _ = weight.shape
+    for first, width in _widths(rows.numel() // math.prod(taps)):
+        block = rows[first * math.prod(taps) :][: width * math.prod(taps)].view(*taps, width)
+        piece = weight[..., first : first + width]
+        yield block[..., : piece.shape[3]], piece
+
+
+def _widths(row: int) -> Iterator[tuple[int, int]]:
+    """First output and width of each block, as the kernels cut `row` outputs."""
+    first = 0
     for width in (library().wide(), library().wide() // 2, library().narrow()):
-        found.append((width, row // width))
-        row %= width
-    return [(width, n) for width, n in found if n]
-
-
-def _order(layer: nn.Module, back: bool = False) -> tuple[int, ...]:
-    """Order of a weight's axes for (tap row, tap column, input, output); or back."""
-    order = (2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0)
-    return tuple(order.index(axis) for axis in range(4)) if back else order
+        while first + width <= row:
+            yield first, width
+            first += width
