@@ -66,5 +66,10 @@ def test_the_function_pretrained_is_not_its_module(first):
     assert python(code).startswith("True <function find")
 
 
-def test_the_package_is_typed():
-    assert (ROOT / "tcja_gen" / "py.typed").is_file()
+def test_every_file_of_the_package_comes_with_its_wheel():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folder, patterns = ROOT / "tcja_gen", packages["package-data"]["tcja_gen"]
+    shipped = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = {file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert files == shipped and folder / "py.typed" in shipped
+    assert all((file.parent / "__init__.py").is_file() for file in folder.rglob("*.py"))
