@@ -66,7 +66,14 @@ ONLY_READ = {
     "memory.py": "hours",
 }
 OTHER_PROGRAMS = ("pip", "pytest", "ruff", "mkdocs", "tensorboard")  # which have tests of their own, or want a network
-WORDS_FOR = {"DATA_ROOT": "data", "AUTOENCODER_DIR": "fsvae", "FOLDER": "kept", "COMMAND": "true", "RUN": "runs/mnist"}
+WORDS_FOR = {
+    "NAME": "digits",
+    "DATA_ROOT": "data",
+    "AUTOENCODER_DIR": "fsvae",
+    "FOLDER": "kept",
+    "COMMAND": "true",
+    "RUN": "runs/mnist",
+}
 
 
 # the folder
