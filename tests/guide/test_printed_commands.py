@@ -71,7 +71,7 @@ WORDS_FOR = {
     "DATA_ROOT": "data",
     "AUTOENCODER_DIR": "fsvae",
     "FOLDER": "kept",
-    "COMMAND": "true",
+    "COMMAND": "sample",
     "RUN": "runs/mnist",
 }
 
