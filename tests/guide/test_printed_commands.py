@@ -14,6 +14,7 @@ import io
 import re
 import runpy
 import shutil
+import signal
 import sys
 import tomllib
 import types
@@ -198,7 +199,7 @@ def shorter(command: str, rest: list[str]) -> list[str]:
     if "--seeds" in rest or "--resume" in rest and "--stage" not in rest:  # which has its own settings
         return []
     if any("official" in word for word in rest):  # of batches of 256 images
-        return ["--number", "256", "--repeats", "2"]
+        return ["--number", "256", *(["--repeats", "2"] if "--repeats" in rest else [])]
     return SHORTER.get(command, "").split()
 
 
@@ -222,8 +223,8 @@ def run_python(_: str, arguments: list[str]) -> None:
     script, *rest = arguments
     file = ROOT / script
     assert file.is_file(), script
-    if file.name in ONLY_READ and "parse_args" not in file.read_text(encoding="utf-8"):
-        return
+    if file.name in ONLY_READ and (not rest or "parse_args" not in file.read_text(encoding="utf-8")):
+        return  # a script by its name alone, or one without a parser
     if script == "experiments/run":
         rest = rest_of_run(rest)
     rest += SHORTER.get(file.name, "").split()
@@ -235,15 +236,15 @@ def run_python(_: str, arguments: list[str]) -> None:
 
 
 def rest_of_run(rest: list[str]) -> list[str]:
-    """The embedded digits are measured in two steps; other experiments are looked up, the book has its own test."""
+    """What is cheap is run as it is printed. Other experiments are looked up; `test_run.py` runs small ones."""
+    if rest[:1] == ["digits"] and "--again" not in rest:
+        return rest
     if "--book" in rest or {*rest} & RECORDS:
         return ["--list"]
-    if "digits" in rest and "--check" not in rest and "--list" not in rest:
-        return [*rest, "--scale", "smoke"]
     return [word for word in rest if word not in ("--again", "--check", "--all")] + ["--list"]
 
 
-RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversarial"}  # which cannot be run
+RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversarial"}  # which cannot be looked up
 
 
 @contextlib.contextmanager
@@ -261,11 +262,14 @@ def on_path(folder: Path):
 
 @contextlib.contextmanager
 def given(script: str, arguments: list[str]):
-    before, sys.argv = sys.argv, [script, *arguments]
+    """Inside, a script finds its arguments; afterwards its answer to SIGTERM is forgotten."""
+    before, answer = sys.argv, signal.getsignal(signal.SIGTERM)
+    sys.argv = [script, *arguments]
     try:
         yield
     finally:
         sys.argv = before
+        signal.signal(signal.SIGTERM, answer)
 
 
 @contextlib.contextmanager
@@ -335,6 +339,7 @@ def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if printed(page)], ids=named)
 def test_all_that_a_page_prints_runs(page, place, ran, monkeypatch):
     monkeypatch.chdir(place)
