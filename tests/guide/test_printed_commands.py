@@ -223,16 +223,35 @@ def run_python(_: str, arguments: list[str]) -> None:
     script, *rest = arguments
     file = ROOT / script
     assert file.is_file(), script
-    if file.name in ONLY_READ and (not rest or "parse_args" not in file.read_text(encoding="utf-8")):
-        return  # a script by its name alone, or one without a parser
     if script == "experiments/run":
         rest = rest_of_run(rest)
-    rest += SHORTER.get(file.name, "").split()
-    with on_path(file.parent), given(script, rest), only_read(file.name in ONLY_READ):
+    with on_path(file.parent), given(script, rest + SHORTER.get(file.name, "").split()):
+        if file.name in ONLY_READ:
+            read(file, rest)
+            return
         try:
             runpy.run_path(str(file), run_name="__main__")
         except SystemExit as end:
             assert end.code in (0, None), end.code
+
+
+def read(file: Path, arguments: list[str]) -> None:
+    """Has a script's own parser read the arguments. No arguments: the text speaks of the script by its name."""
+    if not arguments or "parse_args" not in file.read_text(encoding="utf-8"):
+        return
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_and_end(self, *words):
+        parse(self, *words)
+        raise EndOfReading
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(EndOfReading):
+        patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
+        runpy.run_path(str(file), run_name="read")["main"]()
+
+
+class EndOfReading(Exception):
+    """A script's arguments have been read."""
 
 
 def rest_of_run(rest: list[str]) -> list[str]:
@@ -270,25 +289,6 @@ def given(script: str, arguments: list[str]):
     finally:
         sys.argv = before
         signal.signal(signal.SIGTERM, answer)
-
-
-@contextlib.contextmanager
-def only_read(wanted: bool):
-    """Inside, if wanted, a script ends as soon as its own parser has accepted its arguments."""
-    if not wanted:
-        yield
-        return
-    parse = argparse.ArgumentParser.parse_args
-
-    def parse_and_end(self, *arguments):
-        parse(self, *arguments)
-        raise SystemExit(0)
-
-    argparse.ArgumentParser.parse_args = parse_and_end
-    try:
-        yield
-    finally:
-        argparse.ArgumentParser.parse_args = parse
 
 
 def look(program: str, arguments: list[str]) -> None:
