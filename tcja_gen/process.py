@@ -57,6 +57,8 @@ def start(device: str = "auto") -> Process:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device {device!r}: this package runs on cpu and cuda")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {device!r}: there is no CUDA device on this machine")
     if chosen.type == "cpu":

@@ -338,6 +338,7 @@ def test_mistakes_in_settings_are_one_line(mistake, run, tmp_path):
     assert "--n 0" in mistake("sample", run, "--n", "0")
     if not torch.cuda.is_available():
         assert "no CUDA device" in mistake("sample", run, "--device", "cuda")
+    assert "runs on cpu and cuda" in mistake("sample", run, "--device", "mps")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tcja_gen.nn.latents import LATENTS
 
 ROOT = Path(__file__).parent.parent
 NAMES = {"PIL": "pillow", "sklearn": "scikit-learn", "torch_fidelity": "torch-fidelity"}
+TOOLS = ("test", "docs")  # extras for those who change the package
 
 
 def imported() -> set[str]:
@@ -33,7 +34,7 @@ def imported() -> set[str]:
 
 def test_every_dependency_is_imported_and_every_import_is_a_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [line for name, lines in project["optional-dependencies"].items() if name != "test" for line in lines]
+    extras = [line for name, lines in project["optional-dependencies"].items() if name not in TOOLS for line in lines]
     declared = {re.split(r"[\[<>=~ ;]", line)[0] for line in [*project["dependencies"], *extras]}
     assert imported() - {"triton"} == declared  # Triton comes with torch where there is a GPU
 
@@ -65,5 +66,10 @@ def test_the_function_pretrained_is_not_its_module(first):
     assert python(code).startswith("True <function find")
 
 
-def test_the_package_is_typed():
-    assert (ROOT / "tcja_gen" / "py.typed").is_file()
+def test_every_file_of_the_package_comes_with_its_wheel():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folder, patterns = ROOT / "tcja_gen", packages["package-data"]["tcja_gen"]
+    shipped = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = {file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert files == shipped and folder / "py.typed" in shipped
+    assert all((file.parent / "__init__.py").is_file() for file in folder.rglob("*.py"))

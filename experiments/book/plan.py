@@ -20,6 +20,7 @@
     [record]           NAME = "FILE": a result that stays in the book, although no experiment makes it any more, and
                        its weights, a file beside book.toml; "" if they were not kept
     [table.NAME]       experiments (or records), columns, and published = a data set of `published.toml`
+    [summary.NAME]     a short table: score, and rows = experiments (or records) by the label of their row
 
 Every experiment has a third scale, smoke: the first training seed, two steps, 256 images, to see that it runs at all.
 """
@@ -67,6 +68,7 @@ class Plan:
     studies: dict[str, dict]
     protocols: dict[str, dict]
     tables: dict[str, dict]
+    summaries: dict[str, dict]
 
     def rows(self, table: str) -> dict[str, str]:
         """Experiments by the label of their row, of a study or a table."""
@@ -165,7 +167,7 @@ def read(file: Path, scale: str = "cpu") -> Plan:
     """The plan of a file. ValueError that names the file for anything it must not say."""
     try:
         book = tomllib.loads(file.read_text(encoding="utf-8"))
-        _known(book, ("protocol", "experiment", "study", "record", "table"), "table")
+        _known(book, ("protocol", "experiment", "study", "record", "table", "summary"), "table")
         entries, studies, records = dict(book.get("experiment", {})), book.get("study", {}), book.get("record", {})
         for name, study in studies.items():
             entries |= _cells(name, study)
@@ -174,10 +176,13 @@ def read(file: Path, scale: str = "cpu") -> Plan:
         built = {name: _experiment(name, entry, scale) for name, entry in entries.items()}
         for name, table in book.get("table", {}).items():
             _known(table["experiments"], [*entries, *records], f"table {name}")
+        for name, summary in book.get("summary", {}).items():
+            _known(summary["rows"].values(), [*entries, *records], f"summary {name}")
     except ValueError as error:  # of TOML, too
         raise ValueError(f"{file}: {error}") from None
     experiments = {name: experiment for name, experiment in built.items() if experiment}
-    return Plan(file.parent, experiments, scales, records, studies, book.get("protocol", {}), book.get("table", {}))
+    protocols, tables, summaries = (book.get(table, {}) for table in ("protocol", "table", "summary"))
+    return Plan(file.parent, experiments, scales, records, studies, protocols, tables, summaries)
 
 
 def _cells(name: str, study: dict) -> dict[str, dict]:

@@ -52,9 +52,12 @@ def render(text: str, plan: Plan, results: Path) -> str:
 
 def table(name: str, plan: Plan, results: Path) -> str:
     """Lines of markdown. An experiment that has no result yet has no row."""
+    if name in plan.summaries:
+        return summary(plan.summaries[name], plan, results)
     told = plan.tables.get(name) or plan.studies.get(name)
     if not told:
-        raise ValueError(f"no table or study {name!r} in the plan; known: {', '.join([*plan.tables, *plan.studies])}")
+        known = ", ".join([*plan.tables, *plan.studies, *plan.summaries])
+        raise ValueError(f"no table or study {name!r} in the plan; known: {known}")
     study, columns = name in plan.studies, told["columns"]
     rows = plan.rows(name).items()
     found = [(label, known, result) for label, known in rows for result in read(results, known).values()]
@@ -71,9 +74,29 @@ def table(name: str, plan: Plan, results: Path) -> str:
         names = name if study else " ".join(told["experiments"])
         return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]
-    lines = [[*head, *titles], ["---"] * (1 + len(titles)), *rows]
-    text = "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines) + _sources(sources)
+    text = _markdown([*head, *titles], rows) + _sources(sources)
     return text + _other_images(name, plan, found) + _commands(plan, found) + "\n"
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def summary(told: dict, plan: Plan, results: Path) -> str:
+    """A row for each experiment that has a result: its score, and those of others, a column each."""
+    score, rows, sources = told["score"], [], {}
+    for label, name in told["rows"].items():
+        for result in read(results, name).values():
+            theirs: dict[str, list[str]] = {}
+            data = published(plan.folder, result["asked"]["protocol"]["data"])
+            for row in (row for row in data if score in row):
+                theirs.setdefault(row["model"], []).append(f"{row[score]:g}")
+                sources[row["model"]] = row["source"]
+            rows.append((label, cell(result, score, name, results), theirs))
+    lines = [[label, f"**{ours}**", *(", ".join(theirs.get(m, ())) for m in sources)] for label, ours, theirs in rows]
+    told_of = "; ".join(f"{model}: {source}" for model, source in sources.items())
+    return _markdown([TITLES.get(score, score), "tcja_gen", *sources], lines) + f"\nPublished: {told_of}.\n\n"
 
 
 def read(results: Path, name: str) -> dict[str, dict]:

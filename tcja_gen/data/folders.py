@@ -1,4 +1,4 @@
-"""Folders and zips of images. A zip is read in memory; nothing is extracted.
+r"""Folders and zips of images. A zip is read in memory; nothing is extracted.
 
 The layout is the same in both; hidden files and `__MACOSX` are ignored:
 

@@ -89,6 +89,10 @@ none = { model.encoder = "4C3s2" }
 experiments = ["tiny"]
 published = "digits"
 columns = ["fid-classifier", "reconstruction", "seeds"]
+
+[summary.short]
+score = "fid-classifier"
+rows = { "a tiny one" = "tiny" }
 """
 PUBLISHED = """
 [[row]]
@@ -99,6 +103,7 @@ source = "a paper"
 """
 RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversarial"}
 README = "Before.\n\n<!-- table: digits -->\n<!-- end -->\n\nBetween.\n\n<!-- table: word -->\n<!-- end -->\n"
+PAGE = "<!-- table: short -->\n<!-- end -->\n"
 
 
 def run(folder, *arguments):
@@ -251,7 +256,11 @@ def test_data_that_are_not_here_are_told_and_the_others_are_checked(copy):
 
 
 def test_the_book_tells_results_beside_published_figures(copy):
+    (copy.parent / "README.md").write_text(PAGE)
     assert run(copy, "--book").returncode == 0
+    ours = result(copy)["scores"]["fid-classifier"]["mean"]
+    (row,) = (line for line in (copy.parent / "README.md").read_text().splitlines() if "a tiny one" in line)
+    assert float(row.split("**")[1].split("±")[0]) == pytest.approx(ours, rel=0.1) and row.endswith("| 1.5 |")
     text = (copy / "README.md").read_text()
     assert "Before." in text and "Between." in text
     assert "`tiny`: two steps" in text and "2 × 2" in text and "| *another* | *1.5* |" in text and "a paper" in text
@@ -379,10 +388,12 @@ def test_a_record_is_checked_and_shown_but_not_run(copy):
 
 def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
     copy = shutil.copytree(EXPERIMENTS, tmp_path / "experiments")
+    shutil.copyfile(EXPERIMENTS.parent / "README.md", tmp_path / "README.md")
     answer = run(copy, "--book")
     assert answer.returncode == 0, answer.stderr
-    made, committed = (folder / "README.md" for folder in (copy, EXPERIMENTS))
-    assert made.read_text() == committed.read_text(), "run: python experiments/run --book"
+    for made, committed in ((copy, EXPERIMENTS), (tmp_path, EXPERIMENTS.parent)):
+        pages = [(folder / "README.md").read_text(encoding="utf-8") for folder in (made, committed)]
+        assert pages[0] == pages[1], "run: python experiments/run --book"
 
 
 def test_every_row_of_the_book_has_a_command_whose_names_and_flags_are_known():
