@@ -1,0 +1,41 @@
+"""Commands that give models to others."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..files import check_writable
+from .arguments import Run, run_exists
+
+
+@dataclass
+class Export:
+    """Write a part of a model as a file that runs without this package.
+
+    encoder: images to the latent z. decoder: z to images. sampler: random numbers to new images. classifier: images to
+    scores of classes. all: images to reconstructions, or to scores. The file says what it takes and gives, and of which
+    model it is.
+
+    examples:
+      tcja-gen export mnist --part decoder
+      tcja-gen export runs/mnist --part encoder --format onnx --out encoder.onnx
+    """
+
+    model: Run
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
+    part: Literal["all", "encoder", "decoder", "sampler", "classifier"] = "all"
+    """What is exported."""
+    format: Literal["pt2", "onnx"] = "pt2"
+    """pt2: for torch.export.load. onnx: for ONNX Runtime and others."""
+    out: str = ""
+    """The file; default: PART.FORMAT."""
+    which: Literal["last", "best"] = "last"
+    """Which checkpoint of the run."""
+
+    def run(self) -> None:
+        run_exists(self.model)
+        check_writable(Path(self.out).parent)
+        from ..models import load
+        from ..sharing import export
+
+        print(export(load(self.model, which=self.which), self.part, self.format, self.out or None))
