@@ -19,7 +19,7 @@ _ROOMS = {
     "models.pretrained": ("pretrained",),
     "evaluation": ("evaluate", "reference"),
     "evaluation.notebook": ("grid",),
-    "sharing": ("export",),
+    "sharing": ("export", "push"),
     "data": ("ImageSet", "load_images"),
     "nn": (
         "TCJA",

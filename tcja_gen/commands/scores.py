@@ -105,7 +105,8 @@ class Evaluate:
         if bool(self.target) == bool(self.pretrained):
             raise UserError("evaluate needs one of: a run, a folder or zip of images, --pretrained NAME")
         self.target = self.target or self.pretrained
-        if not Path(self.target).exists() and self.target not in weights():
+        known = self.target in weights() or self.target.startswith("hf:")
+        if not Path(self.target).exists() and not known:
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..files import check_writable
 from .arguments import Run, run_exists
@@ -39,3 +41,29 @@ class Export:
         from ..sharing import export
 
         print(export(load(self.model, which=self.which), self.part, self.format, self.out or None))
+
+
+@dataclass
+class Push:
+    """Publish a model on the Hugging Face Hub, with a card of its training, settings and scores.
+
+    Every command then takes hf:owner/name as RUN. The token is that of `hf auth login`, or $HF_TOKEN. The model's file
+    keeps facts of the training, such as the name or path of its data.
+
+    examples:
+      tcja-gen push runs/mnist owner/spiking-mnist
+      tcja-gen sample hf:owner/spiking-mnist --n 64 --grid
+    """
+
+    model: Run
+    """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")]
+    """The repository; it is made if it does not exist."""
+    private: FlagCreatePairsOff[bool] = False
+    """Make a new repository private."""
+
+    def run(self) -> None:
+        run_exists(self.model)
+        from ..sharing import push
+
+        print(push(self.model, self.repository, self.private))
