@@ -27,8 +27,9 @@ class Export:
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     part: Literal["all", "encoder", "decoder", "sampler", "classifier"] = "all"
     """What is exported."""
-    format: Literal["pt2", "onnx"] = "pt2"
-    """pt2: for torch.export.load. onnx: for ONNX Runtime and others."""
+    format: Literal["pt2", "onnx", "nir"] = "pt2"
+    """pt2: for torch.export.load. onnx: for ONNX Runtime and others. nir: for neuromorphic hardware,
+    networks without attention and no decoder."""
     out: str = ""
     """The file; default: PART.FORMAT."""
     which: Literal["last", "best"] = "last"

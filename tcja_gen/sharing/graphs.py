@@ -2,13 +2,15 @@
 
     pt2      PyTorch: torch.export.load(file).module()(*inputs)
     onnx     ONNX Runtime and others: InferenceSession(file).run(None, {name: array, ...})
+    nir      neuromorphic hardware, and no tracing: see `nir.py`
 
 torch.export traces the part once, on the plain path of the kernels, so that a file holds nothing but ATen or ONNX
 operations, gates and neurons unrolled over the T steps. The size of the batch is free. Results are the model's own
 within rounding; where a membrane lies within rounding of the threshold, a spike may differ.
 
 What the file is goes along as metadata, JSON by name: inputs and outputs, the hash of the model's weights, classes,
-facts of the training. In a .pt2 file it is the extra file "tcja_gen.json", in ONNX the model's metadata_props.
+facts of the training. It is the extra file "tcja_gen.json" of a .pt2, the metadata_props of an ONNX model, and the
+metadata of a NIR graph.
 """
 
 import copy
@@ -25,11 +27,12 @@ from torch.fx import Node
 
 from .. import __version__
 from ..errors import UserError
-from ..files import check_writable, write
+from ..files import check_writable, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
 from ..models.store import weights_hash
 from ..nn import fuse
+from . import nir
 from .parts import Part, make_part
 
 FACTS = "tcja_gen.json"  # the extra file of a .pt2
@@ -40,31 +43,30 @@ def export(
 ) -> Path:
     """Writes a part of a model to a file and returns its path.
 
-    model: a model, or what `load` finds. part: one of `PARTS`. format: one of `FORMATS`. out: the file; by default
+    model: a model, or what `load` finds. part: one of `PARTS`. format: pt2, onnx or nir. out: the file; by default
     PART.FORMAT in the working directory. UserError if the model has no such part, or if it cannot be exported.
     """
-    if format not in FORMATS:
-        raise UserError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if format not in (*FORMATS, "nir"):
+        raise UserError(f"unknown format {format!r}; known: {', '.join((*FORMATS, 'nir'))}")
     path = Path(out or f"{part}.{format}")
     check_writable(path.parent)
     model = model if isinstance(model, nn.Module) else load(model)
     traced = fuse(copy.deepcopy(model).cpu().eval().requires_grad_(False), "plain")
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+        if format == "nir":
+            return _write_nir(traced, part, path)
         made = make_part(traced, part)
-        write(path, FORMATS[format](made, facts(model, part, made)))
+        write(path, FORMATS[format](made, facts(model, part) | _signature(made)))
     return path
 
 
-def facts(model: nn.Module, part: str, made: Part) -> dict:
+def facts(model: nn.Module, part: str) -> dict:
     """What a file says of itself, as JSON can hold it."""
-    *inputs, output = made.meanings.items()
     notated = parts_of(model).items()
     return {
         "tcja_gen": __version__,
         "kind": model.kind,
         "part": part,
-        "inputs": {name: _shape(made.inputs[name]) | {"meaning": text} for name, text in inputs},
-        "output": {"name": output[0], "meaning": output[1]},
         "time_steps": model.time_steps,
         "classes": model.provenance.get("data", {}).get("classes", []),
         "notation": {name: network.notation for name, network in notated if hasattr(network, "notation")},
@@ -73,8 +75,19 @@ def facts(model: nn.Module, part: str, made: Part) -> dict:
     }
 
 
+def _signature(part: Part) -> dict:
+    """Inputs by name, and the output."""
+    *inputs, (output, meaning) = part.meanings.items()
+    given = {name: _shape(part.inputs[name]) | {"meaning": text} for name, text in inputs}
+    return {"inputs": given, "output": {"name": output, "meaning": meaning}}
+
+
 def _shape(example: Tensor) -> dict:
     return {"shape": ["batch", *example.shape[1:]], "dtype": str(example.dtype).removeprefix("torch.")}
+
+
+def _as_texts(about: dict) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in about.items()}
 
 
 def trace(part: Part) -> ExportedProgram:
@@ -123,9 +136,17 @@ def _onnx(part: Part, about: dict) -> bytes:
     del model.metadata_props[:], model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    for name, value in about.items():
-        model.metadata_props.add(key=name, value=value if isinstance(value, str) else json.dumps(value))
+    for name, text in _as_texts(about).items():
+        model.metadata_props.add(key=name, value=text)
     return model.SerializeToString()
+
+
+def _write_nir(model: nn.Module, part: str, path: Path) -> Path:
+    made = nir.graph(model, part)
+    made.metadata = _as_texts(facts(model, part))
+    with replacing(path) as temporary:
+        nir.write(made, temporary)
+    return path
 
 
 FORMATS = {"pt2": _pt2, "onnx": _onnx}
