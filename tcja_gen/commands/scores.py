@@ -59,11 +59,12 @@ class Evaluate:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Download what is missing: a named data set, the weights of Inception."""
+    """Download what is missing: a named data set, published weights of a network."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     autoencoder: str = ""
-    """Autoencoder for FAD: the .pth file that FSVAE's authors published, or one trained by this package."""
+    """Autoencoder for FAD: fsvae-mnist or fsvae-fashion-mnist, which FSVAE's authors published, or a file: theirs
+    (.pth), or one trained by this package."""
     classifier: str = ""
     """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
@@ -284,7 +285,7 @@ class Reference:
     n: Number = 5120
     """Training images to compute the floor with."""
     autoencoder: str = ""
-    """Autoencoder for FAD; default: trained on the training images."""
+    """Autoencoder for FAD: fsvae-mnist, fsvae-fashion-mnist, or a file; default: trained on the training images."""
     classifier: str = ""
     """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
@@ -300,7 +301,12 @@ class Reference:
 
     def run(self) -> None:
         data_exists(self.data)
-        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
+        files_exist(
+            "" if self.autoencoder.startswith("fsvae-") else self.autoencoder,
+            self.classifier,
+            self.inception,
+            self.torchvision,
+        )
         if self.out:
             check_writable(Path(self.out).parent)
         from .. import evaluation

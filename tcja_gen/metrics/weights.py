@@ -119,7 +119,7 @@ class Published:
         """SHA-256 of a file; UserError if its name is the published one and its content is not."""
         with open(file, "rb") as f:
             found = hashlib.file_digest(f, "sha256").hexdigest()
-        if self.prefix in file.name and not found.startswith(self.prefix):
+        if (file.name == self.name or self.prefix in file.name) and not found.startswith(self.prefix):
             reason = f"SHA-256 begins with {found[: len(self.prefix)]}, wanted {self.prefix}"
             raise UserError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {self.url}")
         return found

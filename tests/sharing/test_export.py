@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import tcja_gen as tg
+from tcja_gen.cli import main
 from tcja_gen.errors import UserError
 from tcja_gen.models import Classifier, build
 from tcja_gen.models.store import weights_hash
@@ -122,3 +123,11 @@ def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path):
     with pytest.raises(UserError, match="unknown format"):
         tg.export(made, format="tflite", out=tmp_path / "x")
     assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_prints_the_file_that_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "digits", "--part", "decoder"]) == 0
+    assert capsys.readouterr().out == "decoder.pt2\n"
+    images = run("decoder.pt2", (torch.rand(5, 4, 32) < 0.2).float())
+    assert images.shape == (5, 1, 8, 8) and 0 <= images.min() and images.max() <= 1
