@@ -19,6 +19,7 @@ _ROOMS = {
     "models.pretrained": ("pretrained",),
     "evaluation": ("evaluate", "reference"),
     "evaluation.notebook": ("grid",),
+    "sharing": ("export", "push"),
     "data": ("ImageSet", "load_images"),
     "nn": (
         "TCJA",

@@ -29,6 +29,8 @@ Train spiking image generators and classifiers with temporal-channel joint atten
   check         name every bad file of a data set
   show          describe a run: settings, size, losses, firing rates, scores; as a page to send; or compare several
   list          list all recipes, pretrained models, data sets and parts
+  export        write a part of a model as a file for PyTorch, ONNX or NIR
+  push          publish a model on the Hugging Face Hub
 
 Every command takes --plugin FILE, a Python file that adds your own parts (tcja-gen list names them).
 

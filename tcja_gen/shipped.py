@@ -19,4 +19,5 @@ def weights() -> dict[str, Path]:
 def no_such_model(name: str) -> str:
     """The error message for a name that is neither a run, a checkpoint nor a pretrained model."""
     known = ", ".join(weights())
-    return f"{name}: no such run or checkpoint; give a run folder, a .safetensors file or a pretrained model ({known})"
+    wanted = f"a run folder, a .safetensors file, hf:owner/name or a pretrained model ({known})"
+    return f"{name}: no such run or checkpoint; give {wanted}"

@@ -29,6 +29,8 @@ COMMANDS = {  # name: (module, class); a module is imported only when its comman
     "check": ("look", "Check"),
     "show": ("look", "Show"),
     "list": ("look", "List"),
+    "export": ("share", "Export"),
+    "push": ("share", "Push"),
 }
 NARROWEST = 40  # columns; in a terminal of 4 columns tyro uses up all memory to lay out its help
 

@@ -43,8 +43,8 @@ SamplingFlags = OmitArgPrefixes[Sampling]
 
 
 def run_exists(run: str) -> None:
-    """MissingFile if a name is neither a path nor a pretrained model."""
-    if run and not Path(run).exists() and run not in weights():
+    """MissingFile if a name is neither a path, nor a pretrained model, nor one of the hub."""
+    if run and not Path(run).exists() and run not in weights() and not run.startswith("hf:"):
         raise MissingFile(no_such_model(run))
 
 

@@ -59,11 +59,12 @@ class Evaluate:
     data_root: str = "data"
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
-    """Download what is missing: a named data set, the weights of Inception."""
+    """Download what is missing: a named data set, published weights of a network."""
     split: Literal["test", "validation", "train"] = "test"
     """Split to score against."""
     autoencoder: str = ""
-    """Autoencoder for FAD: the .pth file that FSVAE's authors published, or one trained by this package."""
+    """Autoencoder for FAD: fsvae-mnist or fsvae-fashion-mnist, which FSVAE's authors published, or a file: theirs
+    (.pth), or one trained by this package."""
     classifier: str = ""
     """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
@@ -100,7 +101,8 @@ class Evaluate:
         if bool(self.target) == bool(self.pretrained):
             raise UserError("evaluate needs one of: a run, a folder or zip of images, --pretrained NAME")
         self.target = self.target or self.pretrained
-        if not Path(self.target).exists() and self.target not in weights():
+        known = self.target in weights() or self.target.startswith("hf:")
+        if not Path(self.target).exists() and not known:
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)
@@ -271,7 +273,7 @@ class Reference:
     n: Number = 5120
     """Training images to compute the floor with."""
     autoencoder: str = ""
-    """Autoencoder for FAD; default: trained on the training images."""
+    """Autoencoder for FAD: fsvae-mnist, fsvae-fashion-mnist, or a file; default: trained on the training images."""
     classifier: str = ""
     """Classifier for the metrics that end in -classifier; default: trained on the training images."""
     inception: str = ""
@@ -287,7 +289,12 @@ class Reference:
 
     def run(self) -> None:
         data_exists(self.data)
-        files_exist(self.autoencoder, self.classifier, self.inception, self.torchvision)
+        files_exist(
+            "" if self.autoencoder.startswith("fsvae-") else self.autoencoder,
+            self.classifier,
+            self.inception,
+            self.torchvision,
+        )
         if self.out:
             check_writable(Path(self.out).parent)
         from .. import evaluation

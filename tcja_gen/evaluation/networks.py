@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..metrics import (
+    AUTOENCODERS,
     INCEPTION,
     TORCHVISION,
     Autoencoder,
@@ -53,16 +54,21 @@ class FeatureNetworks:
             return ClassifierFeatures(self.classifier[0])
         return AutoencoderFeatures(self.autoencoder[0], "official" if network.endswith("official") else "eval")
 
-    def _published(self, weights: Published, option: str) -> Path:
-        """The file of published weights; the first process fetches it for all."""
+    def _published(self, weights: Published, option: str, named: bool = False) -> Path:
+        """The file of published weights; the first process fetches it for all. named: the option's value is their name,
+        not a file."""
         asked = self.request
         advice = f"{asked.spell('download')} fetches them, {asked.spell(option)} names a file"
         with first_ahead(this_process(asked.device), asked.download):
-            return weights.find(getattr(asked, option), asked.download, advice)
+            return weights.find(None if named else getattr(asked, option), asked.download, advice)
 
     @cached_property
     def autoencoder(self) -> tuple[Autoencoder, Path]:
         """The autoencoder and its file: the one asked for, or the one trained on the training split."""
+        if weights := AUTOENCODERS.get(str(self.request.autoencoder)):
+            file = self._published(weights, "autoencoder", named=True)
+            weights.check(file)
+            return load_autoencoder(file), file
         if file := self._file("autoencoder"):
             return load_autoencoder(file), Path(file)
         train = self.real.training

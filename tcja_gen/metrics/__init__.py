@@ -4,6 +4,7 @@ Images are uint8 `(N, C, H, W)` tensors on the CPU. Nothing here knows a generat
 """
 
 from .autoencoder import (
+    AUTOENCODERS,
     LARGEST_SIDE,
     Autoencoder,
     autoencoder_side,
@@ -41,6 +42,7 @@ from .references import Part, ReferenceFile, write_reference
 from .weights import Published
 
 __all__ = [
+    "AUTOENCODERS",
     "INCEPTION",
     "LARGEST_SIDE",
     "TORCHVISION",

@@ -15,8 +15,19 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .fit import fit, kept, seeded
 from .pixels import resize, side, to_network
-from .weights import load_network, save_tensors, weights_hash
+from .weights import Published, load_network, save_tensors, weights_hash
 
+# FSVAE's autoencoders, by the names that an evaluation takes in place of a file; 62 tensors and no code
+_FOLDER = "https://raw.githubusercontent.com/kamata1729/FullySpikingVAE/ffadb3d4bf4fe02927acb241ac11e6ad693c22dc"
+AUTOENCODERS = {
+    f"fsvae-{data}": Published(
+        f"FSVAE's autoencoder of {data}", f"{_FOLDER}/metrics/stat_checkpoints/{file}.pth", 4, hash=sha256
+    )
+    for data, file, sha256 in (
+        ("mnist", "mnist_64", "783abf13264663769f4936b30902adeb29dfda02a862bd9c8c5c8098e464333b"),
+        ("fashion-mnist", "fashion_64", "234f4335d9da9417abcede41f0a4d4663ba91ee46f67cdd160b62d7a200689e8"),
+    )
+}
 LARGEST_SIDE = 128  # pixels; one more stage has four times the weights and the work
 
 

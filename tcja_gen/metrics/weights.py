@@ -68,13 +68,14 @@ def weights_hash(state: Mapping[str, Tensor]) -> str:
 
 @dataclass(frozen=True)
 class Published:
-    """A file of published weights, whose name ends with the first digits of its SHA-256."""
+    """A file of published weights. hash: the first digits of its SHA-256; "": its name ends with them."""
 
     what: str
     url: str
     megabytes: int
     variable: str = ""  # of the environment, with the path of the file
     also: str = ""  # another name of the same file
+    hash: str = ""
 
     @property
     def name(self) -> str:
@@ -82,7 +83,7 @@ class Published:
 
     @property
     def prefix(self) -> str:
-        return Path(self.name).stem.rsplit("-", 1)[1]
+        return self.hash or Path(self.name).stem.rsplit("-", 1)[1]
 
     def find(self, file: str | Path | None = None, download: bool = False, advice: str = "") -> Path:
         """The file: the one given, the one of the variable, the one in torch hub's folder of checkpoints, or fetched.
@@ -118,7 +119,7 @@ class Published:
         """SHA-256 of a file; UserError if its name is the published one and its content is not."""
         with open(file, "rb") as f:
             found = hashlib.file_digest(f, "sha256").hexdigest()
-        if self.prefix in file.name and not found.startswith(self.prefix):
+        if (file.name == self.name or self.prefix in file.name) and not found.startswith(self.prefix):
             reason = f"SHA-256 begins with {found[: len(self.prefix)]}, wanted {self.prefix}"
             raise UserError(f"{file}: damaged or not what its name says ({reason}); fetch it again from {self.url}")
         return found

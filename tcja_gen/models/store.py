@@ -28,7 +28,7 @@ from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
 from ..registry import changed_plugins, missing_plugins, plugins
 from ..settings import table, update
-from . import first_format, pretrained
+from . import first_format, hub, pretrained
 from .settings import MODELS, Network, build
 
 FORMAT = "2"
@@ -63,7 +63,8 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str = "last") -> nn.Module:
-    """The model of a run folder, a checkpoint folder, a .safetensors file or a pretrained name, in evaluation mode.
+    """The model of a run folder, a checkpoint folder, a .safetensors file, a pretrained name or a repository of the hub
+    ("hf:owner/name"), in evaluation mode.
 
     which: checkpoint of a run folder, "last" or "best" (lowest loss, or highest accuracy, on validation samples).
     MissingFile if there is no such file. UserError if it is damaged or of another format, or if a plugin is missing. A
@@ -127,12 +128,15 @@ def settings_of(file: Path) -> dict:
 
 
 def find(run_or_file: str | Path, which: str = "last") -> Path:
-    """The model.safetensors of a file name, a checkpoint folder, a run folder, or the name of a pretrained model (also
-    where a folder of the same name holds other things, such as images).
+    """The model.safetensors of a file name, a checkpoint folder, a run folder, a repository of the hub
+    ("hf:owner/name"), or the name of a pretrained model (also where a folder of the same name holds other things, such
+    as images).
 
     A run with stages stands for its last finished stage, or for the first one while none is finished. which: as for
     `load`. MissingFile if there is no whole checkpoint.
     """
+    if str(run_or_file).startswith(hub.PREFIX):
+        return hub.find(str(run_or_file), WEIGHTS)
     path = Path(run_or_file)
     if not path.exists() or (str(run_or_file) in shipped.weights() and not is_model(path) and not steps(path)):
         return pretrained.find(str(run_or_file))
@@ -156,7 +160,7 @@ def is_model(name: str | Path) -> bool:
     """Whether `name` is a model that `find` can find. False for a folder of images, for example."""
     path = Path(name)
     if not path.exists():
-        return str(name) in shipped.weights()
+        return str(name) in shipped.weights() or str(name).startswith(hub.PREFIX)
     return path.suffix == ".safetensors" or any((path / file).is_file() for file in ("config.toml", WEIGHTS))
 
 

@@ -53,7 +53,9 @@ class Gate(nn.Module):
         self._check(x)
         if x.dim() == 3:
             return x * self.gate(x)
-        return channels_third(_Gated.apply(channels_last(x), self, *self.parameters()), x.shape[1:])
+        stream = channels_last(x)
+        gated = _Gated.apply(stream, self, *self.parameters()) if torch.is_grad_enabled() else _gated(stream, self)
+        return channels_third(gated, x.shape[1:])
 
     def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
         """sum over t of w_t F_t x_t for spikes x (T, N, C, H, W) and w (T,), as (N, P, C) with P the number of pixels.
@@ -75,6 +77,12 @@ class Gate(nn.Module):
 
     def extra_repr(self) -> str:
         return f"T={self.time_steps}, C={self.channels}"
+
+
+def _gated(x: Tensor, block: Gate) -> Tensor:
+    """The gated stream of x (T, N, P, C), without gradient."""
+    f = _gate_of(block, x.sum(2) / x.shape[2])
+    return x * f[:, :, None].to(x.dtype)
 
 
 class _Gated(torch.autograd.Function):

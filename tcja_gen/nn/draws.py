@@ -102,9 +102,9 @@ class _RoutedDraws:
 
 
 class NotedDraws(_RoutedDraws):
-    """The draws of a step, with a list `calls` of every call: (stream, kind, shape)."""
+    """Other draws, with a list `calls` of every call: (stream, kind, shape)."""
 
-    def __init__(self, draws: StepDraws):
+    def __init__(self, draws: StepDraws | ImageDraws):
         self.draws, self.device, self.calls = draws, draws.device, []
 
     def __len__(self) -> int:
@@ -143,6 +143,16 @@ class PlacedDraws(_RoutedDraws):
         return place
 
 
+class GivenDraws(_RoutedDraws):
+    """Draws whose numbers the caller gives: a tensor (N, *shape) for each call, in the order of the calls."""
+
+    def __init__(self, numbers: Sequence[Tensor]):
+        self.left = deque(numbers)
+
+    def _draw(self, call: tuple) -> Tensor:
+        return self.left.popleft()
+
+
 class RepeatedDraws:
     """Draws for `times` copies of a batch, one copy after the other; all copies of an image get the same numbers."""
 
@@ -166,9 +176,9 @@ def _stream_name(name: str, more: str) -> str:
     return f"{name}/{more}" if name else more
 
 
-def _drawn_from(draws: StepDraws, call: tuple[str, str, tuple[int, ...]]) -> Tensor | float:
+def _drawn_from(draws: StepDraws | ImageDraws, call: tuple[str, str, tuple[int, ...]]) -> Tensor | float:
     name, kind, shape = call
     return getattr(draws.stream(name) if name else draws, kind)(*shape)
 
 
-Draws = ImageDraws | StepDraws | NotedDraws | PlacedDraws | RepeatedDraws
+Draws = ImageDraws | StepDraws | NotedDraws | PlacedDraws | GivenDraws | RepeatedDraws

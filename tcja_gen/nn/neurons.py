@@ -226,7 +226,7 @@ def summed_spikes_backward(
 
 def weighted_sum(x: Tensor, w: Tensor) -> Tensor:
     """Sum over time of w_t x_t, x (T, ...), w (T,). On a CPU step by step in float32, as the kernels do it."""
-    if not x.is_cpu:
+    if not x.is_cpu or torch.compiler.is_exporting():  # a graph cannot look at the numbers in w
         return torch.tensordot(w.to(x.dtype), x, dims=1)
     total = torch.zeros_like(x[0], dtype=torch.promote_types(x.dtype, torch.float32))
     for frame, share in zip(x, w.tolist(), strict=True):

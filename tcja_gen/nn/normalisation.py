@@ -126,9 +126,9 @@ class NormLIF(TDBatchNorm):
         given = planes, self.weight, self.bias, offset, self, steps or len(planes)
         if self.gate is None:
             return channels_third(_NormLIF.apply(*given), frame)
-        return channels_third(
-            _GatedNormLIF.apply(*given, len(x) if steps else x.shape[1], *self.gate.parameters()), frame
-        )
+        if not torch.is_grad_enabled():
+            return channels_third(_gated_without_gradient(planes, offset, self, steps or len(planes), frame[0]), frame)
+        return channels_third(_GatedNormLIF.apply(*given, frame[0], *self.gate.parameters()), frame)
 
     def weighted_sum(
         self,
@@ -296,7 +296,7 @@ class _GatedNormLIF(torch.autograd.Function):
         images: int,
         *parameters: Tensor,
     ) -> Tensor:
-        m = x.unflatten(1, (images, -1)).mean(2, dtype=torch.promote_types(x.dtype, torch.float32))  # (T or 1, N, C)
+        m = _image_means(x, images)
         mean, var = layer.moments(x, offset, m)
         a, b = layer.affine(mean, var)
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
@@ -324,6 +324,20 @@ class _GatedNormLIF(torch.autograd.Function):
         shift = gz * (m.shape[1] / x.shape[1])  # 1 / P
         gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx, shift)
         return gx, products * scale, sums, _zero_gradient(offset), None, None, None, *gp
+
+
+def _image_means(x: Tensor, images: int) -> Tensor:
+    """Means of x (T or 1, M, C) over the pixels of each of N images, (T or 1, N, C)."""
+    return x.unflatten(1, (images, -1)).mean(2, dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+def _gated_without_gradient(x: Tensor, offset: Tensor | None, layer: NormLIF, steps: int, images: int) -> Tensor:
+    """As the forward pass of `_GatedNormLIF`."""
+    m = _image_means(x, images)
+    a, b = layer.affine(*layer.moments(x, offset, m))
+    with torch.autocast(x.device.type, enabled=False):
+        f = layer.gate((a * m + b).expand(steps, -1, -1))
+    return kernel_for(layer.path, gated_spikes)(x, a, b, f, layer.neuron)
 
 
 def _affine(weight: Tensor, bias: Tensor, scale: float, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:

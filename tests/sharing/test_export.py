@@ -1,0 +1,133 @@
+"""Exported files give what the model gives, without this package."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import tcja_gen as tg
+from tcja_gen.cli import main
+from tcja_gen.errors import UserError
+from tcja_gen.models import Classifier, build
+from tcja_gen.models.store import weights_hash
+from tcja_gen.nn import ImageDraws
+from tcja_gen.nn.normalisation import TDBatchNorm
+
+CODES = {"kind": "codes", "channels": 2, "prior": "8C3", "rounds": 2}
+
+
+def model(**settings) -> nn.Module:
+    """A tiny generator whose neurons fire."""
+    torch.manual_seed(0)
+    table = {"image_size": 8, "time_steps": 2, "encoder": "4C3s2-TCJA-4C3s2", **settings}
+    made = build(table).eval()
+    for layer in made.modules():
+        if isinstance(layer, TDBatchNorm):
+            nn.init.uniform_(layer.bias, 0, 3)
+    return made
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    """A model, and the file of its encoder."""
+    made = model(latent=CODES).train()
+    made.provenance = {"data": {"classes": ["cat", "dog"]}, "run": "mine"}
+    return made, tg.export(made, part="encoder", format="pt2", out=tmp_path_factory.mktemp("files") / "e.pt2")
+
+
+def run(file, *inputs):
+    return torch.export.load(file).module()(*inputs)
+
+
+def test_a_decoder_as_pt2_makes_the_models_images_of_any_number(tmp_path):
+    made = model(latent=CODES, encoder="4C3s2-4C3s2-TCJAC")
+    z = (torch.rand(5, 2, 2, 2, 2) < 0.5).float()
+    file = tg.export(made, part="decoder", out=tmp_path / "d.pt2")
+    torch.testing.assert_close(run(file, z), made.decode(z))
+    torch.testing.assert_close(run(file, z[:1]), made.decode(z[:1]))
+
+
+def test_a_reconstruction_takes_the_numbers_that_the_latent_draws(tmp_path):
+    made, x = model(latent={"kind": "poisson", "channels": 6}, encoder="4C3s2"), torch.rand(3, 1, 8, 8)
+    file = tg.export(made, out=tmp_path / "a.pt2")
+    torch.testing.assert_close(run(file, x, ImageDraws(range(3)).uniform(2, 6)), made.reconstruct(x))
+
+
+def test_a_sampler_makes_the_images_of_seeds_and_classes(tmp_path):
+    latent = {"kind": "bernoulli", "channels": 4, "k": 2, "conditional": True}
+    made = model(latent=latent, classes=3)
+    file = tg.export(made, "sampler", out=tmp_path / "s.pt2")
+    images = run(file, torch.tensor([0, 1, 2]), ImageDraws([7, 8, 9]).uniform(2, 4))
+    torch.testing.assert_close(images, made.sample([7, 8, 9], [0, 1, 2]))
+
+
+def test_a_classifier_of_events_takes_frames_and_scores_classes(tmp_path):
+    torch.manual_seed(0)
+    settings = Classifier(encoder="4C3s2-TLA", image_size=8, image_channels=2, time_steps=2, classes=3)
+    made, frames = build(settings).eval(), torch.randint(4, (3, 2, 2, 8, 8)).float()
+    scores = run(tg.export(made, "classifier", out=tmp_path / "c.pt2"), frames)
+    torch.testing.assert_close(scores, made.classify(frames).mean(1))
+
+
+def test_onnx_runtime_reconstructs_what_the_model_reconstructs(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    made, x = model(latent=CODES, encoder="4C3s2-TCJA"), torch.rand(3, 1, 8, 8)
+    file = tg.export(made, "all", "onnx", tmp_path / "a.onnx")
+    session = runtime.InferenceSession(file)
+    found = session.run(["reconstructions"], {"images": x.numpy()})[0]
+    torch.testing.assert_close(torch.from_numpy(found), made.reconstruct(x))
+    assert session.get_inputs()[0].shape == ["batch", 1, 8, 8]
+    assert session.get_modelmeta().custom_metadata_map["part"] == "all"
+
+
+def test_an_encoder_gives_the_models_codes(encoder):
+    made, file = encoder
+    x = torch.rand(3, 1, 8, 8)
+    z = run(file, x)
+    assert 0 < z.mean() < 1 and torch.equal(z, made.encode(x))
+
+
+def test_a_file_runs_without_this_package_and_tells_no_paths(encoder, tmp_path):
+    file = encoder[1]
+    code = """
+import sys, torch
+images = torch.export.load(sys.argv[1]).module()(torch.rand(3, 1, 8, 8))
+print(tuple(images.shape), "tcja_gen" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-I", "-c", code, file], cwd=tmp_path, capture_output=True, text=True)
+    assert told.stdout == "(3, 2, 2, 2, 2) False\n", told.stderr
+    assert b"sharing" not in file.read_bytes()
+
+
+def test_a_file_says_what_it_is(encoder):
+    (made, file), about = encoder, {"tcja_gen.json": ""}
+    torch.export.load(file, extra_files=about)
+    facts = json.loads(about["tcja_gen.json"])
+    assert facts["weights"] == weights_hash(made) and facts["classes"] == ["cat", "dog"]
+    assert facts["inputs"]["images"]["shape"] == ["batch", 1, 8, 8] and facts["provenance"]["run"] == "mine"
+
+
+def test_exporting_leaves_the_model_as_it_was(encoder):
+    made, file = encoder
+    assert made.training and all(p.requires_grad for p in made.parameters())
+
+
+def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path):
+    made = model(latent=CODES)
+    for part, reason in (("sampler", "round by round"), ("classifier", "names no classes"), ("prior", "decoder")):
+        with pytest.raises(UserError, match=reason):
+            tg.export(made, part, out=tmp_path / "x.pt2")
+    with pytest.raises(UserError, match="unknown format"):
+        tg.export(made, format="tflite", out=tmp_path / "x")
+    assert not [*tmp_path.iterdir()]
+
+
+def test_the_command_prints_the_file_that_it_wrote(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "digits", "--part", "decoder"]) == 0
+    assert capsys.readouterr().out == "decoder.pt2\n"
+    images = run("decoder.pt2", (torch.rand(5, 4, 32) < 0.2).float())
+    assert images.shape == (5, 1, 8, 8) and 0 <= images.min() and images.max() <= 1
