@@ -29,12 +29,19 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
     """The metrics that can be computed: all that are asked for by name, or UserError; of "all" those that can be."""
     request = references.request
     if request.everything:
-        names = _of_model(names, subject.model, notes)
+        names = [name for name in _of_model(names, subject.model, notes) if name != "recognised" or _labelled(subject)]
         names = enough_images(names, min(subject.n, references.n), request, notes)
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
+    if "recognised" in names and not _labelled(subject):
+        wanted = "a conditional model, or images with a folder for each class"
+        raise UserError(f"recognised needs to know which class a sample was made for: {wanted}")
     return list(names)
+
+
+def _labelled(subject: Subject) -> bool:
+    return subject.labels is not None
 
 
 def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:
