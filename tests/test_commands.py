@@ -614,7 +614,7 @@ def test_a_joint_generator_predicts_and_is_shown(conditional, tmp_path, capsys):
 def test_classes_of_samples_are_judged_and_their_nearest_training_images_drawn(conditional, tmp_path, capsys):
     digits, judge, out = load_images("digits"), tmp_path / "judge.safetensors", tmp_path / "a.json"
     train_classifier(digits.images, digits.labels, size=8, steps=60).save(judge)
-    ask = ["evaluate", str(conditional), "--metrics", "recognised,memorisation-classifier", "--n", "40"]
+    ask = ["evaluate", str(conditional), "--metrics", "recognition-classifier,memorisation-classifier", "--n", "40"]
     capsys.readouterr()
     assert main([*ask, "--classifier", str(judge), "--out", str(out)]) == 0
     told, record = capsys.readouterr(), json.loads(out.read_text())

@@ -23,7 +23,8 @@ class Evaluate:
       fid kid is precision recall density coverage memorisation
                             on features of Inception; its weights are not part of the package (--inception, --download)
       fid-classifier ...    the same metrics on features of a classifier of the data's own classes
-      recognised            share of a conditional model's samples, or of images in folders of classes, that this
+      recognition-classifier
+                            share of a conditional model's samples, or of images in folders of classes, that this
                             classifier takes for their class; with a table of the classes
       kid-autoencoder ...   all of these but fid and is on features of fad's autoencoder, for data without classes
       memorisation...       is drawn, too: the samples nearest to training images, and those images, in a picture

@@ -24,8 +24,8 @@ from ..metrics import (
     ssim,
     ssim_window,
 )
+from .asked_classes import recognition
 from .metric_names import FSVAE_SPLIT, FSVAE_SPLITS, METRICS, NEIGHBOURS, by_measure
-from .recognition import recognition
 from .references import Reference
 from .results import Result
 from .subjects import originals

@@ -6,7 +6,7 @@
     fid, kid, is, precision, recall,                 of samples, on Inception's features
     density, coverage, memorisation
     fid-classifier, kid-classifier, ...              the same on the features of a classifier of the data's own classes
-    recognised                                       share of samples of a class that this classifier takes for it
+    recognition-classifier                           share of samples of a class that this classifier takes for it
     kid-autoencoder, precision-autoencoder, ...      all but fid (which is fad) and is on the autoencoder's features,
                                                      for data without classes
     fd-dinov2, kid-dinov2, ...                       the same, but is, on DINOv2's features
@@ -99,7 +99,7 @@ def _by_name() -> dict[str, Metric]:
     others = [name for name in FEATURE_MEASURES if name not in ("fid", "is")]
     metrics |= {f"{name}-autoencoder": Metric(name, "samples", "autoencoder") for name in others}
     metrics |= {f"{name}-dinov2".replace("fid", "fd"): Metric(name, "samples", "dinov2") for name in ("fid", *others)}
-    metrics["recognised"] = Metric("recognised", "samples", "classifier")
+    metrics["recognition-classifier"] = Metric("recognised", "samples", "classifier")
     metrics["is-fsvae"] = Metric("is-fsvae", "samples", "torchvision")
     return metrics | {name: Metric(name, "classes") for name in CLASS_MEASURES}
 

@@ -7,8 +7,8 @@ A record is a dict of
     spread    metric: standard deviation, of a score that is a mean: over the subsets of KID, the splits of IS, or the
               sets of seeds, whose scores are in "repeats"
     floor     metric: the score of real images, if `reference` has computed it
-    recognition  with `recognised`: a row for each class, and counts (K, K) with a row for each class asked for
-    nearest   with `memorisation`: the samples that are nearest to training images, see `nearest`
+    nearest   with memorisation: the samples that are nearest to training images, see `nearest`
+    recognition  with recognition-classifier: a row for each class, and counts (K, K), a row for each class asked for
     source    what was scored
     notes     lines for the user
 

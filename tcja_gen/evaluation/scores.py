@@ -14,13 +14,13 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from .asked_classes import numbered_as
 from .feasible import check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
 from .measures import measure_features, measure_pixels
 from .metric_names import IMAGES, METRICS
 from .protocol import circumstances
-from .recognition import numbered_as
 from .references import Reference, References
 from .request import Request
 from .results import Result, only_finite, over_sets
@@ -76,7 +76,7 @@ def _results(
     of_reconstructions = [name for name in names if METRICS[name].of == "reconstructions"]
     results = {}
     if of_samples:
-        labels = _labels(subject, by_network) if "recognised" in of_samples else None
+        labels = _labels(subject, by_network) if "recognition-classifier" in of_samples else None
         results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)
     if of_reconstructions:
         real = references.real.reference
