@@ -73,7 +73,7 @@ def table(name: str, plan: Plan, results: Path) -> str:
     rows += [["*real images*", *(_told(floor.get(c)) for c in columns)]] if floor else []
     sources = published(plan.folder, told["published"]) if "published" in told else []
     rows += [[f"*{row['model']}*", *(_told(row.get(c)) for c in columns)] for row in sources]
-    if not rows:
+    if not found:
         names = name if study else " ".join(told["experiments"])
         return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]
