@@ -40,6 +40,20 @@ def latent_kind(request) -> dict:
 
 
 @pytest.fixture(scope="session")
+def dinov2_file(tmp_path_factory):
+    """Weights of a small DINOv2's layout, of random numbers."""
+    from tcja_gen.metrics.dinov2 import DINOv2
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = DINOv2(width=128, depth=2, places=37 * 37).state_dict()
+        state |= {name: torch.randn_like(state[name]) / 10 for name in ("cls_token", "pos_embed")}
+    file = tmp_path_factory.mktemp("weights") / "dinov2.pth"
+    torch.save(state, file)
+    return file
+
+
+@pytest.fixture(scope="session")
 def inception_file(tmp_path_factory):
     """Weights of Inception's layout, of random numbers: the code meets them as it meets the real ones."""
     import io

@@ -630,6 +630,20 @@ def test_a_joint_generator_predicts_and_is_shown(conditional, tmp_path, capsys):
     assert "decoder" in text and "head" in text and "accuracy" in text and "divergence" in text
 
 
+def test_classes_of_samples_are_judged_and_their_nearest_training_images_drawn(conditional, tmp_path, capsys):
+    digits, judge, out = load_images("digits"), tmp_path / "judge.safetensors", tmp_path / "a.json"
+    train_classifier(digits.images, digits.labels, size=8, steps=60).save(judge)
+    ask = ["evaluate", str(conditional), "--metrics", "recognition-classifier,memorisation-classifier", "--n", "40"]
+    capsys.readouterr()
+    assert main([*ask, "--classifier", str(judge), "--out", str(out)]) == 0
+    told, record = capsys.readouterr(), json.loads(out.read_text())
+    assert "else taken for" in told.out and "note: the classifier that scores names " in told.err
+    assert [row["count"] for row in record["recognition"]["classes"]] == [4] * 10
+    assert Image.open(out.with_suffix(".recognition.png")).width > 100
+    picture = Image.open(out.with_suffix(".nearest.png"))
+    assert picture.width > 10 * picture.height / 4 and len(record["nearest"]) == 10
+
+
 def test_recordings_are_learned_scored_and_predicted(event_run, recordings, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(event_run), "--metrics", "accuracy,accuracy-by-step", "--json"]) == 0

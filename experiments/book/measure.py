@@ -232,7 +232,8 @@ def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) 
     protocol = plan.protocol(experiment)
     files(protocol, place)  # before an hour of training, not after
     runs = [train(plan, experiment, seed, place) for seed in seeds]
-    classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if experiment.scale != "smoke" else None
+    made = experiment.scale != "smoke" or kept_classifier(plan.folder, protocol).exists()
+    classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if made else None
     how = {"place": place, "classifier": classifier}
     records = [scores(protocol, experiment.sampling, run, kept=run / "scores", **how) for run in runs]
     return result(plan, experiment, seeds, runs, records, place)

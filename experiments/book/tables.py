@@ -19,6 +19,7 @@ MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.D
 FACTOR = {
     "reconstruction": 4,
     "accuracy": 100,
+    "recognition-classifier": 100,
     "energy": 1e-3,
     "folded": 1e-3,
 }  # from a recorded value to what a table tells
@@ -33,6 +34,11 @@ TITLES = {
     "fid-classifier": "FID, classifier ↓",
     "precision-classifier": "precision ↑",
     "recall-classifier": "recall ↑",
+    "recognition-classifier": "recognised, % ↑",
+    "kid-classifier": "KID, classifier ↓",
+    "kid-autoencoder": "KID, autoencoder ↓",
+    "precision-autoencoder": "precision, autoencoder ↑",
+    "recall-autoencoder": "recall, autoencoder ↑",
     "validation": "validation loss ↓",
     "accuracy": "test accuracy, % ↑",
     "energy": "nJ an image",
@@ -70,7 +76,7 @@ def table(name: str, plan: Plan, results: Path) -> str:
     rows += [["*real images*", *(_told(floor.get(c)) for c in columns)]] if floor else []
     sources = published(plan.folder, told["published"]) if "published" in told else []
     rows += [[f"*{row['model']}*", *(_told(row.get(c)) for c in columns)] for row in sources]
-    if not rows:
+    if not found:
         names = name if study else " ".join(told["experiments"])
         return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]

@@ -23,6 +23,12 @@ class Evaluate:
       fid kid is precision recall density coverage memorisation
                             on features of Inception; its weights are not part of the package (--inception, --download)
       fid-classifier ...    the same metrics on features of a classifier of the data's own classes
+      recognition-classifier
+                            share of a conditional model's samples, or of images in folders of classes, that this
+                            classifier takes for their class; with a table of the classes
+      kid-autoencoder ...   all of these but fid and is on features of fad's autoencoder, for data without classes
+      memorisation...       is drawn, too: the samples nearest to training images, and those images, in a picture
+      fd-dinov2 ...         the same metrics but is on features of DINOv2, whose weights are fetched by hand (--dinov2)
       is-fsvae              IS as FSVAE's code computes it, which is not the standard IS
 
     Metrics of reconstructions:
@@ -60,7 +66,7 @@ class Evaluate:
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
     """Download what is missing: a named data set, published weights of a network."""
-    split: Literal["test", "validation", "train"] = "test"
+    split: Literal["test", "validation", "train", "train+validation"] = "test"
     """Split to score against."""
     autoencoder: str = ""
     """Autoencoder for FAD: fsvae-mnist or fsvae-fashion-mnist, which FSVAE's authors published, or a file: theirs
@@ -71,6 +77,8 @@ class Evaluate:
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
     torchvision: str = ""
     """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
+    dinov2: str = ""
+    """Weights of DINOv2, for fd-dinov2; default: $TCJA_GEN_DINOV2, then torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
@@ -123,7 +131,7 @@ class Evaluate:
             refused = self._print(record, others)  # before the record is written, as writing can fail
         finally:
             if path:
-                self._write(record, path)
+                self._write(record, path, target, request)
         if folder:
             from ..training.runs import record_scores
 
@@ -154,14 +162,20 @@ class Evaluate:
             **{name: getattr(self, name) or None for name in ("repeats", "is_splits")},
         )
 
-    def _write(self, record: dict, path: Path) -> None:
+    def _write(self, record: dict, path: Path, target, request) -> None:
         from .. import report
-        from ..evaluation import write_record
+        from ..evaluation import nearest_picture, pictures, write_record
 
         write_record(path, record)
         print(f"record: {path}", file=sys.stderr)
         if "confusion" in record:
             print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
+        if "recognition" in record:
+            drawn = report.confusion(record["recognition"], path.with_suffix(".recognition.png"))
+            print(f"picture: {drawn}", file=sys.stderr)
+        if "nearest" in record:
+            drawn = pictures.save(nearest_picture(record, target, request), path.with_suffix(".nearest.png"))
+            print(f"picture, which shows training images: {drawn}", file=sys.stderr)
 
     def _print(self, record: dict, others: dict[str, dict]) -> UserError | None:
         """Prints the scores together with those of other records. Returns the error if they are not comparable."""
@@ -178,7 +192,7 @@ class Evaluate:
         if self.json:
             output = evaluation.text(record | ({"compared": rows} if others else {}))
         else:
-            tables = [rows, record["classes"]] if "classes" in record else [rows]
+            tables = [rows, *(part["classes"] for part in (record, record.get("recognition", {})) if "classes" in part)]
             output = "\n\n".join(map(evaluation.table, tables))
         print(output, flush=True)
         for note in record["notes"]:
@@ -268,7 +282,7 @@ class Reference:
     """Pixels a side; 0: the data's own."""
     channels: int = 0
     """1 or 3; 0: the data's own."""
-    split: Literal["test", "validation", "train"] = "test"
+    split: Literal["test", "validation", "train", "train+validation"] = "test"
     """Split to score against."""
     n: Number = 5120
     """Training images to compute the floor with."""
@@ -280,6 +294,8 @@ class Reference:
     """Weights of Inception; default: $TCJA_GEN_INCEPTION, then torch hub's folder of checkpoints."""
     torchvision: str = ""
     """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
+    dinov2: str = ""
+    """Weights of DINOv2, for fd-dinov2; default: $TCJA_GEN_DINOV2, then torch hub's folder of checkpoints."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     out: str = ""
@@ -294,6 +310,7 @@ class Reference:
             self.classifier,
             self.inception,
             self.torchvision,
+            self.dinov2,
         )
         if self.out:
             check_writable(Path(self.out).parent)
@@ -308,7 +325,8 @@ class Reference:
 
 def _shared(command: Evaluate | Reference, process) -> dict:
     """The fields of an `evaluation.Request` that both commands have. A flag that is 0 or empty counts as not given."""
-    optional = ("n", "size", "channels", "autoencoder", "classifier", "inception", "torchvision", "resize")
+    optional = ("n", "size", "channels", "autoencoder", "classifier", "inception", "torchvision")
+    optional += ("dinov2", "resize")
     given = {name: getattr(command, name) or None for name in optional}
     given |= dict(split=command.split, root=command.data_root, download=command.download)
     return given | dict(device=process.device, progress=process.first, from_shell=True)

@@ -8,10 +8,21 @@ from .api import evaluate, reference
 from .classification import own_data
 from .dispatch import score
 from .metric_names import METRICS
+from .nearest import nearest_picture
 from .prediction import predict
 from .preparation import prepare
 from .protocol import compare, file_name, read_record, table, text, write_record
 from .request import Request
 
-__all__ = ["METRICS", "Request", "compare", "evaluate", "file_name", "own_data", "predict", "prepare", "read_record"]
-__all__ += ["reference", "score", "table", "text", "write_record"]
+__all__ = [
+    "METRICS",
+    "Request",
+    "compare",
+    "evaluate",
+    "file_name",
+    "nearest_picture",
+    "own_data",
+    "predict",
+    "prepare",
+]
+__all__ += ["prepare", "read_record", "reference", "score", "table", "text", "write_record"]

@@ -24,6 +24,7 @@ def evaluate(
     classifier: str | Path | None = None,
     inception: str | Path | None = None,
     torchvision: str | Path | None = None,
+    dinov2: str | Path | None = None,
     resize: str | None = None,
     is_splits: int | None = None,
     size: int | None = None,
@@ -63,6 +64,7 @@ def evaluate(
     reference: an .npz that `reference` wrote, or with published `mu` and `sigma`. None: computed from the split, cached
     autoencoder, classifier: file of weights, FSVAE's or ours. None: the ones in `reference`, or trained once, cached
     inception, torchvision: file of weights. None: found by `metrics.Published.find`
+    dinov2: file of weights. None: found by `metrics.find_dinov2`
     resize: how images are resized for Inception: clean (default), tf1 or torch; see `metrics.inception`
     is_splits: number of parts over which IS is averaged; default 10
     size, channels: shape of the real images. None: that of the model or of the images
@@ -72,6 +74,7 @@ def evaluate(
     request = Request(
         **dict(data=data, metrics=metrics, n=n, repeats=repeats, split=split, reference=reference),
         **dict(autoencoder=autoencoder, classifier=classifier, inception=inception, torchvision=torchvision),
+        dinov2=dinov2,
         **dict(resize=resize, is_splits=is_splits, size=size, channels=channels, root=root, download=download),
         **dict(seed=seed, batch=batch, device=device, progress=progress),
     )
@@ -91,6 +94,7 @@ def reference(
     classifier: str | Path | None = None,
     inception: str | Path | None = None,
     torchvision: str | Path | None = None,
+    dinov2: str | Path | None = None,
     resize: str | None = None,
     out: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -110,6 +114,7 @@ def reference(
     request = Request(
         **dict(data=data, metrics="all", split=split, n=n, size=size, channels=channels, root=root, download=download),
         **dict(autoencoder=autoencoder, classifier=classifier, inception=inception, torchvision=torchvision),
+        dinov2=dinov2,
         **dict(resize=resize, device=device, progress=progress),
     )
     return prepare(request, out)

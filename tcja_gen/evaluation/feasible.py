@@ -10,6 +10,8 @@ from .references import References
 from .request import Request
 from .subjects import Subject
 
+RECOGNITION = "recognition-classifier"
+
 
 def check_metrics(model, names: Sequence[str], request: Request) -> None:
     """UserError for what can be told before any file is read. model: None where images are scored."""
@@ -29,12 +31,19 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
     """The metrics that can be computed: all that are asked for by name, or UserError; of "all" those that can be."""
     request = references.request
     if request.everything:
-        names = _of_model(names, subject.model, notes)
+        names = [name for name in _of_model(names, subject.model, notes) if name != RECOGNITION or _labelled(subject)]
         names = enough_images(names, min(subject.n, references.n), request, notes)
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
+    if RECOGNITION in names and not _labelled(subject):
+        wanted = "a conditional model, or images with a folder for each class"
+        raise UserError(f"{RECOGNITION} needs to know which class a sample was made for: {wanted}")
     return list(names)
+
+
+def _labelled(subject: Subject) -> bool:
+    return subject.labels is not None
 
 
 def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ Images pass a network once, whatever the number of measures. The measures themse
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -16,17 +17,20 @@ from ..metrics import (
     inception_score,
     kid,
     kid_subsets,
-    memorisation,
+    nearest,
     official_order,
     precision_recall,
     psnr,
     ssim,
     ssim_window,
 )
+from .asked_classes import recognition
 from .metric_names import FSVAE_SPLIT, FSVAE_SPLITS, METRICS, NEIGHBOURS, by_measure
 from .references import Reference
 from .results import Result
 from .subjects import originals
+
+NEAREST = 10  # samples that a record names with their nearest training images
 
 # Extractors that are fed whole batches of 256 alone, by mode: the name of the score, and the largest number of images.
 WHOLE_BATCHES = {
@@ -36,18 +40,25 @@ WHOLE_BATCHES = {
 
 
 def measure_features(
-    images: Tensor, names: Sequence[str], references: dict[str, Reference], notes: list[str]
+    images: Tensor,
+    names: Sequence[str],
+    references: dict[str, Reference],
+    notes: list[str],
+    labels: Tensor | None = None,
 ) -> dict[str, Result]:
-    """Results, by metric, of those metrics that look at features of uint8 images `(N, C, H, W)`."""
+    """Results, by metric, of those metrics that look at features of uint8 images `(N, C, H, W)`. labels `(N,)`: the
+    classes that the images were made for, which `recognised` needs."""
     results = {}
     for network, reference in references.items():
         if wanted := by_measure(names, network):
-            measured = measure(images, list(wanted), reference, notes)
+            measured = measure(images, list(wanted), reference, notes, labels)
             results |= {wanted[name]: result for name, result in measured.items()}
     return results
 
 
-def measure(images: Tensor, measures: Sequence[str], reference: Reference, notes: list[str]) -> dict[str, Result]:
+def measure(
+    images: Tensor, measures: Sequence[str], reference: Reference, notes: list[str], labels: Tensor | None = None
+) -> dict[str, Result]:
     """Results, by measure, of uint8 images `(N, C, H, W)` against the reference of one network."""
     extractor = reference.extractor
     images = _whole_batches(images, extractor, notes)
@@ -59,11 +70,11 @@ def measure(images: Tensor, measures: Sequence[str], reference: Reference, notes
     facts = dict(extractor=extractor.name, extractor_hash=extractor.hash, mode=extractor.mode)
     facts |= dict(resize=extractor.resize, n=len(images))
     results = {}
-    for together, compute in COMPUTE.items():
+    for together, compute in (COMPUTE | {("recognised",): partial(_recognised, labels)}).items():
         if wanted := [name for name in together if name in measures]:
-            values, own_facts = compute(features, reference)
+            values, own_facts, *details = compute(features, reference)
             for name in wanted:
-                results[name] = Result.of(values[together.index(name)], facts | own_facts)
+                results[name] = Result.of(values[together.index(name)], facts | own_facts, *details)
     return results
 
 
@@ -78,7 +89,8 @@ def _whole_batches(images: Tensor, extractor: Extractor, notes: list[str]) -> Te
     return batches
 
 
-# Each takes features (N, D) of images, and returns its values and the fields of the protocol that it alone has.
+# Each takes features (N, D) of images, and returns its values, the fields of the protocol that it alone has and, some,
+# details for the record.
 
 
 def _fid(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
@@ -117,14 +129,27 @@ def _density_coverage(features: Tensor, reference: Reference) -> tuple[tuple, di
     return values, reference.facts(len(reference.features)) | {"neighbours": k}
 
 
-def _memorisation(features: Tensor, reference: Reference) -> tuple[tuple, dict]:
+def _memorisation(features: Tensor, reference: Reference) -> tuple[tuple, dict, dict]:
     training = reference.training_features
     facts = {"n_training": len(training), "training": reference.real.training.fingerprint}
-    value = memorisation(features, reference.features, training)
-    return (value,), reference.facts(len(reference.features)) | facts
+    distance, closest = nearest(features, training)
+    unseen = nearest(reference.features, training)[0].mean()
+    rows = [
+        {"image": int(i), "training": int(closest[i]), "distance": float(distance[i] / unseen)}
+        for i in distance.argsort(stable=True)[:NEAREST]
+    ]
+    value = float(distance.mean() / unseen)
+    return (value,), reference.facts(len(reference.features)) | facts, {"nearest": rows}
 
 
-COMPUTE: dict[tuple[str, ...], Callable[[Tensor, Reference], tuple[tuple, dict]]] = {
+def _recognised(labels: Tensor, features: Tensor, reference: Reference) -> tuple[tuple, dict, dict]:
+    named = reference.extractor.logits(features).argmax(1)
+    facts = {"n_reference": None, "reference": None}
+    value = int((named == labels).sum()) / len(labels)
+    return (value,), facts, {"recognition": recognition(labels, named, reference.class_names)}
+
+
+COMPUTE: dict[tuple[str, ...], Callable[[Tensor, Reference], tuple]] = {
     ("fid",): _fid,
     ("kid",): _kid,
     ("is",): _is,

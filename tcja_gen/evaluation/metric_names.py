@@ -6,6 +6,10 @@
     fid, kid, is, precision, recall,                 of samples, on Inception's features
     density, coverage, memorisation
     fid-classifier, kid-classifier, ...              the same on the features of a classifier of the data's own classes
+    recognition-classifier                           share of samples of a class that this classifier takes for it
+    kid-autoencoder, precision-autoencoder, ...      all but fid (which is fad) and is on the autoencoder's features,
+                                                     for data without classes
+    fd-dinov2, kid-dinov2, ...                       the same, but is, on DINOv2's features
     is-fsvae                                         IS as FSVAE's code computes it, which is not the standard one
     accuracy, accuracy-by-step                       of the classes that a model with a head predicts
 
@@ -15,6 +19,7 @@ The weights of the networks:
     inception    Inception-2015, see `metrics.inception`
     classifier   trained on the data's labels, see `metrics.classifier`
     torchvision  torchvision's Inception v3, see `metrics.inception`
+    dinov2       DINOv2, see `metrics.dinov2`
 """
 
 from dataclasses import dataclass
@@ -23,7 +28,7 @@ from typing import Literal
 FEATURE_MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
 PIXEL_MEASURES = ("reconstruction", "psnr", "ssim")
 CLASS_MEASURES = ("accuracy", "accuracy-by-step")
-WITHOUT_REFERENCE = {"is", "is-fsvae"}  # look at the generated images alone
+WITHOUT_REFERENCE = {"is", "is-fsvae", "recognised"}  # look at the generated images alone
 ON_REFERENCE_FEATURES = {
     "kid",
     "precision",
@@ -35,6 +40,7 @@ ON_REFERENCE_FEATURES = {
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 IS_SPLITS = 10
 FSVAE_SPLIT, FSVAE_SPLITS = 256, 10  # images in a split of FSVAE's IS, and the largest number of splits
+WITHOUT_FLOOR = {"memorisation", "recognised"}  # real training images say nothing about a perfect generator here
 OFFICIAL_BATCH = 256
 IMAGES = 5120  # scored unless another number is asked for
 
@@ -90,6 +96,10 @@ def _by_name() -> dict[str, Metric]:
     metrics |= {name: Metric(name, "reconstructions") for name in PIXEL_MEASURES}
     for network, ending in (("inception", ""), ("classifier", "-classifier")):
         metrics |= {name + ending: Metric(name, "samples", network) for name in FEATURE_MEASURES}
+    others = [name for name in FEATURE_MEASURES if name not in ("fid", "is")]
+    metrics |= {f"{name}-autoencoder": Metric(name, "samples", "autoencoder") for name in others}
+    metrics |= {f"{name}-dinov2".replace("fid", "fd"): Metric(name, "samples", "dinov2") for name in ("fid", *others)}
+    metrics["recognition-classifier"] = Metric("recognised", "samples", "classifier")
     metrics["is-fsvae"] = Metric("is-fsvae", "samples", "torchvision")
     return metrics | {name: Metric(name, "classes") for name in CLASS_MEASURES}
 

@@ -12,6 +12,7 @@ from ..metrics import (
     AutoencoderFeatures,
     Classifier,
     ClassifierFeatures,
+    DINOv2Features,
     Extractor,
     InceptionFeatures,
     Published,
@@ -20,6 +21,7 @@ from ..metrics import (
     autoencoder_side,
     cached_autoencoder,
     cached_classifier,
+    find_dinov2,
     load_autoencoder,
     load_classifier,
     side,
@@ -50,6 +52,10 @@ class FeatureNetworks:
             return InceptionFeatures(file, self.request.resize or "clean", device)
         if network == "torchvision":
             return TorchvisionFeatures(self._published(TORCHVISION, "torchvision"), device)
+        if network == "dinov2":
+            return DINOv2Features(
+                find_dinov2(self.request.dinov2, f"{self.request.spell('dinov2')} names a file"), device
+            )
         if network == "classifier":
             return ClassifierFeatures(self.classifier[0])
         return AutoencoderFeatures(self.autoencoder[0], "official" if network.endswith("official") else "eval")

@@ -11,7 +11,7 @@ from ..process import this_process
 from .feasible import enough_images
 from .floors import floor_name, keep_floor
 from .measures import measure
-from .metric_names import IMAGES, METRICS, by_measure
+from .metric_names import IMAGES, METRICS, WITHOUT_FLOOR, by_measure
 from .references import Reference, References
 from .request import Request
 from .results import only_finite
@@ -28,10 +28,11 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
     images = choose(references.real.training.images, request, notes)
     record = dict(data=real.name, split=request.split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= _network_facts("autoencoder", networks.autoencoder) | dict(statistics={}, floor={})
-    names = [name for name, metric in METRICS.items() if metric.of == "samples" and metric.measure != "memorisation"]
+    names = [n for n, metric in METRICS.items() if metric.of == "samples" and metric.measure not in WITHOUT_FLOOR]
     by_network = references.ready(names, notes)
     if "classifier" in by_network:
         record |= _network_facts("classifier", networks.classifier)
+        record["classifier_accuracy"] = by_network["classifier"].accuracy
     scorable = enough_images(names, min(len(images), len(real)), request, notes)
     floors: dict[str, float] = {}
     for network, reference in by_network.items():
@@ -73,10 +74,12 @@ def _write(out: str | Path, references: References, by_network: dict[str, Refere
     real, parts, weights = references.real.reference, {}, {}
     for network, reference in by_network.items():
         if network != "torchvision":  # its IS compares with nothing
-            features = None if network.startswith("autoencoder") else reference.features
+            features = None if network == "autoencoder-official" else reference.features
             parts[network] = Part(identity(reference.extractor), reference.statistics, features)
         if network in ("autoencoder", "classifier"):
             weights[network] = getattr(references.networks, network)[0].state_dict()
     facts = dict(data=real.name, split=real.split, n=len(real), fingerprint=real.fingerprint, floors=floors)
-    facts |= dict(size=real.images.shape[-1], channels=real.images.shape[1])
+    facts |= dict(size=real.images.shape[-1], channels=real.images.shape[1], classes=real.classes)
+    if "classifier" in by_network:
+        facts["classifier_accuracy"] = by_network["classifier"].accuracy
     write_reference(out, facts, parts, weights)

@@ -7,6 +7,8 @@ A record is a dict of
     spread    metric: standard deviation, of a score that is a mean: over the subsets of KID, the splits of IS, or the
               sets of seeds, whose scores are in "repeats"
     floor     metric: the score of real images, if `reference` has computed it
+    nearest   with memorisation: the samples that are nearest to training images, see `nearest`
+    recognition  with recognition-classifier: a row for each class, and counts (K, K), a row for each class asked for
     source    what was scored
     notes     lines for the user
 
@@ -58,7 +60,13 @@ def must_agree(metric: str) -> tuple[str, ...]:
         return OUTPUTS + ALL
     if metric in ("reconstruction", "psnr", "ssim"):
         return (*MADE, "range", *ALL)
-    return MADE + FEATURES + ALL + OWN.get(metric.removesuffix("-classifier"), ())
+    return MADE + FEATURES + ALL + OWN.get(_measure(metric), ())
+
+
+def _measure(metric: str) -> str:
+    """The name without that of a network: kid-autoencoder is kid."""
+    name, _, network = metric.rpartition("-")
+    return name if network in ("classifier", "autoencoder", "dinov2") else metric
 
 
 def circumstances() -> dict:

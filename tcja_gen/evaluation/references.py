@@ -62,6 +62,19 @@ class Reference:
         return cached_features(real.images, self.extractor, real.fingerprint, **_cache_facts(real))[0]
 
     @cached_property
+    def accuracy(self) -> float | None:
+        """Share of the real images whose class a classifier names; None for another network, or without classes."""
+        labels = self.real.reference.labels if self.extractor.name.startswith("classifier") else None
+        if labels is None or int(labels.max()) >= self.extractor.classes:
+            return None
+        return int((self.extractor.logits(self.features).argmax(1) == labels).sum()) / len(labels)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of a classifier's classes, or their numbers."""
+        return [*(self.real.reference.classes or map(str, range(self.extractor.classes)))]
+
+    @cached_property
     def training_features(self) -> Tensor:
         """float32 `(N, D)`, of the training split."""
         train = self.real.training
@@ -93,6 +106,14 @@ class FileReference(Reference):
     @property
     def floors(self) -> dict[str, float]:
         return self.file.facts.get("floors", {})
+
+    @property
+    def accuracy(self) -> float | None:
+        return self.file.facts.get("classifier_accuracy") if self.network == "classifier" else None
+
+    @property
+    def class_names(self) -> list[str]:
+        return [*(self.file.facts.get("classes") or map(str, range(self.extractor.classes)))]
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -10,17 +10,20 @@ from ..metrics import Spread
 class Result(NamedTuple):
     """A value, its standard deviation if it is a mean, and the fields of its protocol that the measure knows.
 
-    sets: the values that it is the mean of, if several sets of seeds were scored.
+    sets: the values that it is the mean of, if several sets of seeds were scored. details: more than a number, by the
+    part of the record that shows it; of several sets those of the first.
     """
 
     value: float
     spread: float | None
     facts: dict
     sets: list[float] | None = None
+    details: dict | None = None
 
     @classmethod
-    def of(cls, value: float | Spread, facts: dict) -> "Result":
-        return cls(*value, facts) if isinstance(value, Spread) else cls(value, None, facts)
+    def of(cls, value: float | Spread, facts: dict, details: dict | None = None) -> "Result":
+        value, spread = value if isinstance(value, Spread) else (value, None)
+        return cls(value, spread, facts, details=details)
 
 
 def over_sets(sets: list[dict[str, Result]]) -> dict[str, Result]:
@@ -33,7 +36,7 @@ def over_sets(sets: list[dict[str, Result]]) -> dict[str, Result]:
 def _mean(results: list[Result]) -> Result:
     values = [result.value for result in results]
     spread = stdev(values) if all(map(isfinite, values)) else None
-    return Result(mean(values), spread, results[0].facts, values)
+    return Result(mean(values), spread, results[0].facts, values, results[0].details)
 
 
 def only_finite(results: dict[str, Result], notes: list[str]) -> dict[str, Result]:

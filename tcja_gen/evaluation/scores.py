@@ -12,6 +12,9 @@ same record, so that none waits while another one works.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
+from .asked_classes import numbered_as
 from .feasible import check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
@@ -44,10 +47,25 @@ def score(model_or_images, names: Sequence[str], request: Request) -> dict:
         floor=_floors(results, by_network),
         spread={name: result.spread for name, result in results.items() if result.spread is not None},
         repeats={name: result.sets for name, result in results.items() if result.sets},
-        protocol=_protocols(results, subject, references, len(sets)),
+        protocol=_protocols(results, subject, references, by_network, len(sets)),
         source=subject.source,
-        notes=list(dict.fromkeys(notes)),
+        notes=list(dict.fromkeys([*notes, *_told(by_network)])),
+        **_details(results),
     )
+
+
+def _details(results: dict[str, Result]) -> dict:
+    """What results tell beside their numbers, by part of the record; of several networks the first's."""
+    details: dict = {}
+    for result in results.values():
+        details = (result.details or {}) | details
+    return details
+
+
+def _told(by_network: dict[str, Reference]) -> list[str]:
+    """How good the classifier is that scores."""
+    accuracy = by_network["classifier"].accuracy if "classifier" in by_network else None
+    return [] if accuracy is None else [f"the classifier that scores names {accuracy:.2%} of the real images right"]
 
 
 def _results(
@@ -58,13 +76,18 @@ def _results(
     of_reconstructions = [name for name in names if METRICS[name].of == "reconstructions"]
     results = {}
     if of_samples:
-        results |= measure_features(subject.samples(), of_samples, by_network, notes)
+        labels = _labels(subject, by_network) if "recognition-classifier" in of_samples else None
+        results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)
     if of_reconstructions:
         real = references.real.reference
         images = subject.reconstructions(real)
         results |= measure_pixels(images, real, of_reconstructions)
         results |= measure_features(quantise(images), of_reconstructions, by_network, notes)
     return results
+
+
+def _labels(subject: Subject, by_network: dict[str, Reference]) -> Tensor:
+    return numbered_as(subject.labels, subject.classes, by_network["classifier"].class_names)
 
 
 def _floors(results: dict[str, Result], by_network: dict[str, Reference]) -> dict[str, float]:
@@ -80,7 +103,9 @@ def _floors(results: dict[str, Result], by_network: dict[str, Reference]) -> dic
     return {name: floor for name, floor in floors.items() if floor is not None}
 
 
-def _protocols(results: dict[str, Result], subject: Subject, references: References, sets: int) -> dict[str, dict]:
+def _protocols(
+    results: dict[str, Result], subject: Subject, references: References, by_network: dict[str, Reference], sets: int
+) -> dict[str, dict]:
     """The protocol of each result: how the images were made, how they were measured, against which real images."""
     shared = references.facts([*results]) | {"repeats": sets if subject.model else None} | circumstances()
     protocols = {}
@@ -88,4 +113,6 @@ def _protocols(results: dict[str, Result], subject: Subject, references: Referen
         rebuilt = METRICS[name].of == "reconstructions"
         made = min(subject.n, len(references.real.reference)) if rebuilt else subject.n
         protocols[name] = subject.facts(made, sets) | result.facts | shared
+        if METRICS[name].network == "classifier":
+            protocols[name]["classifier_accuracy"] = by_network["classifier"].accuracy
     return protocols

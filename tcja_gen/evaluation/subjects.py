@@ -1,6 +1,7 @@
 """What is scored: a generator, which makes images by seed, or images that are there."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +27,8 @@ class Subject:
     seed: int
     batch: int
     progress: bool
+    classes: tuple[str, ...] | None = None  # their names, by label
+    given_labels: Tensor | None = None  # (n,), of images that are there
 
     @classmethod
     def of(cls, model_or_images, request: Request, notes: list[str]) -> "Subject":
@@ -33,11 +36,16 @@ class Subject:
         how = dict(seed=request.seed, batch=request.batch, progress=request.shows_progress)
         if hasattr(model_or_images, "sample"):
             source = dict(model_or_images.provenance)
-            return cls(model_or_images, None, "rounded to uint8", source, request.n, **how)
-        images = choose(model_or_images, request, notes)
+            names = source.get("data", {}).get("classes")
+            return cls(model_or_images, None, "rounded to uint8", source, request.n, **how, classes=names)
+        is_path = isinstance(model_or_images, str | os.PathLike)
+        found = _read(model_or_images, request, notes) if is_path else None
+        images = found.images if is_path else choose(model_or_images, request, notes)
         quantised = "rounded to uint8" if images.is_floating_point() else None
         is_tensor = isinstance(model_or_images, Tensor)
         name = f"tensor {tuple(model_or_images.shape)}" if is_tensor else str(model_or_images)
+        if found is not None and found.labels is not None:
+            how |= dict(classes=found.classes, given_labels=found.labels)
         return cls(None, quantise(images), quantised, {"images": name}, len(images), **how)
 
     @property
@@ -47,6 +55,12 @@ class Subject:
     @property
     def channels(self) -> int:
         return self.model.image_channels if self.model else self.images.shape[1]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class `(n,)` that each image was made for; None of an unconditional model, or images without classes."""
+        classes = getattr(self.model, "classes", 0)
+        return torch.arange(self.seed, self.seed + self.n) % classes if classes else self.given_labels
 
     def samples(self) -> Tensor:
         """uint8 `(n, C, H, W)`."""
@@ -73,19 +87,27 @@ def choose(images, request: Request, notes: list[str]) -> Tensor:
 
     The choice is random, drawn by `request.seed`, because folders are often sorted by class.
     """
+    if isinstance(images, str | os.PathLike):
+        return _read(images, request, notes).images
+    _check(images)
+    return images[_picker(request, notes)(len(images))]
 
+
+def _picker(request: Request, notes: list[str]) -> Callable[[int], Tensor]:
     def pick(total: int) -> Tensor:
         if total < request.n:
             notes.append(f"{total} images where {request.n} were asked for")
         order = torch.randperm(total, generator=torch.Generator().manual_seed(request.seed))[: request.n]
         return order.sort().values
 
-    if isinstance(images, str | os.PathLike):
-        images = load_images(images, "all", size=request.size, channels=request.channels, pick=pick).images
-        _check(images)
-        return images
-    _check(images)
-    return images[pick(len(images))]
+    return pick
+
+
+def _read(path: str | os.PathLike, request: Request, notes: list[str]) -> ImageSet:
+    """At most `request.n` images of a folder or zip."""
+    found = load_images(path, "all", size=request.size, channels=request.channels, pick=_picker(request, notes))
+    _check(found.images)
+    return found
 
 
 def _check(images: Tensor) -> None:

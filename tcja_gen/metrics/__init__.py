@@ -13,6 +13,7 @@ from .autoencoder import (
     train_autoencoder,
 )
 from .classifier import Classifier, ClassifierFeatures, cached_classifier, load_classifier, train_classifier
+from .dinov2 import DINOv2Features, find_dinov2
 from .extractors import (
     AutoencoderFeatures,
     Extractor,
@@ -50,6 +51,7 @@ __all__ = [
     "AutoencoderFeatures",
     "Classifier",
     "ClassifierFeatures",
+    "DINOv2Features",
     "Extractor",
     "InceptionFeatures",
     "Part",
@@ -65,6 +67,7 @@ __all__ = [
     "cached_statistics",
     "density_coverage",
     "fad",
+    "find_dinov2",
     "frechet_distance",
     "identity",
     "inception_score",

@@ -125,6 +125,7 @@ class ClassifierFeatures:
 
     def __init__(self, classifier: Classifier):
         self.width, self.hash, self.size = classifier.width, classifier.hash, classifier.size
+        self.classes = classifier.classes
         self.name = named("classifier", self.size)
         self.resize = f"{RESIZE} to {self.size}x{self.size}"
         self._network = deepcopy(classifier).cpu().eval()

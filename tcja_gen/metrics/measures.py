@@ -102,11 +102,11 @@ def density_coverage(features: Tensor, reference: Tensor, k: int = 5) -> tuple[f
     return hits / (k * len(features)), covered / len(reference)
 
 
-def nearest(features: Tensor, others: Tensor) -> Tensor:
-    """Distance `(N,)` of each feature to the nearest of the others."""
+def nearest(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance `(N,)` of each feature to the nearest of the others, and the number `(N,)` of that one."""
     _alike(features, others, 1)
     closest = torch.cat([torch.cdist(x, others).argmin(1) for x in features.split(ROWS)])
-    return (features - others[closest]).norm(dim=1)  # torch.cdist is not exact: a copy would not be at 0
+    return (features - others[closest]).norm(dim=1), closest  # torch.cdist is not exact: a copy would not be at 0
 
 
 def memorisation(features: Tensor, held_out: Tensor, train: Tensor) -> float:
@@ -114,7 +114,7 @@ def memorisation(features: Tensor, held_out: Tensor, train: Tensor) -> float:
 
     1: as far away as unseen real images; near 0: copies of training images; above 1: away from the data.
     """
-    return float(nearest(features, train).mean() / nearest(held_out, train).mean())
+    return float(nearest(features, train)[0].mean() / nearest(held_out, train)[0].mean())
 
 
 def psnr(images: Tensor, originals: Tensor) -> float:

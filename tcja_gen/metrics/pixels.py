@@ -23,8 +23,11 @@ def check(images: Tensor) -> None:
         raise UserError(f"scores take grey or RGB images, uint8 (N, 1 or 3, H, W); found {found}")
 
 
-def resize(images: Tensor, channels: int, size: int) -> Tensor:
-    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; RGB becomes grey by ITU-R 601, as in PIL."""
+def resize(images: Tensor, channels: int, size: int, by: str = "BILINEAR") -> Tensor:
+    """uint8 `(N, 1 or 3, H, W)` to `(N, channels, size, size)`; RGB becomes grey by ITU-R 601, as in PIL.
+
+    by: name of a filter of PIL's
+    """
     check(images)
     if images.shape[1:] == (channels, size, size):
         return images
@@ -33,7 +36,7 @@ def resize(images: Tensor, channels: int, size: int) -> Tensor:
     def one(array: np.ndarray) -> np.ndarray:  # (H, W, C)
         image = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
         mode = {1: "L", 3: "RGB"}[channels]
-        return np.asarray(image.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
+        return np.asarray(image.convert(mode).resize((size, size), Image.Resampling[by]))
 
     arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     resized = torch.from_numpy(np.stack([one(x) for x in arrays]))

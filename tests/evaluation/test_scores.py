@@ -45,7 +45,9 @@ class Smudge:
         return images * 0.8
 
 
-OWN = [metric for metric in METRICS if metric.startswith("fad") or metric.endswith("-classifier")]
+BY_NETWORK = ("-classifier", "-autoencoder")
+OWN = [metric for metric in METRICS if metric.startswith("fad") or metric.endswith(BY_NETWORK)]
+OWN.remove("recognition-classifier")  # of samples of known classes alone
 OWN += ["reconstruction", "psnr", "ssim"]  # all that need no weights from elsewhere
 
 
@@ -86,7 +88,7 @@ def pictures(tmp_path):
 def test_a_model_gets_every_score_with_the_protocol_that_defines_it(weights, judge, tmp_path):
     record = evaluate(Smudge(), "digits", OWN, n=270, autoencoder=weights, classifier=judge, batch=100, seed=5)
     assert set(record["scores"]) == set(OWN) == set(record["protocol"])
-    assert set(record["spread"]) == {"kid-classifier", "is-classifier"}
+    assert set(record["spread"]) == {"kid-classifier", "is-classifier", "kid-autoencoder"}
     assert record["scores"]["psnr"] > 10 and 0 < record["scores"]["ssim"] < 1
     found = record["protocol"]["kid-classifier"]
     assert found["extractor_hash"] == load_classifier(judge).hash and found["kid_subset_size"] == 270
@@ -168,11 +170,24 @@ def test_the_whole_inception_path_runs_and_says_what_it_was(pictures, inception_
         compare({"a": record, "b": plain})
 
 
+def test_the_distance_of_dinov2s_features_is_scored_by_a_file_of_weights(pictures, dinov2_file):
+    images = load_images("digits", "test").images[:12]
+    names, how = ["fd-dinov2", "kid-dinov2", "precision-dinov2"], dict(n=12, split="train", dinov2=dinov2_file)
+    record = evaluate(images, pictures, names, **how)
+    found = record["protocol"]["fd-dinov2"]
+    assert list(record["scores"]) == names and record["scores"]["fd-dinov2"] > 0
+    assert found["extractor"] == "dinov2-128" and found["resize"] == "PIL bicubic on uint8 to 224x224"
+    with pytest.raises(ValueError, match="fad takes no dinov2: leave it out"):
+        evaluate(images, pictures, ["fad"], **how)
+    with pytest.raises(FileNotFoundError, match="gone.pth: no such file; wanted the weights of DINOv2"):
+        evaluate(images, pictures, names, **how | {"dinov2": "gone.pth"})
+
+
 def test_without_inception_all_else_is_scored_and_a_note_says_which_file_is_wanted(weights, judge, pictures):
     images = load_images("digits", "test").images[:30]
     files = dict(autoencoder=weights, classifier=judge)
     record = evaluate(images, "digits", ["all"], n=30, **files)
-    assert set(record["scores"]) == {name for name in OWN if name == "fad" or name.endswith("-classifier")}
+    assert set(record["scores"]) == {name for name in OWN if name == "fad" or name.endswith(BY_NETWORK)}
     (told,) = [note for note in record["notes"] if "Inception" in note]
     assert "fetch https://" in told and "6726825d.pth" in told and told.startswith("fid, kid, is, ")
     assert any("fad-official is left out: it needs at least 256" in note for note in record["notes"])
@@ -180,7 +195,8 @@ def test_without_inception_all_else_is_scored_and_a_note_says_which_file_is_want
         evaluate(images, "digits", ["fid"], n=30)
     shutil.copytree(pictures / "0", pictures.parent / "plain")
     few = evaluate(images, pictures.parent / "plain", ["all"], n=30, autoencoder=weights)
-    assert set(few["scores"]) == {"fad"} and any("no classes to train the scoring" in x for x in few["notes"])
+    assert set(few["scores"]) == {"fad", "kid-autoencoder", "memorisation-autoencoder"}  # 2 images suffice
+    assert any("no classes to train the scoring" in x for x in few["notes"])
     with pytest.raises(FileNotFoundError, match="gone.pth"):
         evaluate(images, "digits", ["all"], n=30, inception="gone.pth", **files)
 
@@ -202,6 +218,36 @@ def test_scores_of_the_classifier_tell_good_images_from_bad_ones(judge):
     assert narrow["recall-classifier"] < 0.5 < copies["recall-classifier"]
     assert narrow["coverage-classifier"] < 0.5 < copies["coverage-classifier"] and copies["density-classifier"] > 0.5
     assert copies["memorisation-classifier"] == 0 and same["memorisation-classifier"] == 1
+
+
+def test_samples_of_a_class_are_recognised_or_named_as_what_they_are_taken_for(judge, pictures, tmp_path):
+    name, how = "recognition-classifier", dict(n=24, classifier=judge)
+    record = evaluate(pictures, "digits", [name, "fid-classifier"], **how)
+    assert record["scores"][name] > 0.9 and record["protocol"][name]["classifier_accuracy"] > 0.9
+    assert any(note.startswith("the classifier that scores names 9") for note in record["notes"])
+    rows = record["recognition"]["classes"]
+    assert [(row["class"], row["count"]) for row in rows[:3]] == [("0", 12), ("1", 12), ("2", 0)]
+    assert rows[2]["recognised"] is None and sum(record["recognition"]["confusion"][0]) == 12
+    (pictures / "0").rename(tmp_path / "x")
+    (pictures / "1").rename(pictures / "0")
+    (tmp_path / "x").rename(pictures / "1")
+    swapped = evaluate(pictures, "digits", name, **how)
+    assert swapped["scores"][name] < 0.1 and swapped["recognition"]["classes"][0]["else taken for"] == "1"
+    made = reference("digits", n=64, classifier=judge, out=tmp_path / "ref.npz")
+    assert made["classifier_accuracy"] == record["protocol"][name]["classifier_accuracy"]
+    by_file = evaluate(pictures, None, name, n=24, reference=tmp_path / "ref.npz")
+    assert by_file["recognition"] == swapped["recognition"] and compare({"data": swapped, "file": by_file})
+    with pytest.raises(ValueError, match="needs to know which class a sample was made for: a conditional model"):
+        evaluate(load_images("digits", "test").images, "digits", name, **how)
+
+
+def test_memorisation_names_the_samples_that_are_nearest_to_training_images(weights):
+    train = load_images("digits", "train").images
+    images = load_images("digits", "test").images[:40].clone()
+    images[7], images[20] = train[5], train[300]
+    nearest = evaluate(images, "digits", "memorisation-autoencoder", n=40, autoencoder=weights)["nearest"]
+    assert {(row["image"], row["training"]) for row in nearest[:2]} == {(7, 5), (20, 300)} and len(nearest) == 10
+    assert nearest[1]["distance"] == 0 < nearest[2]["distance"]
 
 
 def test_metrics_are_a_list_or_names_with_commas_between(weights):
@@ -314,9 +360,7 @@ def test_published_statistics_are_read_if_they_are_of_the_network(inception_file
 def test_one_file_takes_a_reference_to_a_machine_without_the_data(weights, judge, tmp_path, monkeypatch):
     files, test = dict(autoencoder=weights, classifier=judge), load_images("digits", "test").images // 2
     made = reference("digits", n=299, **files, out=tmp_path / "ref.npz")
-    names = [
-        x for x in OWN if (x.startswith("fad") or x.endswith("-classifier")) and x[:4] != "memo" and x[-4:] != "tion"
-    ]
+    names = [x for x in OWN if (x.startswith("fad") or x.endswith(BY_NETWORK)) and x[:4] != "memo" and x[-4:] != "tion"]
     here = evaluate(test, "digits", names, n=299, **files)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
     there = evaluate(test, None, names, n=299, reference=tmp_path / "ref.npz")
@@ -325,7 +369,7 @@ def test_one_file_takes_a_reference_to_a_machine_without_the_data(weights, judge
     assert there["protocol"]["fad"]["data"] == "digits" and not (tmp_path / "elsewhere").exists()
     every = evaluate(test, None, ["all"], n=299, reference=tmp_path / "ref.npz")
     assert set(every["scores"]) == set(names)
-    assert any("memorisation-classifier left out" in x and "no training images" in x for x in every["notes"])
+    assert any("memorisation-classifier" in x and "no training images" in x for x in every["notes"])
     assert any(x.startswith("fid, kid, ") and "nothing of the inception" in x for x in every["notes"])
     for option, match in (
         (dict(metrics=["memorisation-classifier"]), "ref.npz has no training images to compare"),
@@ -384,8 +428,8 @@ def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
     images = load_images("digits", "train").images
     assert made["floor"]["fad"]["score"] == evaluate(images, "digits", n=299, autoencoder=weights)["scores"]["fad"]
     assert made["floor"]["fad-official"]["n"] == 256
-    of_classifier = {name for name in OWN if name.endswith("-classifier")} - {"memorisation-classifier"}
-    assert set(made["floor"]) == {"fad", "fad-official"} | of_classifier
+    of_networks = {name for name in OWN if name.endswith(BY_NETWORK) and not name.startswith("memorisation")}
+    assert set(made["floor"]) == {"fad", "fad-official"} | of_networks
     assert made["classifier_hash"] == load_classifier(judge).hash and "spread" in made["floor"]["is-classifier"]
     scored = evaluate(images // 2, "digits", ["fad", "is-classifier"], n=299, autoencoder=weights, classifier=judge)
     assert scored["floor"] == {name: made["floor"][name]["score"] for name in ("fad", "is-classifier")}
@@ -470,7 +514,7 @@ def test_images_of_48_pixels_and_more_are_judged_at_their_own_size_and_smaller_o
     facts, how = dict(fingerprint=train.fingerprint, size=64, seed=0), dict(size=64, steps=1)
     fit.kept(
         "autoencoder",
-        lambda: train_autoencoder(train.images, **how),
+        lambda state: train_autoencoder(train.images, **how),
         load_autoencoder,
         **facts,
         width=64,

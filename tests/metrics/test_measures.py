@@ -136,7 +136,7 @@ def test_copies_of_training_images_are_told_from_new_ones(features):
     assert memorisation(held_out, held_out, train) == 1
     assert memorisation(held_out + 10, held_out, train) > 2
     slow = [min(float((x - y).norm()) for y in train) for x in held_out[:5]]
-    assert nearest(held_out[:5], train).tolist() == pytest.approx(slow, rel=1e-5)
+    assert nearest(held_out[:5], train)[0].tolist() == pytest.approx(slow, rel=1e-5)
 
 
 def test_psnr_and_ssim_know_a_perfect_and_a_spoilt_image():
