@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
-from .catalogue import SPLITS
+from .catalogue import SPLITS, even
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
 from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
@@ -71,6 +71,20 @@ class EventSet:
             digest.update(recording.to(torch.int16).contiguous().numpy())
         digest.update(self.labels.contiguous().numpy())
         return digest.hexdigest()
+
+
+def full_count(data: EventSet, share: float = 0.01, most: int = 1024) -> int:
+    """The count that is exceeded in at most this share of the pixels with events; at least 1.
+
+    most: recordings that are looked at, spread over the set
+    """
+    counted = torch.zeros(torch.iinfo(torch.int16).max + 1, dtype=torch.int64)
+    for i in even(most, len(data)):
+        counts = data.frames[i].flatten().long()
+        counted += counts.bincount(minlength=len(counted))
+    counted[0] = 0
+    reached = counted.cumsum(0) >= (1 - share) * counted.sum()
+    return max(int(reached.nonzero()[0]), 1)
 
 
 def load_events(

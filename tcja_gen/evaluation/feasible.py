@@ -5,7 +5,8 @@ all were asked for, it is left out with a note.
 from collections.abc import Sequence
 
 from ..errors import UserError
-from .metric_names import METRICS
+from .metric_names import METRICS, RECOGNITION
+from .recognition import check_recogniser
 from .references import References
 from .request import Request
 from .subjects import Subject
@@ -18,6 +19,11 @@ def check_metrics(model, names: Sequence[str], request: Request) -> None:
         raise UserError(f"{told}; only a model makes others by other seeds")
     if request.everything:
         return
+    if reason := _unrecognised(model, names, request):
+        raise UserError(reason)
+    if getattr(model, "full_count", 0) and (request.size or request.channels or request.reference):
+        given = [request.spell(name) for name in ("size", "channels", "reference") if getattr(request, name)]
+        raise UserError(f"{given[0]}: a generator of event frames is scored at its own size, against recordings")
     if model is None and (rebuilt := [name for name in names if _of_reconstructions(name)]):
         raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
     if not _prior_is_trained(model) and not all(map(_of_reconstructions, names)):
@@ -30,11 +36,27 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
     request = references.request
     if request.everything:
         names = _of_model(names, subject.model, notes)
+        if reason := _unrecognised(subject.model, names, request):
+            notes += [f"left out: {reason}"] * bool(subject.model)
+            names = [name for name in names if METRICS[name].measure not in RECOGNITION]
+        if not subject.frames:
+            names = [name for name in names if name != "recognition-events"]
         names = enough_images(names, min(subject.n, references.n), request, notes)
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
     return list(names)
+
+
+def _unrecognised(model, names: Sequence[str], request: Request) -> str:
+    """Why recognition cannot be computed, in a line; "" if it can be, or is not asked for."""
+    wanted = [name for name in names if METRICS[name].measure in RECOGNITION]
+    if not wanted:
+        return ""
+    if not request.everything and not getattr(model, "full_count", 0) and "recognition-events" in wanted:
+        return "recognition-events is for generators of event frames; take recognition"
+    reason = check_recogniser(model, request)
+    return f"{', '.join(wanted)}: {reason}" if reason else ""
 
 
 def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:

@@ -7,7 +7,10 @@
     density, coverage, memorisation
     fid-classifier, kid-classifier, ...              the same on the features of a classifier of the data's own classes
     is-fsvae                                         IS as FSVAE's code computes it, which is not the standard one
+    recognition, recognition-events                  of samples of a conditional generator, see `recognition`
     accuracy, accuracy-by-step                       of the classes that a model with a head predicts
+
+Of a generator of event frames, all but recognition look at summed frames, see `summed_frames`.
 
 The weights of the networks:
 
@@ -22,6 +25,7 @@ from typing import Literal
 
 FEATURE_MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
 PIXEL_MEASURES = ("reconstruction", "psnr", "ssim")
+RECOGNITION = ("recognition", "recognition-events")
 CLASS_MEASURES = ("accuracy", "accuracy-by-step")
 WITHOUT_REFERENCE = {"is", "is-fsvae"}  # look at the generated images alone
 ON_REFERENCE_FEATURES = {
@@ -55,7 +59,7 @@ class Metric:
             return FSVAE_SPLIT
         if self.network == "autoencoder-official":
             return OFFICIAL_BATCH
-        return NEIGHBOURS.get(self.measure, 1) + 1
+        return 1 if self.measure in RECOGNITION else NEIGHBOURS.get(self.measure, 1) + 1
 
     @property
     def fewest_real(self) -> int:
@@ -67,6 +71,8 @@ class Metric:
         """The optional arguments of `evaluate` that change this metric."""
         if self.of == "classes":
             return set()
+        if self.measure in RECOGNITION:
+            return {"repeats", "recogniser"}
         taken = {"repeats", "reference", "size", "channels"}
         if self.network:
             taken.add(weights_of(self.network))
@@ -91,6 +97,7 @@ def _by_name() -> dict[str, Metric]:
     for network, ending in (("inception", ""), ("classifier", "-classifier")):
         metrics |= {name + ending: Metric(name, "samples", network) for name in FEATURE_MEASURES}
     metrics["is-fsvae"] = Metric("is-fsvae", "samples", "torchvision")
+    metrics |= {name: Metric(name, "samples") for name in RECOGNITION}
     return metrics | {name: Metric(name, "classes") for name in CLASS_MEASURES}
 
 

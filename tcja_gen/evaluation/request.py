@@ -35,6 +35,7 @@ class Request:
     classifier: File = None
     inception: File = None
     torchvision: File = None
+    recogniser: File = None
     resize: str | None = None
     is_splits: int | None = setting(None, least=1)
     size: int | None = setting(None, least=SMALLEST)
