@@ -19,6 +19,9 @@ MARK = re.compile(r"(<!-- table: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.D
 FACTOR = {
     "reconstruction": 4,
     "accuracy": 100,
+    "accuracy-by-step 1": 100,
+    "accuracy-by-step 2": 100,
+    "accuracy-by-step 5": 100,
     "energy": 1e-3,
     "folded": 1e-3,
 }  # from a recorded value to what a table tells
@@ -35,6 +38,9 @@ TITLES = {
     "recall-classifier": "recall ↑",
     "validation": "validation loss ↓",
     "accuracy": "test accuracy, % ↑",
+    "accuracy-by-step 1": "after 1 step, % ↑",
+    "accuracy-by-step 2": "after 2 steps, % ↑",
+    "accuracy-by-step 5": "after 5 steps, % ↑",
     "energy": "nJ an image",
     "folded": "nJ, gates folded",
     "rate": "firing rate",

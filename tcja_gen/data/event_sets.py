@@ -21,7 +21,19 @@ from ..errors import MissingFile, UserError
 from .catalogue import SPLITS, even
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
-from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
+from .event_layout import (
+    KNOWN,
+    Known,
+    Place,
+    Recording,
+    find,
+    in_folds,
+    known_as,
+    place_of,
+    recordings_in,
+    rows_of,
+    single,
+)
 from .events import check_cut, integrate
 
 
@@ -96,6 +108,7 @@ def load_events(
     size: int | tuple[int, int] | None = None,
     sensor: tuple[int, int] | None = None,
     root: str | os.PathLike = "data",
+    fold: tuple[int, int] | None = None,
 ) -> EventSet:
     """One split of an event data set as frames. The first call makes and keeps the frames of all splits.
 
@@ -108,6 +121,8 @@ def load_events(
     sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: what the files tell,
         else as `size`
     root: where the folders of the known sets lie
+    fold: (k, n): instead of the set's splits, the k-th of n folds of all recordings is for validation, the others are
+        for training, see `event_layout.in_folds`. The frames of these splits are in memory
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
     the disk of the cache is full.
@@ -119,7 +134,7 @@ def load_events(
     place = place_of(folder, known, time_steps, by)
     recordings = recordings_in(place, known, whole=str(source) in KNOWN)
     cut = cut_of(place, recordings, time_steps, by, sensor or (known.sensor if known else None), size)
-    rows = rows_of(recordings.counts, split, name)
+    rows = in_folds(recordings, split, name, *fold) if fold else rows_of(recordings.counts, split, name)
     frames = kept(recordings, cut)[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
 

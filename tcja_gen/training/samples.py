@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..evaluation.generate import as_input
 from ..nn import makes_frames
 from ..process import Process, bf16_units, first_ahead, start
-from .config import Config
+from .config import Config, fold_of
 
 VALIDATION = 1024  # most validation images by which the checkpoints of a generator are scored
 
@@ -45,6 +45,7 @@ class Samples:
         facts |= place(config.data, config.data_root) if given is None else {"given": True}
         if isinstance(train, EventSet):
             facts["by"] = config.events_by
+            facts |= {"fold": list(fold)} if (fold := fold_of(config)) else {}
         if train.classes:
             facts["classes"] = list(train.classes)
         return cls(train, validation, judged, facts)
@@ -100,6 +101,8 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
     _check_readout(config)
     if config.events_by != "number" and not is_events(config.data):
         raise UserError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
+    if config.folds and not is_events(config.data):
+        raise UserError(f"{config.data}: images; folds are of event recordings, leave it out")
     width = getattr(model, "image_width", 0)
     size = (model.image_size, width) if width else model.image_size
     return load(
@@ -111,6 +114,7 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
         by=config.events_by,
         root=config.data_root,
         download=config.download,
+        fold=fold_of(config),
     )
 
 
