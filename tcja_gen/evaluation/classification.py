@@ -112,7 +112,8 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
     facts = model.provenance.get("data", {})
     by, fold = facts.get("by", "number"), facts.get("fold")
     size = (height, width) if events else height
-    shape = {"fold": fold and tuple(fold)} if str(data) == facts.get("source") else {}
+    own = str(data) in (facts.get("source"), facts.get("path"))  # the folds of its training, which other data have not
+    shape = {"fold": tuple(fold)} if fold and own else {}
     shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
     return load(data, split, **shape, root=root, download=download)
 
