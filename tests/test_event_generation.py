@@ -213,6 +213,13 @@ def test_a_generator_of_images_takes_no_recordings_and_one_of_frames_no_images(c
     assert "makes event frames" in told(capsys)
 
 
+def test_a_page_of_event_frames_is_refused_and_a_description_is_not(run, tmp_path, capsys):
+    assert main(["show", str(run.folder), "--html", str(tmp_path / "page.html")]) == 2
+    assert "no page of a generator of event frames" in told(capsys)
+    assert main(["show", str(run.folder), "--energy", "--out", str(tmp_path)]) == 0
+    assert "decoder.readout" in capsys.readouterr().out
+
+
 # folds
 
 

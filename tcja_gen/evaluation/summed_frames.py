@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data import EventSet, ImageSet
+from .generate import BATCH
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class SummedFrames:
         return cls(model.time_steps, by, model.image_size, model.full_count)
 
     def images(self, counts: Tensor) -> Tensor:
-        """Counts (N, T, 2, H, W) -> images (N, 1, H, W), float in [0, 1]."""
-        return (counts.sum((1, 2), dtype=torch.float32)[:, None] / (self.time_steps * self.full_count)).clamp(max=1)
+        """Counts (N, T, 2, H, W), which may be a mapped file, -> images (N, 1, H, W), float in [0, 1]."""
+        sums = torch.cat([part.sum((1, 2), dtype=torch.float32) for part in counts.split(BATCH)])
+        return (sums[:, None] / (self.time_steps * self.full_count)).clamp(max=1)
 
     def image_set(self, events: EventSet) -> "SummedSet":
         pixels = (self.images(events.frames) * 255).round().to(torch.uint8)
