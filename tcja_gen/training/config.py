@@ -92,8 +92,8 @@ class Config(StageSettings):
     task: Literal["generate", "classify"] = "generate"
     """What is trained: a generator or a classifier."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or a folder or zip of images. For a classifier also
-    dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of events in SpikingJelly's layout."""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, or a folder or zip of images. Event recordings:
+    dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of them; a generator then has readout frames."""
     data_root: str = "data"
     """Folder of the named data sets, in torchvision's layout."""
     download: bool = False
