@@ -4,8 +4,8 @@
                                                                      and `nn.CurrentGate`
     @register_latent("mine", Mine)    [model.latent] kind = "mine"   class of (settings, context), see `nn.latents`
     @register_neuron("mine")          [model] neuron = "mine"        function without arguments, see `nn.neurons`
-    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), or of (T, channels)
-                                                                     -> `nn.Gate`, see `nn.readouts`
+    @register_readout("mine")         [model] readout = "mine"       function of T -> weights (T,), of frames (T, T); or
+                                                                     of (T, channels) -> `nn.Gate`, see `nn.readouts`
     @register_dataset("mine")         data = "mine"                  function of (split, root) -> images, see
                                                                      `data.image_sets`
     @register_frames("mine")          events_by = "mine"             function of (events, time_steps, size) -> frames
@@ -173,7 +173,8 @@ def register_neuron(name: str) -> Callable:
 
 def register_readout(name: str) -> Callable:
     """Registers a readout: a function of `time_steps` that returns the weights (T,) of the output's time steps, or of
-    (time_steps, channels) that returns an `nn.Gate`, which makes them from the output's mean currents (T, N, C)."""
+    (time_steps, channels) that returns an `nn.Gate`, which makes them from the output's mean currents (T, N, C).
+    Weights (T, T) make event frames: row t has those of frame t, where their training starts."""
     return _decorator(READOUTS, name)
 
 

@@ -243,10 +243,14 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     """asked: what was to be measured. scores and validation: by name mean, values (a list of those of the sampling
     sets for each training seed), and sd, standard deviations over training seeds (of means over sets) and over
     sampling sets (mean over seeds). floor: what real images score, where that is known. protocol: by score, what all
-    have in common under "all". cost: of training, a mean over the seeds. energy: of an image, of the first seed."""
+    have in common under "all", of folds that of the first. cost: of training, a mean over the seeds. energy: of an
+    image, of the first seed."""
     from tcja_gen.evaluation.protocol import compare
 
-    compare({f"{seed}, {i}": r for seed, sets in zip(seeds, records, strict=True) for i, r in enumerate(sets)})
+    records = [[_flat(record) for record in sets] for sets in records]
+    for fold in {_fold(sets[0]) for sets in records}:
+        alike = [(seed, sets) for seed, sets in zip(seeds, records, strict=True) if _fold(sets[0]) == fold]
+        compare({f"{seed}, {i}": r for seed, sets in alike for i, r in enumerate(sets)})
     first = records[0][0]
     found = {"about": experiment.about, "seeds": seeds, "asked": plan.asked(experiment)}
     found["scores"] = {
@@ -255,6 +259,21 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     found |= {"floor": first.get("floor", {}), "notes": first["notes"], "protocol": _compact(first["protocol"])}
     found |= {"validation": _validation(runs), "cost": cost(runs)} | _model(runs[0], place) | _origin(runs[0])
     return found | {"command": f'python experiments/run "{experiment.name}" --scale {experiment.scale}'}
+
+
+def _flat(record: dict) -> dict:
+    """A record whose scores are numbers: one of a list for each step, "accuracy-by-step 1", is several."""
+    found = {part: {} for part in ("scores", "protocol")}
+    for name, value in record["scores"].items():
+        many = {f"{name} {i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {name: value}
+        found["scores"] |= many
+        found["protocol"] |= dict.fromkeys(many, record["protocol"][name])
+    return record | found
+
+
+def _fold(record: dict) -> str:
+    """The fold that a record of a cross-validation is of; "" for others. Folds have other samples, seeds do not."""
+    return str(next(iter(record["protocol"].values())).get("fold", ""))
 
 
 def spread(values: list[list[float]]) -> dict:

@@ -23,6 +23,7 @@ class Sample:
       tcja-gen sample mnist --n 64 --grid
       tcja-gen sample mnist --rounds 8 --temperature 1.1
       tcja-gen sample mnist --n 50000 --out many       # stopped, the same command makes the images that are missing
+      tcja-gen sample runs/n-mnist --class 3 --film --events recordings
     """
 
     model: Run = ""
@@ -40,7 +41,16 @@ class Sample:
     grid: FlagCreatePairsOff[bool] = False
     """Save one picture of all images instead of one file for each."""
     film: FlagCreatePairsOff[bool] = False
-    """Also save an animated GIF of the first 64 images as they form over the time steps."""
+    """Also save an animated GIF of the first 64 images as they form over the time steps, or of their event frames."""
+    events: str = ""
+    """Of a generator of event frames: also write recordings to this folder, CLASS/SEED.bin."""
+    events_as: Literal["", "bin", "npz"] = ""
+    """With --events: the format, that of N-MNIST (bin, the default) or arrays t, x, y, p (npz)."""
+    events_draw: Literal["", "poisson", "threshold"] = ""
+    """With --events: how many events a pixel has: drawn with the expected count as mean (poisson, the default), or the
+    expected count, rounded (threshold)."""
+    milliseconds: int = 0
+    """With --events: duration of a recording; default: 300, as in N-MNIST."""
     sampling: SamplingFlags = field(default_factory=Sampling)
     which: Literal["last", "best"] = "last"
     """Which checkpoint of the run."""
@@ -58,17 +68,40 @@ class Sample:
             raise UserError("sample needs either a RUN or --pretrained NAME")
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
+        self._check_events(model)
         self.sampling.set(model, self.model)
         label = _class(model, self.label) if self.label else None
         if self.grid:
             images = generate.sample(model, seeds, progress=process.first, label=label)
-            made = _save_grid(model, images / 255, seeds, label, Path(self.out)) if process.first else None
+            images = images if model.full_count else images / 255
+            made = _save_grid(model, images, seeds, label, Path(self.out)) if process.first else None
         else:
             sample_files.write_samples(model, seeds, made := Path(self.out), process, label)
         if process.first:
             print(made)
         if self.film and process.first:
             print(pictures.save_film(model.film(seeds[:64], label), Path(self.out) / "film.gif"))
+        if self.events:
+            self._write_events(model, seeds, label, process)
+
+    def _check_events(self, model) -> None:
+        if self.events and not model.full_count:
+            raise UserError("--events: this generator makes images; one of event frames makes recordings")
+        if not self.events and (self.events_as or self.events_draw or self.milliseconds):
+            raise UserError("--events-as, --events-draw and --milliseconds need --events FOLDER")
+        if self.events:
+            check_writable(Path(self.events))
+        if self.milliseconds and not model.time_steps <= 1000 * self.milliseconds < 2**23:
+            raise UserError(f"--milliseconds {self.milliseconds}: wanted 1 to {2**23 // 1000}")
+
+    def _write_events(self, model, seeds: list[int], label: int | None, process) -> None:
+        from ..evaluation import recordings
+
+        how = {"way": self.events_draw or "poisson", "ending": self.events_as or "bin"}
+        duration = self.milliseconds or recordings.MILLISECONDS
+        recordings.write_recordings(model, seeds, Path(self.events), process, label, milliseconds=duration, **how)
+        if process.first:
+            print(self.events)
 
 
 @dataclass
@@ -111,11 +144,17 @@ class Reconstruct:
         again = generate.reconstruct(model, originals, self.seed, progress=process.first)
         if not process.first:
             return
-        pixels = pictures.rows(pictures.pairs(originals / 255, again))
+        originals = generate.as_input(originals)
+        pixels = pictures.rows(pictures.pairs(originals, again))
         facts = pictures.made_by(model, range(self.seed, self.seed + len(originals)))
         print(pictures.save(pixels, Path(self.out) / "reconstructions.png", facts))
-        error = (again - originals / 255).square().mean().item()
-        print(f"mean squared error {error:.5f} (pixels in [0, 1]) over {len(originals)} images")
+        error, what = (again - originals).square().mean().item(), "pixels in [0, 1]) over"
+        what = (
+            f"events in a pixel and frame) over {len(originals)} recordings"
+            if model.full_count
+            else f"{what} {len(originals)} images"
+        )
+        print(f"mean squared error {error:.5f} ({what}")
 
 
 @dataclass
@@ -159,20 +198,27 @@ class Interpolate:
         data_exists(self.images)
         import torch
 
-        from ..evaluation import pictures
+        from ..evaluation import generate, pictures
 
         process = start(self.device)
         if self.steps < 2 or self.pairs < 1:
             raise UserError(f"--pairs {self.pairs} --steps {self.steps}: at least 1 pair and 2 steps are needed")
         model = _generator(self, process.device)
         count = 2 * self.pairs
-        ends = _images(model, self, count) / 255 if self.images else model.sample(range(count))
+        ends = generate.as_input(_images(model, self, count)) if self.images else model.sample(range(count))
         if len(ends) < count:
             raise UserError(f"{self.images}: {len(ends)} images, --pairs {self.pairs} needs {count}")
         rows = [model.interpolate(ends[2 * i], ends[2 * i + 1], self.steps, self.seed) for i in range(self.pairs)]
         if process.first:
             facts = pictures.made_by(model, [self.seed] if self.images else range(count))
-            print(pictures.save_grid(torch.cat(rows), Path(self.out) / "interpolations.png", self.steps, facts))
+            print(self._save(torch.cat(rows), facts))
+
+    def _save(self, rows, facts: dict) -> Path:
+        from ..evaluation import pictures
+
+        if rows.dim() == 5:
+            return pictures.save_film(rows, Path(self.out) / "interpolations.gif", columns=self.steps)
+        return pictures.save_grid(rows, Path(self.out) / "interpolations.png", self.steps, facts)
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -226,13 +272,18 @@ def _class(model, label: str) -> int:
 
 
 def _images(model, command: "Reconstruct | Interpolate", n: int):
-    """Up to n images (n, C, H, W), uint8, with the model's size and channels: test images of a named data set, or of
-    all images of a folder. A note on stderr tells if those of a folder are converted."""
+    """Up to n images (n, C, H, W), uint8, with the model's size and channels, or event counts (n, T, 2, H, W): test
+    images of a named data set, or of all images of a folder. A note on stderr tells if those of a folder are
+    converted."""
     from ..data import even, load_images
     from ..evaluation import own_data
+    from ..evaluation.classification import load_for
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
+    if model.full_count:
+        frames = load_for(model, source, split, command.data_root).frames
+        return frames[even(n, len(frames))]
     shape = {"size": model.image_size, "channels": model.image_channels}
     where = {"root": command.data_root, "download": command.download}
     found = load_images(source, split, **shape, **where, pick=lambda total: even(n, total))

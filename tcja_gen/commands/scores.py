@@ -34,6 +34,12 @@ class Evaluate:
     Metrics of reconstructions:
       fad-reconstruction fad-official-reconstruction reconstruction (squared error) psnr ssim
 
+    Metrics of conditional generators, with --recogniser, the run of a classifier:
+      recognition           share of the samples that it takes for the class asked for
+      recognition-events    of a generator of event frames: the same of the events that are drawn from them
+
+    Other metrics of a generator of event frames look at its frames summed up, one grey image a recording.
+
     Metrics of classifiers, and of generators with a head:
       accuracy              with a table of the classes and a picture of the confusion matrix
       accuracy-by-step      accuracy of the mean over the first t outputs, for every t up to T
@@ -49,6 +55,7 @@ class Evaluate:
       tcja-gen evaluate my_images/ --reference mnist.npz --metrics fad,kid-classifier
       tcja-gen evaluate runs/mnist --metrics fad-official --repeats 3
       tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
+      tcja-gen evaluate runs/n-mnist --metrics recognition,fad --recogniser runs/classifier --n 500
     """
 
     target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")] = ""
@@ -79,6 +86,8 @@ class Evaluate:
     """Weights of torchvision's Inception v3, for is-fsvae; default: in torch hub's folder of checkpoints."""
     dinov2: str = ""
     """Weights of DINOv2, for fd-dinov2; default: $TCJA_GEN_DINOV2, then torch hub's folder of checkpoints."""
+    recogniser: str = ""
+    """Run of a classifier, or its checkpoint or file, for recognition."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
@@ -114,7 +123,7 @@ class Evaluate:
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)
-        files_exist(*self.compare)
+        files_exist(*self.compare, self.recogniser)
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
@@ -159,7 +168,7 @@ class Evaluate:
             reference=statistics or None,
             seed=self.seed,
             **_shared(self, process),
-            **{name: getattr(self, name) or None for name in ("repeats", "is_splits")},
+            **{name: getattr(self, name) or None for name in ("repeats", "is_splits", "recogniser")},
         )
 
     def _write(self, record: dict, path: Path, target, request) -> None:

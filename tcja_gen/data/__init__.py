@@ -15,7 +15,7 @@ from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
 from .event_files import read_events
 from .event_layout import KNOWN
-from .event_sets import EventSet, first_of_each_class, load_events, load_recording
+from .event_sets import EventSet, first_of_each_class, full_count, load_events, load_recording
 from .events import Events, integrate, moving, record, write_events
 from .image_sets import ImageSet, splits_of
 from .images import fit_splits, load_images
@@ -35,6 +35,7 @@ __all__ = [
     "even",
     "first_of_each_class",
     "fit_splits",
+    "full_count",
     "found_again",
     "integrate",
     "is_events",

@@ -44,7 +44,7 @@ from torch import Tensor
 
 from ..errors import MissingFile, UserError
 from ..registry import DATASETS
-from .catalogue import PARTS, SPLITS, carve
+from .catalogue import PARTS, SPLIT_SEED, SPLITS, carve
 from .event_files import READERS, Decoded, arrays_of, checked, decode, sums
 from .events import Events
 from .folders import EXTENSIONS, SPLIT_FOLDERS, Tree, natural, open_tree, stamp
@@ -463,6 +463,27 @@ def rows_of(counts: dict[str, int], split: str, name: str) -> slice:
         found = ", ".join(f"{part} {count}" for part, count in counts.items())
         raise UserError(f"{name} has no recording in split {split!r} ({found}): add some or take another split")
     return slice(before, before + number)
+
+
+def in_folds(recordings: Recordings, split: str, name: str, fold: int, folds: int) -> Tensor:
+    """Positions of a split in `Recordings.files`, ascending, for cross-validation: fold number `fold` of so many is for
+    validation, the others are for training, and there is no test split.
+
+    The recordings of every class, of all splits of the set, are shuffled and dealt out to the folds in turn. A fold
+    depends on the names of the files alone.
+    """
+    if not 0 <= fold < folds or folds < 2:
+        raise UserError(f"fold {fold} of {folds}: wanted 2 folds or more, and one of 0 to {folds - 1}")
+    labels, generator = recordings.labels, torch.Generator().manual_seed(SPLIT_SEED)
+    numbers = torch.empty_like(labels)
+    for label in labels.unique():
+        own = (labels == label).nonzero().flatten()
+        numbers[own[torch.randperm(len(own), generator=generator)]] = torch.arange(len(own)) % folds
+    parts = {"train": numbers != fold, "validation": numbers == fold}
+    chosen = [parts[part] for part in SPLITS[split] if part in parts]
+    if not chosen or not (rows := torch.stack(chosen).any(0).nonzero().flatten()).numel():
+        raise UserError(f"{name} in {folds} folds has no recording in split {split!r}: validation is fold {fold}")
+    return rows
 
 
 def stratified(indices: Tensor, labels: Tensor, share: int) -> tuple[Tensor, Tensor]:

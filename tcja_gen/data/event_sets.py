@@ -18,10 +18,22 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingFile, UserError
-from .catalogue import SPLITS
+from .catalogue import SPLITS, even
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
-from .event_layout import KNOWN, Known, Place, Recording, find, known_as, place_of, recordings_in, rows_of, single
+from .event_layout import (
+    KNOWN,
+    Known,
+    Place,
+    Recording,
+    find,
+    in_folds,
+    known_as,
+    place_of,
+    recordings_in,
+    rows_of,
+    single,
+)
 from .events import check_cut, integrate
 
 
@@ -73,6 +85,20 @@ class EventSet:
         return digest.hexdigest()
 
 
+def full_count(data: EventSet, share: float = 0.01, most: int = 1024) -> int:
+    """The count that is exceeded in at most this share of the pixels with events; at least 1.
+
+    most: recordings that are looked at, spread over the set
+    """
+    counted = torch.zeros(torch.iinfo(torch.int16).max + 1, dtype=torch.int64)
+    for i in even(most, len(data)):
+        counts = data.frames[i].flatten().long()
+        counted += counts.bincount(minlength=len(counted))
+    counted[0] = 0
+    reached = counted.cumsum(0) >= (1 - share) * counted.sum()
+    return max(int(reached.nonzero()[0]), 1)
+
+
 def load_events(
     source: str | os.PathLike,
     split: str = "train",
@@ -82,6 +108,7 @@ def load_events(
     size: int | tuple[int, int] | None = None,
     sensor: tuple[int, int] | None = None,
     root: str | os.PathLike = "data",
+    fold: tuple[int, int] | None = None,
 ) -> EventSet:
     """One split of an event data set as frames. The first call makes and keeps the frames of all splits.
 
@@ -94,6 +121,8 @@ def load_events(
     sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: what the files tell,
         else as `size`
     root: where the folders of the known sets lie
+    fold: (k, n): instead of the set's splits, the k-th of n folds of all recordings is for validation, the others are
+        for training, see `event_layout.in_folds`. The frames of these splits are in memory
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
     the disk of the cache is full.
@@ -105,7 +134,7 @@ def load_events(
     place = place_of(folder, known, time_steps, by)
     recordings = recordings_in(place, known, whole=str(source) in KNOWN)
     cut = cut_of(place, recordings, time_steps, by, sensor or (known.sensor if known else None), size)
-    rows = rows_of(recordings.counts, split, name)
+    rows = in_folds(recordings, split, name, *fold) if fold else rows_of(recordings.counts, split, name)
     frames = kept(recordings, cut)[rows]
     return EventSet(frames, recordings.labels[rows], name, split, recordings.classes)
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import replacing
 from ..registry import FRAMES, register_frames
 
 KEYS = ("t", "x", "y", "p")
+ATIS_SIDE = 240  # pixels; y = 240 is no event in a .bin, but a mark of its clock
 DARKEST = 0.05  # added to an intensity in [0, 1] before its logarithm: what a sensor sees in the dark
 ROUNDING = 1e-9  # a change that misses the threshold by rounding alone still counts
 
@@ -58,10 +60,27 @@ def fit_together(events) -> None:
 
 
 def write_events(path: str | os.PathLike, events: Events) -> None:
-    """Write a recording as a compressed npz with the keys t, x, y, p; missing folders are made."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:  # np.savez would add .npz to a path without it
-        np.savez_compressed(file, **{key: getattr(events, key) for key in KEYS})
+    """Write a recording: .bin as N-MNIST has it, else a compressed npz with the keys t, x, y, p.
+
+    ValueError for events that a .bin cannot hold.
+    """
+    with replacing(Path(path)) as temporary:
+        if Path(path).suffix == ".bin":
+            temporary.write_bytes(_atis_bytes(path, events))
+        else:
+            with open(temporary, "wb") as file:  # np.savez would add .npz to a path without it
+                np.savez_compressed(file, **{key: getattr(events, key) for key in KEYS})
+
+
+def _atis_bytes(path: str | os.PathLike, events: Events) -> bytes:
+    """40 bits an event, see `event_files.atis_bin`."""
+    side, time = max(int(events.x.max()), int(events.y.max())), int(events.t.max())
+    if side >= ATIS_SIDE or time >= 2**23 or min(int(events.x.min()), int(events.y.min()), int(events.t[0])) < 0:
+        found = f"pixels up to {side} and times up to {time}"
+        raise UserError(f"{path}: {found}; a .bin has pixels below {ATIS_SIDE} and times below {2**23}: write an .npz")
+    t = events.t.astype(np.int64)
+    columns = events.x, events.y, events.p.astype(np.int64) << 7 | t >> 16, t >> 8 & 255, t & 255
+    return np.stack(columns, 1).astype(np.uint8).tobytes()
 
 
 def integrate(events: Events, time_steps: int, by: str = "number", *, size: tuple[int, int]) -> np.ndarray:

@@ -53,11 +53,12 @@ def load(
     by: str = "number",
     root: str | os.PathLike = "data",
     download: bool = False,
+    fold: tuple[int, int] | None = None,
 ) -> ImageSet | EventSet:
     """One split of images (`load_images`) or of event recordings (`load_events`). time_steps, by: how recordings are
-    cut into frames."""
+    cut into frames. fold: (k, n), of recordings, see `load_events`."""
     if not is_events(source):
         return load_images(source, split, size=size, channels=channels, root=root, download=download)
     if channels not in (None, 2):
         raise UserError(f"{source}: event frames have 2 channels, {channels} were asked for")
-    return load_events(source, split, time_steps=time_steps, by=by, size=size, root=root)
+    return load_events(source, split, time_steps=time_steps, by=by, size=size, root=root, fold=fold)

@@ -25,6 +25,7 @@ def evaluate(
     inception: str | Path | None = None,
     torchvision: str | Path | None = None,
     dinov2: str | Path | None = None,
+    recogniser: str | Path | None = None,
     resize: str | None = None,
     is_splits: int | None = None,
     size: int | None = None,
@@ -63,6 +64,7 @@ def evaluate(
     repeats: score a model on so many sets of n seeds, one after another; gives the mean and the standard deviation
     reference: an .npz that `reference` wrote, or with published `mu` and `sigma`. None: computed from the split, cached
     autoencoder, classifier: file of weights, FSVAE's or ours. None: the ones in `reference`, or trained once, cached
+    recogniser: run of a classifier for `recognition`
     inception, torchvision: file of weights. None: found by `metrics.Published.find`
     dinov2: file of weights. None: found by `metrics.find_dinov2`
     resize: how images are resized for Inception: clean (default), tf1 or torch; see `metrics.inception`
@@ -76,6 +78,7 @@ def evaluate(
         **dict(autoencoder=autoencoder, classifier=classifier, inception=inception, torchvision=torchvision),
         dinov2=dinov2,
         **dict(resize=resize, is_splits=is_splits, size=size, channels=channels, root=root, download=download),
+        **dict(recogniser=recogniser),
         **dict(seed=seed, batch=batch, device=device, progress=progress),
     )
     return Record(score(model_or_images, request))

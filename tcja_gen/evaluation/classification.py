@@ -56,6 +56,8 @@ def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dic
     drawn = None if n == len(real) else f"by seed {request.seed}"
     facts = dict(data=real.name, split=request.split, reference=_identity(real), n=n, drawn=drawn)
     facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=model.head.classes)
+    if fold := model.provenance.get("data", {}).get("fold"):
+        facts["fold"] = fold
     facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
     return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
 
@@ -107,9 +109,12 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
         raise UserError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
     if not events and height != width:
         raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
-    by = model.provenance.get("data", {}).get("by", "number")
+    facts = model.provenance.get("data", {})
+    by, fold = facts.get("by", "number"), facts.get("fold")
     size = (height, width) if events else height
-    shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
+    own = str(data) in (facts.get("source"), facts.get("path"))  # the folds of its training, which other data have not
+    shape = {"fold": tuple(fold)} if fold and own else {}
+    shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
     return load(data, split, **shape, root=root, download=download)
 
 

@@ -56,6 +56,7 @@ from ..nn import (
     CurrentGate,
     CurrentTCJA,
     CurrentTCJANormed,
+    FrameReadout,
     Gate,
     GatedReadout,
     NormReLU,
@@ -317,6 +318,8 @@ def _hook(rows: dict, name: str, layer: nn.Module, gated: bool) -> Callable | No
         return _counting(rows, _neurons, "neurons", name.removesuffix(".neurons"))
     if isinstance(layer, GatedReadout):
         return _gated_readout(rows, name)
+    if isinstance(layer, FrameReadout):
+        return _counting(rows, _frame_readout, "readout", name)
     return _counting(rows, _readout, "readout", name) if isinstance(layer, Readout) else None
 
 
@@ -404,6 +407,12 @@ def _readout(row: Row, _, x: Tensor, __) -> None:
     if not binary and are_gated_spikes(x):
         row.fold(x.shape[:3].numel() - operations, operations)
     row.dense += x.numel()
+
+
+def _frame_readout(row: Row, _, __, frames: Tensor) -> None:
+    """frames (T, N, C, H, W), each a sum of T currents of its size."""
+    row.mac += len(frames) * frames.numel()
+    row.dense += len(frames) * frames.numel()
 
 
 def _gated_readout(rows: dict, name: str) -> Callable:

@@ -5,12 +5,13 @@ all were asked for, it is left out with a note.
 from collections.abc import Sequence
 
 from ..errors import UserError
-from .metric_names import METRICS
+from .metric_names import METRICS, RECOGNITION
+from .recognition import check_recogniser
 from .references import References
 from .request import Request
 from .subjects import Subject
 
-RECOGNITION = "recognition-classifier"
+ASKED = "recognition-classifier"  # needs to know which class a sample was made for
 
 
 def check_metrics(model, names: Sequence[str], request: Request) -> None:
@@ -20,6 +21,11 @@ def check_metrics(model, names: Sequence[str], request: Request) -> None:
         raise UserError(f"{told}; only a model makes others by other seeds")
     if request.everything:
         return
+    if reason := _unrecognised(model, names, request):
+        raise UserError(reason)
+    if getattr(model, "full_count", 0) and (request.size or request.channels or request.reference):
+        given = [request.spell(name) for name in ("size", "channels", "reference") if getattr(request, name)]
+        raise UserError(f"{given[0]}: a generator of event frames is scored at its own size, against recordings")
     if model is None and (rebuilt := [name for name in names if _of_reconstructions(name)]):
         raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
     if not _prior_is_trained(model) and not all(map(_of_reconstructions, names)):
@@ -31,19 +37,36 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
     """The metrics that can be computed: all that are asked for by name, or UserError; of "all" those that can be."""
     request = references.request
     if request.everything:
-        names = [name for name in _of_model(names, subject.model, notes) if name != RECOGNITION or _labelled(subject)]
+        names = [name for name in _of_model(names, subject.model, notes) if name != ASKED or _labelled(subject)]
+        if reason := _unrecognised(subject.model, names, request):
+            notes += [f"left out: {reason}"] * bool(subject.model)
+            names = [name for name in names if METRICS[name].measure not in RECOGNITION]
+        if not subject.frames:
+            names = [name for name in names if name != "recognition-events"]
         names = enough_images(names, min(subject.n, references.n), request, notes)
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
-    if RECOGNITION in names and not _labelled(subject):
+    if ASKED in names and not _labelled(subject):
         wanted = "a conditional model, or images with a folder for each class"
-        raise UserError(f"{RECOGNITION} needs to know which class a sample was made for: {wanted}")
+        raise UserError(f"{ASKED} needs to know which class a sample was made for: {wanted}")
     return list(names)
 
 
 def _labelled(subject: Subject) -> bool:
     return subject.labels is not None
+
+
+def _unrecognised(model, names: Sequence[str], request: Request) -> str:
+    """Why recognition by a classifier of one's own cannot be computed, in a line; "" if it can be, or is not asked
+    for."""
+    wanted = [name for name in names if METRICS[name].measure in RECOGNITION]
+    if not wanted:
+        return ""
+    if not request.everything and not getattr(model, "full_count", 0) and "recognition-events" in wanted:
+        return "recognition-events is for generators of event frames; take recognition"
+    reason = check_recogniser(model, request)
+    return f"{', '.join(wanted)}: {reason}" if reason else ""
 
 
 def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from ..models.inputs import check_range
 from ..process import this_process
 from ..progress import track
 
+BATCH = 256  # samples that are made at once
 IMAGES, RECORDINGS = 64, 16  # in a batch that is classified, whatever the number of processes
 
 
@@ -28,22 +29,25 @@ def quantise(images: Tensor) -> Tensor:
     return images.clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
 
 
-def sample(model, seeds: Sequence[int], batch: int = 256, progress: bool = False, label: int | None = None) -> Tensor:
-    """One image per seed, uint8 `(n, C, H, W)`. label: the class of all of them, for a conditional model."""
+def sample(model, seeds: Sequence[int], batch: int = BATCH, progress: bool = False, label: int | None = None) -> Tensor:
+    """One image per seed, uint8 `(n, C, H, W)`, or expected event counts, float `(n, T, 2, H, W)`. label: the class of
+    all of them, for a conditional model."""
     seeds = torch.as_tensor(list(seeds))
     condition = {} if label is None else {"classes": label}
 
     def make(i: Tensor) -> Tensor:
-        return quantise(model.sample(seeds[i], **condition))
+        made = model.sample(seeds[i], **condition)
+        return quantise(made) if made.dim() == 4 else made.cpu()
 
     return _on_all_processes(make, len(seeds), batch, "sampling" if progress else None)
 
 
-def reconstruct(model, images: Tensor, seed: int = 0, batch: int = 256, progress: bool = False) -> Tensor:
-    """Reconstructions of uint8 images, float `(n, C, H, W)` in [0, 1]; image i has the seed `seed + i`."""
+def reconstruct(model, images: Tensor, seed: int = 0, batch: int = BATCH, progress: bool = False) -> Tensor:
+    """Reconstructions of uint8 images, float `(n, C, H, W)` in [0, 1], or of event counts `(n, T, 2, H, W)`; number i
+    has the seed `seed + i`."""
 
     def make(i: Tensor) -> Tensor:
-        return model.reconstruct(images[i].float() / 255, seeds=i + seed).float().cpu()
+        return model.reconstruct(as_input(images[i]), seeds=i + seed).float().cpu()
 
     return _on_all_processes(make, len(images), batch, "reconstructing" if progress else None)
 
@@ -58,10 +62,14 @@ def classify(model, samples: Tensor, chosen: Tensor | None = None, progress: boo
     chosen = torch.arange(len(samples)) if chosen is None else chosen
 
     def make(i: Tensor) -> Tensor:
-        x = samples[chosen[i]].float()
-        return model.classify(x / 255 if x.dim() == 4 else x).cpu()
+        return model.classify(as_input(samples[chosen[i]])).cpu()
 
     return _in_batches(make, len(chosen), size, "classifying" if progress else None)
+
+
+def as_input(samples: Tensor) -> Tensor:
+    """Images uint8 -> [0, 1]; event counts as they are. Both float, as models take them."""
+    return samples.float() if samples.dim() == 5 else samples.float() / 255
 
 
 class DistributedExtractor:

@@ -11,7 +11,10 @@
                                                      for data without classes
     fd-dinov2, kid-dinov2, ...                       the same, but is, on DINOv2's features
     is-fsvae                                         IS as FSVAE's code computes it, which is not the standard one
+    recognition, recognition-events                  of samples of a conditional generator, see `recognition`
     accuracy, accuracy-by-step                       of the classes that a model with a head predicts
+
+Of a generator of event frames, all but recognition look at summed frames, see `summed_frames`.
 
 The weights of the networks:
 
@@ -27,6 +30,7 @@ from typing import Literal
 
 FEATURE_MEASURES = ("fid", "kid", "is", "precision", "recall", "density", "coverage", "memorisation")
 PIXEL_MEASURES = ("reconstruction", "psnr", "ssim")
+RECOGNITION = ("recognition", "recognition-events")
 CLASS_MEASURES = ("accuracy", "accuracy-by-step")
 WITHOUT_REFERENCE = {"is", "is-fsvae", "recognised"}  # look at the generated images alone
 ON_REFERENCE_FEATURES = {
@@ -61,7 +65,7 @@ class Metric:
             return FSVAE_SPLIT
         if self.network == "autoencoder-official":
             return OFFICIAL_BATCH
-        return NEIGHBOURS.get(self.measure, 1) + 1
+        return 1 if self.measure in RECOGNITION else NEIGHBOURS.get(self.measure, 1) + 1
 
     @property
     def fewest_real(self) -> int:
@@ -73,6 +77,8 @@ class Metric:
         """The optional arguments of `evaluate` that change this metric."""
         if self.of == "classes":
             return set()
+        if self.measure in RECOGNITION:
+            return {"repeats", "recogniser"}
         taken = {"repeats", "reference", "size", "channels"}
         if self.network:
             taken.add(weights_of(self.network))
@@ -101,6 +107,7 @@ def _by_name() -> dict[str, Metric]:
     metrics |= {f"{name}-dinov2".replace("fid", "fd"): Metric(name, "samples", "dinov2") for name in ("fid", *others)}
     metrics["recognition-classifier"] = Metric("recognised", "samples", "classifier")
     metrics["is-fsvae"] = Metric("is-fsvae", "samples", "torchvision")
+    metrics |= {name: Metric(name, "samples") for name in RECOGNITION}
     return metrics | {name: Metric(name, "classes") for name in CLASS_MEASURES}
 
 

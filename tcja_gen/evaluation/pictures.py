@@ -1,6 +1,7 @@
 """Picture files of a model's images: grids, rows with labels, single images, and films over the time steps.
 
-Images are floats `(N, C, H, W)` in [0, 1]; files hold them rounded to 8 bits. Grids and rows are at least 512 pixels
+Images are floats `(N, C, H, W)` in [0, 1]; files hold them rounded to 8 bits. Event frames `(N, T, 2, H, W)` are drawn
+as strips, T frames side by side in colours (`strips`). Grids and rows are at least 512 pixels
 wide: small images are enlarged by a whole factor. Every PNG file says in its text chunks how it was made: the command
 and the version, and for a model's images their seeds and the hash of its weights (`made_by`).
 """
@@ -52,9 +53,17 @@ def rows(labelled: Sequence[Row], narrowest: int = NARROWEST) -> Tensor:
 
 def pairs(originals: Tensor, again: Tensor) -> list[Row]:
     """Labelled rows of originals, each with the row of their reconstructions below it."""
+    originals, again = strips(originals), strips(again)
     cut = min(WIDEST_ROW, max(1200 // originals.shape[-1], 4))
     both = zip(originals.split(cut), again.split(cut), strict=True)
     return [row for a, b in both for row in (("original", a), ("reconstruction", b))]
+
+
+def strips(frames: Tensor) -> Tensor:
+    """Event counts `(N, T, 2, H, W)` as pictures `(N, 3, H, T · W)` in [0, 1], frames side by side. Images stay."""
+    if frames.dim() == 4:
+        return frames
+    return in_colour(frames.detach().cpu()).permute(0, 2, 3, 1, 4).flatten(3)
 
 
 def by_class(images: Tensor, seeds: Sequence[int], classes: int, names: Sequence[str] = ()) -> list[Row]:
@@ -67,6 +76,7 @@ def by_class(images: Tensor, seeds: Sequence[int], classes: int, names: Sequence
 def samples(images: Tensor, seeds: Sequence[int], classes: int = 0, names: Sequence[str] = ()) -> Tensor:
     """One picture, uint8 `(3, H, W)`, of samples: a grid; with `classes`, of a conditional model, a row for each class
     if there are at least two images of a class."""
+    images = strips(images)
     if classes and len(images) >= 2 * classes:
         return rows(by_class(images, seeds, classes, names))
     return grid(images)
@@ -121,20 +131,29 @@ def save_each(images: Tensor, folder: str | Path, names: list[str], facts: Mappi
     return paths
 
 
-def save_film(films: Tensor, path: str | Path, milliseconds: int = 250) -> Path:
-    """Write films `(N, T, C, H, W)` side by side as an animated GIF, a frame for each time step.
+def save_film(films: Tensor, path: str | Path, milliseconds: int = 250, columns: int | None = None) -> Path:
+    """Write films `(N, T, C, H, W)`, or event counts `(N, T, 2, H, W)`, side by side as an animated GIF, a frame for
+    each time step.
 
-    milliseconds: that a frame is shown; the last one is shown four times as long
+    milliseconds: that a frame is shown; the last one is shown four times as long. Event frames are shown for 100.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    film(films, path, milliseconds)
+    film(films, path, milliseconds, columns=columns)
     return path
 
 
-def film(films: Tensor, file: Path | BinaryIO, milliseconds: int = 250, narrowest: int = NARROWEST) -> None:
+def film(
+    films: Tensor,
+    file: Path | BinaryIO,
+    milliseconds: int = 250,
+    narrowest: int = NARROWEST,
+    columns: int | None = None,
+) -> None:
     """Write films as `save_film` does, to a path or an open file."""
-    frames = [to_picture(grid(films[:, t], narrowest=narrowest)) for t in range(films.shape[1])]
+    if films.shape[2] == 2:
+        films, milliseconds = in_colour(films.detach().cpu()), 100
+    frames = [to_picture(grid(films[:, t], columns, narrowest)) for t in range(films.shape[1])]
     times = [milliseconds] * (len(frames) - 1) + [4 * milliseconds]
     frames[0].save(file, "gif", save_all=True, append_images=frames[1:], duration=times, loop=0)
 
@@ -144,7 +163,8 @@ def in_colour(frames: Tensor) -> Tensor:
 
     Nineteen of twenty pixels with events keep their differences; the most active ones are full.
     """
-    full = torch.stack([frame[frame > 0].float().quantile(0.95) for frame in frames])  # (N,)
+    active = [frame[frame >= 0.5].float() for frame in frames]  # expected counts are nowhere 0
+    full = torch.stack([counts.quantile(0.95) if len(counts) else torch.ones(()) for counts in active])  # (N,)
     darker, brighter = (frames / full.clamp(min=1).view(-1, 1, 1, 1, 1)).clamp(0, 1).unbind(2)
     return torch.stack([1 - darker, 1 - (darker + brighter).clamp(max=1), 1 - brighter], 2)
 

@@ -28,7 +28,8 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
     images = choose(references.real.training.images, request, notes)
     record = dict(data=real.name, split=request.split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= _network_facts("autoencoder", networks.autoencoder) | dict(statistics={}, floor={})
-    names = [n for n, metric in METRICS.items() if metric.of == "samples" and metric.measure not in WITHOUT_FLOOR]
+    of_samples = {name: metric for name, metric in METRICS.items() if metric.of == "samples" and metric.network}
+    names = [name for name, metric in of_samples.items() if metric.measure not in WITHOUT_FLOOR]
     by_network = references.ready(names, notes)
     if "classifier" in by_network:
         record |= _network_facts("classifier", networks.classifier)

@@ -2,16 +2,18 @@
 
 from functools import cached_property
 
-from ..data import ImageSet, load_images
+from ..data import ImageSet, load_events, load_images
 from ..errors import UserError
 from .request import Request
+from .summed_frames import SummedFrames
 
 
 class RealImages:
-    """Two splits of a data set: the one to score against, and the training split."""
+    """Two splits of a data set: the one to score against, and the training split. frames: of event recordings, whose
+    frames are summed."""
 
-    def __init__(self, request: Request):
-        self.request = request
+    def __init__(self, request: Request, frames: SummedFrames | None = None):
+        self.request, self.frames = request, frames
 
     @cached_property
     def reference(self) -> ImageSet:
@@ -29,5 +31,8 @@ class RealImages:
             if asked.reference is not None:
                 held = f"{asked.reference}: has no images of the {split} split"
             raise UserError(f"{held}; name the data set, too: {asked.spell('data')}")
+        if frames := self.frames:
+            made = dict(time_steps=frames.time_steps, by=frames.by, size=frames.size)
+            return frames.image_set(load_events(asked.data, split, **made, root=asked.root))
         shape = dict(size=asked.size, channels=asked.channels)
         return load_images(asked.data, split, **shape, root=asked.root, download=asked.download)

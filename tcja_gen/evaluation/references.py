@@ -26,6 +26,7 @@ from .metric_names import IS_SPLITS, METRICS, ON_REFERENCE_FEATURES, WITHOUT_REF
 from .networks import FeatureNetworks
 from .real_images import RealImages
 from .request import Request
+from .summed_frames import SummedFrames
 
 
 @dataclass
@@ -127,8 +128,8 @@ class FileReference(Reference):
 class References:
     """The references of all networks for one request, whose size and channels are known."""
 
-    def __init__(self, request: Request):
-        self.request, self.real = request, RealImages(request)
+    def __init__(self, request: Request, frames: SummedFrames | None = None):
+        self.request, self.real = request, RealImages(request, frames)
         self.file = None if request.reference is None else _fitting_file(request)
         self.networks = FeatureNetworks(request, self.real, self.file)
 

@@ -36,6 +36,7 @@ class Request:
     inception: File = None
     torchvision: File = None
     dinov2: File = None
+    recogniser: File = None
     resize: str | None = None
     is_splits: int | None = setting(None, least=1)
     size: int | None = setting(None, least=SMALLEST)

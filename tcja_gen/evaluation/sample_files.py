@@ -19,10 +19,9 @@ from ..models import store
 from ..process import Process
 from ..progress import track
 from . import pictures
-from .generate import quantise
+from .generate import BATCH, quantise
 
 FACTS, PART = ".samples.json", ".part"
-BATCH = 256  # images in memory
 
 
 def write_samples(
@@ -63,11 +62,13 @@ def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | 
 
 
 def _write(model: nn.Module, seeds: list[int], folder: Path, part: Path, label: int | None, told: dict) -> None:
-    """Writes pictures, with the text chunks `told`, into the folder `part`, then moves them to their place."""
+    """Writes pictures, of event frames strips, with the text chunks `told`, into the folder `part`, then moves them to
+    their place."""
     condition = {} if label is None else {"classes": label}
     with torch.no_grad():
-        images = quantise(model.sample(seeds, **condition))
-    for file in pictures.save_each(images / 255, part, [_name(seed) for seed in seeds], told):
+        made = model.sample(seeds, **condition)
+    images = quantise(made) / 255 if made.dim() == 4 else pictures.strips(made)
+    for file in pictures.save_each(images, part, [_name(seed) for seed in seeds], told):
         os.replace(file, folder / file.name)
 
 

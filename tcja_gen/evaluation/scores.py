@@ -19,8 +19,9 @@ from .feasible import check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
 from .measures import measure_features, measure_pixels
-from .metric_names import IMAGES, METRICS
+from .metric_names import IMAGES, METRICS, RECOGNITION
 from .protocol import circumstances
+from .recognition import recognised
 from .references import Reference, References
 from .request import Request
 from .results import Result, only_finite, over_sets
@@ -34,7 +35,7 @@ def score(model_or_images, names: Sequence[str], request: Request) -> dict:
     check_metrics(model, names, request)
     subject = Subject.of(model_or_images, request, notes)
     shape = dict(size=request.size or subject.size, channels=request.channels or subject.channels)
-    references = References(replace(request, **shape))
+    references = References(replace(request, **shape), subject.frames)
     names = feasible(names, subject, references, notes)
     by_network = references.ready(names, notes)  # before images are made: a mistake shows at once
     names = [name for name in names if METRICS[name].network in {None, *by_network}]
@@ -72,9 +73,12 @@ def _results(
     subject: Subject, names: Sequence[str], references: References, by_network: dict[str, Reference], notes: list[str]
 ) -> dict[str, Result]:
     """Results by metric. Samples and reconstructions are made once, and only if a metric needs them."""
-    of_samples = [name for name in names if METRICS[name].of == "samples"]
+    to_recognise = [name for name in names if METRICS[name].measure in RECOGNITION]
+    of_samples = [name for name in names if METRICS[name].of == "samples" and name not in to_recognise]
     of_reconstructions = [name for name in names if METRICS[name].of == "reconstructions"]
     results = {}
+    if to_recognise:
+        results |= recognised(subject.model, subject.made, subject.seeds, to_recognise, references.request)
     if of_samples:
         labels = _labels(subject, by_network) if "recognition-classifier" in of_samples else None
         results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)
@@ -96,6 +100,7 @@ def _floors(results: dict[str, Result], by_network: dict[str, Reference]) -> dic
     Reconstructions of the reference's own images have no such floor: perfect ones score 0.
     """
     of_samples = {name: result for name, result in results.items() if METRICS[name].of == "samples"}
+    of_samples = {name: result for name, result in of_samples.items() if METRICS[name].network}
     floors = {
         name: known_floor(by_network[METRICS[name].network], METRICS[name].measure, result)
         for name, result in of_samples.items()

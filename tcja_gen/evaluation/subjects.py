@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from ..errors import UserError
 from ..models.inputs import check_tensor
 from .generate import quantise, reconstruct, sample
 from .request import Request
+from .summed_frames import SummedFrames
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,22 @@ class Subject:
         return cls(None, quantise(images), quantised, {"images": name}, len(images), **how)
 
     @property
+    def frames(self) -> SummedFrames | None:
+        """How event frames become images; None for images."""
+        return SummedFrames.of(self.model)
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.n)
+
+    @property
     def size(self) -> int:
         return self.model.image_size if self.model else self.images.shape[-1]
 
     @property
     def channels(self) -> int:
+        if self.frames:
+            return 1
         return self.model.image_channels if self.model else self.images.shape[1]
 
     @property
@@ -66,10 +79,18 @@ class Subject:
         """uint8 `(n, C, H, W)`."""
         if self.model is None:
             return self.images
-        return sample(self.model, range(self.seed, self.seed + self.n), self.batch, self.progress)
+        return quantise(self.frames.images(self.made)) if self.frames else self.made
+
+    @cached_property
+    def made(self) -> Tensor:
+        """Samples of the model as they are: uint8 `(n, C, H, W)`, or expected event counts `(n, T, 2, H, W)`."""
+        return sample(self.model, self.seeds, self.batch, self.progress)
 
     def reconstructions(self, real: ImageSet) -> Tensor:
         """Float `(n, C, H, W)` in [0, 1]: the model's reconstructions of n images of a set."""
+        if self.frames:
+            counts = real.events.frames[chosen(real, self.n)]
+            return self.frames.images(reconstruct(self.model, counts, self.seed, self.batch, self.progress))
         return reconstruct(self.model, originals(real, self.n), self.seed, self.batch, self.progress)
 
     def facts(self, made: int, sets: int) -> dict:
@@ -79,6 +100,7 @@ class Subject:
         facts |= getattr(getattr(self.model, "latent", None), "sampling", {})
         facts["classes"] = "seed mod classes" if getattr(self.model, "classes", 0) else None
         facts["seeds"] = [self.seed, self.seed + (sets - 1) * self.n + made - 1] if self.model else None
+        facts |= self.frames.facts() if self.frames else {}
         return {"quantised": self.quantised} | facts
 
 
@@ -125,9 +147,14 @@ def _check(images: Tensor) -> None:
 
 
 def originals(real: ImageSet, n: int) -> Tensor:
-    """n images of a set to reconstruct: a random choice, the same one every time.
+    """n images of a set to reconstruct."""
+    return real.images[chosen(real, n)]
+
+
+def chosen(real: ImageSet, n: int) -> Tensor:
+    """Indices of n images of a set to reconstruct: a random choice, the same one every time.
 
     The first n need not be like the rest: the first 2,560 test images of MNIST have an FAD of 12.7 to all of them, a
     random choice 2.2.
     """
-    return real.images[torch.randperm(len(real.images), generator=torch.Generator().manual_seed(0))[:n]]
+    return torch.randperm(len(real.images), generator=torch.Generator().manual_seed(0))[:n]

@@ -117,12 +117,14 @@ def _short(value) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def check_ends(start: Tensor, end: Tensor, steps: int) -> None:
-    """UserError unless the ends are two images (C, H, W) of one shape and `steps` is at least 2."""
+def check_ends(start: Tensor, end: Tensor, steps: int, dims: int = 3) -> None:
+    """UserError unless the ends are two images (C, H, W), or recordings (T, 2, H, W) with `dims` = 4, of one shape and
+    `steps` is at least 2."""
     if not isinstance(steps, int) or steps < 2:
         raise UserError(f"steps is {steps!r}; it counts the images including both ends, so it must be at least 2")
     for image in (start, end):
         check_tensor(image, "the ends")
-    if start.dim() != 3 or start.shape != end.shape:
+    if start.dim() != dims or start.shape != end.shape:
         found = f"{tuple(start.shape)} and {tuple(end.shape)}"
-        raise UserError(f"the ends are {found}, wanted one image (C, H, W) each")
+        wanted = {3: "image (C, H, W)", 4: "recording (T, 2, H, W)"}[dims]
+        raise UserError(f"the ends are {found}, wanted one {wanted} each")

@@ -21,6 +21,7 @@ from ..nn import (
     SpikingHead,
     latent_settings,
     make_latent,
+    makes_frames,
     mirror,
     neuron_named,
 )
@@ -68,7 +69,11 @@ class Generator(Network):
     """Decoder notation (64T3s2-TCJA-...); mirror: the encoder's stages in reverse order."""
     readout: str = "membrane"
     """Weights of the output's time steps: membrane, which decays (FSVAE), mean (as the TCJA paper describes it), or a
-    gate of the output's mean currents: tcja (TAID's code, T^2 weights), tcja-both (with the temporal branch, too)."""
+    gate of the output's mean currents: tcja (TAID's code, T^2 weights), tcja-both (with the temporal branch, too).
+    frames: a generator of event frames, one for each time step."""
+    full_count: int = setting(0, least=0)
+    """Of event frames: events in a pixel that make it full; more are not told from it. 0: as many as one of 100
+    pixels with events exceeds."""
     latent: LatentSettings = part(latent_settings, BernoulliSettings())
     """Kind of latent: bernoulli (FSVAE's autoregressive bits), poisson (ESVAE's rates), gaussian (for an ANN), or codes
     (spatial spike codes with a masked prior)."""
@@ -114,7 +119,7 @@ def build(settings: Network | Mapping, objective: CrossEntropy | None = None) ->
 
 
 def _generator(settings: Generator, neuron, objective: CrossEntropy | None) -> SpikingVAE:
-    size, channels, steps = settings.image_size or 32, settings.image_channels or 1, settings.time_steps
+    size, channels, steps = settings.image_size or 32, _channels(settings), settings.time_steps
     encoder = SpikingEncoder(settings.encoder, channels, steps, neuron, size)
     latent = make_latent(settings.latent, Context.behind(encoder, settings.classes))
     notation = mirror(settings.encoder) if settings.decoder == "mirror" else settings.decoder
@@ -122,7 +127,20 @@ def _generator(settings: Generator, neuron, objective: CrossEntropy | None) -> S
         notation, latent.channels, encoder.shape, channels, steps, neuron, size, settings.readout, latent.spatial
     )
     head = SpikingHead(settings.head, encoder.shape, steps, encoder.build) if settings.head else None
-    return SpikingVAE(encoder, latent, decoder, head, objective)
+    full = settings.full_count or int(makes_frames(settings.readout))
+    return SpikingVAE(encoder, latent, decoder, head, objective, full)
+
+
+def _channels(settings: Generator) -> int:
+    """Of the images, or 2 of event frames. UserError if the readout does not suit them."""
+    frames = makes_frames(settings.readout)
+    channels = settings.image_channels or (2 if frames else 1)
+    if frames != (channels == 2):
+        made = "event frames, which have 2 channels" if frames else "images; readout 'frames' makes event frames"
+        raise UserError(f"{channels} channels, and readout {settings.readout!r} makes {made}")
+    if settings.full_count and not frames:
+        raise UserError("model.full_count has no meaning for images; it counts events")
+    return channels
 
 
 def _classifier(settings: Classifier, neuron, objective: CrossEntropy | None) -> SpikingClassifier:

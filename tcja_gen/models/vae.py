@@ -13,6 +13,11 @@ notation, too, and by default it follows every convolution of encoder and decode
 
 With neuron "relu", T = 1 and a gaussian latent, the same layers are the ordinary VAE that those papers compare with.
 Methods for use take and return images in [0, 1].
+
+With a readout of frames it is a generator of event recordings. The encoder sees a stream, one frame of counts at each
+step, and the decoder gives a frame at each step: x and y are (T, N, 2, H, W), and the loss is the mean over all frames.
+Counts become values in [-1, 1] by x = 2 min(count / full_count, 1) - 1. Methods for use take and return counts
+(N, T, 2, H, W), as `SpikingClassifier` takes them; those of a sample are expected counts, no whole numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +31,16 @@ from ..nn.draws import Draws
 from ..nn.objectives import CrossEntropy, accuracy
 from ..process import without_tf32
 from .fit import ALL, Fit
-from .inputs import check_classes, check_ends, check_images, check_latents, check_precision, check_seeds
+from .inputs import (
+    check_classes,
+    check_ends,
+    check_frames,
+    check_images,
+    check_latents,
+    check_precision,
+    check_seeds,
+    check_tensor,
+)
 from .overview import overview
 
 CHUNK = 64  # images in a forward pass outside training; always full, so an image never depends on the batch size
@@ -40,7 +54,7 @@ class SpikingVAE(nn.Module):
 
     head: if given, it classifies images by the encoder's spikes and is trained with the other parts; `objective` is its
     loss. Image size, channels and T are those of the encoder. The attribute `classes` is the K of a conditional prior,
-    0 for an unconditional one.
+    0 for an unconditional one. full_count: of a generator of event frames; 0 for one of images.
     """
 
     kind = "generator"
@@ -52,11 +66,13 @@ class SpikingVAE(nn.Module):
         decoder: SpikingDecoder,
         head: SpikingHead | None = None,
         objective: CrossEntropy | None = None,
+        full_count: int = 0,
     ):
         super().__init__()
         self.encoder, self.latent, self.decoder, self.head = encoder, latent, decoder, head
         self.objective, self.classes, self.time_steps = objective or CrossEntropy(), latent.classes, encoder.time_steps
         self.image_channels, self.image_size, self.image_width = encoder.input
+        self.full_count = full_count
         self.provenance: dict = {}  # facts about the run that trained the weights, for records
         self.to(memory_format=torch.channels_last)  # fastest for convolutions, neurons and gates
 
@@ -74,12 +90,13 @@ class SpikingVAE(nn.Module):
         fit: Fit = ALL,
         terms: Mapping[str, Term] | None = None,
     ) -> dict[str, Tensor]:
-        """Losses for images x (N, C, H, W) in [-1, 1]: "loss", and its parts "reconstruction", "divergence" and
-        `terms`, each by name. A model with a head adds its "accuracy".
+        """Losses for images x (N, C, H, W) in [-1, 1], or event counts x (T, N, 2, H, W): "loss", and its parts
+        "reconstruction", "divergence" and `terms`, each by name. A model with a head adds its "accuracy".
 
         progress: of the training, in [0, 1]. targets: (N, K) one-hot, for a conditional model or one with a head.
         fit: the parts that are trained; losses that train none of them are not computed.
         """
+        x = self._scaled(x) if self.full_count else x
         spikes = self.encoder(x, draws)
         h = self.latent.enter(spikes)
         losses, loss = {}, 0.0
@@ -104,7 +121,7 @@ class SpikingVAE(nn.Module):
         return {"loss": loss, **losses}
 
     def infer(self, x: Tensor, draws: Draws) -> Tensor:
-        """Latent spikes (T, N, L) for images x (N, C, H, W) in [-1, 1]."""
+        """Latent spikes (T, N, L) for images x (N, C, H, W), or frames (T, N, 2, H, W), in [-1, 1]."""
         return self.latent.encode(self.latent.enter(self.encoder(x)), draws)
 
     @property
@@ -113,17 +130,17 @@ class SpikingVAE(nn.Module):
         stages = self.provenance.get("stages")
         return stages is None or not {"all", "prior"}.isdisjoint(stages)
 
-    # use: seeds in, images (N, C, H, W) in [0, 1] out, always computed in evaluation mode
+    # use: seeds in, images (N, C, H, W) in [0, 1] or counts (N, T, 2, H, W) out, always in evaluation mode
 
     def sample(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
-        """One new image (C, H, W) in [0, 1] per seed, independent of the other seeds.
+        """One new image (C, H, W) in [0, 1], or counts (T, 2, H, W), per seed, independent of the other seeds.
 
         classes: for a conditional model, one class for all images or one for each; None: seed i has class i mod K.
         UserError if the prior was never trained, or for seeds or classes that do not fit.
         """
         self.check_prior()
         y = self._classes(seeds, classes)
-        return self._chunks(lambda draws, *y: to_unit(self.decoder(self.latent.sample(draws, *y))), seeds, y)
+        return self._chunks(lambda draws, *y: self._out(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
     def sample_by(self, **changes: float | str | None) -> None:
         """Changes how samples are drawn from now on: for spatial codes rounds, order, temperature, guidance and
@@ -131,14 +148,17 @@ class SpikingVAE(nn.Module):
         self.latent.sample_by(**changes)
 
     def reconstruct(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
-        """Reconstructions of images (N, C, H, W) in [0, 1]. Seed i (default: i) draws the latent of image i."""
+        """Reconstructions of images (N, C, H, W) in [0, 1], or of event counts (N, T, 2, H, W). Seed i (default: i)
+        draws the latent of image i."""
         x = self._in(images)
-        return self._chunks(lambda draws, x: to_unit(self.decoder(self.infer(x, draws))), _own(seeds, x), x)
+        return self._chunks(
+            lambda draws, x: self._out(self.decoder(self.infer(time_first(x), draws))), _own(seeds, x), x
+        )
 
     def encode(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
         """Latent spikes (N, T, L), batch first, of images (N, C, H, W) in [0, 1]. Seeds as for `reconstruct`."""
         x = self._in(images)
-        return self._chunks(lambda draws, x: self.infer(x, draws).transpose(0, 1), _own(seeds, x), x)
+        return self._chunks(lambda draws, x: self.infer(time_first(x), draws).transpose(0, 1), _own(seeds, x), x)
 
     def classify(self, images: Tensor) -> Tensor:
         """Outputs of the head at every time step, (N, T, K), for images (N, C, H, W) in [0, 1]. UserError without a
@@ -146,16 +166,21 @@ class SpikingVAE(nn.Module):
         if self.head is None:
             raise UserError("this generator names no classes; one trained with model.head does")
         x = self._in(images)  # needs no random numbers
-        return self._chunks(lambda _, x: self.head(self.encoder(x)).float().transpose(0, 1), range(len(x)), x)
+        return self._chunks(
+            lambda _, x: self.head(self.encoder(time_first(x))).float().transpose(0, 1), range(len(x)), x
+        )
 
     def decode(self, z: Tensor) -> Tensor:
         """Images (N, C, H, W) in [0, 1] of latent spikes (N, T, L), or (N, T, L, h, w) for a spatial latent."""
         sides = self.encoder.shape[1:] if self.latent.spatial else ()
         z = check_latents(z, (self.time_steps, self.latent.channels, *sides), self.latent.spiking)
-        return self._chunks(lambda _, z: to_unit(self.decoder(z.transpose(0, 1))), range(len(z)), z)
+        return self._chunks(lambda _, z: self._out(self.decoder(z.transpose(0, 1))), range(len(z)), z)
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
-        """Images of `sample` as they form over the time steps, (N, T, C, H, W). The last frame is the final image."""
+        """Images of `sample` as they form over the time steps, (N, T, C, H, W). The last frame is the final image. Of a
+        generator of event frames, these."""
+        if self.full_count:
+            return self.sample(seeds, classes)
         self.check_prior()
         y = self._classes(seeds, classes)
         return self._chunks(
@@ -163,8 +188,9 @@ class SpikingVAE(nn.Module):
         )
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, seed: int = 0) -> Tensor:
-        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], both ends included; see `Latent.between`."""
-        check_ends(start, end, steps)
+        """Images (steps, C, H, W) between two images (C, H, W) in [0, 1], or counts (steps, T, 2, H, W) between two
+        recordings; both ends are included, see `Latent.between`."""
+        check_ends(start, end, steps, dims=4 if self.full_count else 3)
         z0, z1 = self.encode(torch.stack([start, end]), [seed, seed])  # (T, L) each
         fractions = torch.linspace(0, 1, steps, device=z0.device)
         return self.decode(self.latent.between(z0, z1, fractions, ImageDraws([seed], z0.device)))
@@ -192,7 +218,19 @@ class SpikingVAE(nn.Module):
         return nn.functional.one_hot(check_classes(chosen, len(seeds), self.classes), self.classes).float()
 
     def _in(self, images: Tensor) -> Tensor:
-        return check_images(images, (self.image_channels, self.image_size, self.image_size)) * 2 - 1
+        shape = (self.image_channels, self.image_size, self.image_size)
+        if not self.full_count:
+            return check_images(images, shape) * 2 - 1
+        check_tensor(images, "recordings")
+        return self._scaled(check_frames(images, (self.time_steps, *shape)).float())
+
+    def _scaled(self, counts: Tensor) -> Tensor:
+        """Event counts -> [-1, 1]."""
+        return (counts / self.full_count).clamp(max=1) * 2 - 1
+
+    def _out(self, y: Tensor) -> Tensor:
+        """What the decoder gives, as images (N, C, H, W) in [0, 1] or as event counts (N, T, 2, H, W)."""
+        return (to_unit(y) * self.full_count).transpose(0, 1) if self.full_count else to_unit(y)
 
     @torch.no_grad()
     @without_tf32()
@@ -222,6 +260,11 @@ def chunk_size(time_steps: int, height: int, width: int) -> int:
     """Number of images in a forward pass: `CHUNK`, or for large images the largest power of 2 that `LARGEST` allows, at
     least 1."""
     return min(CHUNK, 2 ** max((LARGEST // (time_steps * height * width)).bit_length() - 1, 0))
+
+
+def time_first(x: Tensor) -> Tensor:
+    """Frames (N, T, C, H, W) -> (T, N, C, H, W); images (N, C, H, W) as they are."""
+    return x.transpose(0, 1) if x.dim() == 5 else x
 
 
 def to_unit(x: Tensor) -> Tensor:

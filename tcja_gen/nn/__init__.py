@@ -27,7 +27,7 @@ from .neurons import PRESETS, Neuron, lif, lif_step
 from .nodes import SPIKING, NodeNeuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm, fuse
 from .notation import mirror, parse
-from .readouts import GatedReadout, Readout
+from .readouts import FrameReadout, GatedReadout, Readout, makes_frames
 
 __all__ = [
     "ATTENTION",
@@ -53,6 +53,7 @@ __all__ = [
     "Context",
     "Conv2d",
     "Draws",
+    "FrameReadout",
     "Gate",
     "GatedReadout",
     "GaussianLatent",
@@ -88,6 +89,7 @@ __all__ = [
     "lif",
     "lif_step",
     "make_latent",
+    "makes_frames",
     "mirror",
     "neuron_named",
     "parse",

@@ -1,7 +1,8 @@
 """Encoder, decoder and classifier's head, built from a notation (see `nn/notation.py`).
 
 The encoder maps images (N, C, H, W) or event frames (T, N, C, H, W) to spikes. The head maps these to outputs for the
-classes. The decoder maps latent spikes to images, by a linear block, the notation's layers and a linear readout.
+classes. The decoder maps latent spikes to images or event frames, by a linear block, the notation's layers and a
+linear readout.
 """
 
 import math
@@ -303,6 +304,7 @@ class SpikingDecoder(Stages):
     notation's layers (convolutions, transposed or not, residual blocks, upsampling, attention) reach `image_size`. The
     last 3 x 3 transposed convolution has no neurons behind it. It is linear, as the readout over time is, so it runs
     once, on the readout's weighted sum of the spikes. This is exact: the bias is multiplied by the sum of the weights.
+    A readout of frames gives (T, N, C, H, W), and the last layer runs at every step.
     """
 
     takes_spikes = ends_network = True

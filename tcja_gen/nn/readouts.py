@@ -12,6 +12,11 @@ tcja        TCJA's channel-wise branch on the output currents y_t = layer(x_t), 
             place of TCJA in that paper's generator. No spike is gated.
 tcja-both   f = sigmoid(A * B), with the temporal branch A (k_time = 4, or T if that is less), too: the block of the
             TCJA paper. The code above makes this second convolution and never uses it
+
+Of event frames, which are a stream, not one image but T are read out, by T weights each:
+
+frames      frame_t = tanh(sum over s of w[t, s] layer(x_s)), with w (T, T) learnt, the unit matrix at first. It sums
+            over all s, since neurons fire late: what belongs into the first frame may need spikes of later steps
 """
 
 import inspect
@@ -49,17 +54,34 @@ def tcja_both(time_steps: int, channels: int) -> Gate:
     return TCJA(time_steps, channels, k_time=min(4, time_steps), k_channel=1)
 
 
-def make_readout(kind: str, time_steps: int, channels: int) -> "Readout | GatedReadout":
+@register_readout("frames")
+def frames(time_steps: int) -> Tensor:
+    return torch.eye(time_steps)
+
+
+def make_readout(kind: str, time_steps: int, channels: int) -> "Readout | GatedReadout | FrameReadout":
     """The registered readout of this name, for images with C = `channels`."""
-    gated = "channels" in inspect.signature(READOUTS[kind]).parameters
-    return GatedReadout(kind, time_steps, channels) if gated else Readout(kind, time_steps)
+    if _is_gated(kind):
+        return GatedReadout(kind, time_steps, channels)
+    return (FrameReadout if makes_frames(kind) else Readout)(kind, time_steps)
+
+
+def makes_frames(kind: str) -> bool:
+    """Whether a registered readout gives a frame for each time step, and not one image."""
+    return not _is_gated(kind) and readout_weights(kind, 2).dim() == 2
+
+
+def _is_gated(kind: str) -> bool:
+    return "channels" in inspect.signature(READOUTS[kind]).parameters
 
 
 def readout_weights(kind: str, time_steps: int) -> Tensor:
-    """Time weights w (T,) of a registered readout. With t in place of T: those that read out the first t steps."""
+    """Time weights of a registered readout: w (T,) of one image, or (T, T), a row for each of T frames. With t in place
+    of T: those that read out the first t steps."""
     w = torch.as_tensor(READOUTS[kind](time_steps))
-    if w.shape != (time_steps,):
-        raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted ({time_steps},)")
+    if w.shape not in ((time_steps,), (time_steps, time_steps)):
+        wanted = f"({time_steps},), or ({time_steps}, {time_steps}) for frames"
+        raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted {wanted}")
     return w.float()
 
 
@@ -152,6 +174,21 @@ class GatedReadout(nn.Module):
             [F.conv_transpose2d(s, v[:, None], padding=layer.padding) for s, v in zip(sums, w, strict=True)], 1
         )
         return torch.tanh(y.float() + (f.float().sum(0) * layer.bias.float())[..., None, None])
+
+
+class FrameReadout(nn.Module):
+    """tanh(sum over s of w[t, s] layer(x_s)) for every t. The weights w (T, T) are learnt."""
+
+    def __init__(self, kind: str, time_steps: int):
+        super().__init__()
+        self.kind, self.weights = kind, nn.Parameter(readout_weights(kind, time_steps))
+
+    def forward(self, x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
+        """Spikes x (T, N, C, H, W) -> frames (T, N, C', H, W) in (-1, 1), float32."""
+        y = layer(x.flatten(0, 1)).float().unflatten(0, x.shape[:2])
+        return torch.tanh(torch.einsum("ts,snchw->tnchw", self.weights.float(), y))
+
+    prefixes = forward  # its images over time are the frames
 
 
 def mean_currents(x: Tensor, layer: nn.ConvTranspose2d) -> Tensor:

@@ -13,6 +13,7 @@ from ..data import EventSet, ImageSet, even
 from ..errors import UserError
 from ..evaluation import energy
 from ..evaluation.classification import load_for, own_data
+from ..evaluation.generate import as_input
 from ..models import load, store
 from ..shipped import weights
 from ..training import recipes, runs
@@ -128,11 +129,6 @@ def random_samples(model) -> Tensor:
     sides = (model.image_size, model.image_width)
     x = torch.rand(SHOWN, *frames, model.image_channels, *sides, generator=torch.Generator().manual_seed(0))
     return (x < 0.1).float() if frames else x
-
-
-def as_input(samples: Tensor) -> Tensor:
-    """Images uint8 -> [0, 1]; event frames as they are."""
-    return samples.float() if samples.dim() == 5 else samples.float() / 255
 
 
 def _run(given: Path, file: Path) -> Path | None:

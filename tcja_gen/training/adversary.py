@@ -49,9 +49,10 @@ class Adversary(nn.Module):
         self.weight, self.noise = settings.weight, settings.noise
 
     def forward(self, y: Tensor, x: Tensor, draws: Draws) -> Tensor:
-        """The sum of both losses, a scalar, for generated images y and real images x, (N, C, H, W) in [-1, 1]."""
+        """The sum of both losses, a scalar, for generated images y and real images x, (N, C, H, W) in [-1, 1], or event
+        frames (T, N, 2, H, W) in [-1, 1], of which D sees a stream."""
         draws = RepeatedDraws(draws, 2)  # the same random numbers for real and generated images
-        noise = self.noise * draws.normal(*x.shape[1:]) if self.noise else 0.0
+        noise = self.noise * _normal(draws, x) if self.noise else 0.0
         real, generated = self._judge(x, y.detach(), noise, draws)
         hinge = F.relu(1 - real).mean() + F.relu(1 + generated).mean()
         self.discriminator.requires_grad_(False)
@@ -60,8 +61,15 @@ class Adversary(nn.Module):
         return hinge - self.weight * generated.mean()
 
     def _judge(self, x: Tensor, y: Tensor, noise: Tensor | float, draws: Draws) -> tuple[Tensor, Tensor]:
-        both = torch.cat([x, y.to(x.dtype)]) + noise
+        both = torch.cat([x, y.to(x.dtype)], -4) + noise
         return self.discriminator.outputs(both, draws).mean(0).squeeze(1).chunk(2)
+
+
+def _normal(draws: Draws, x: Tensor) -> Tensor:
+    """N(0, 1) for twice the images of x (N, C, H, W), or frames of x (T, N, C, H, W)."""
+    if x.dim() == 4:
+        return draws.normal(*x.shape[1:])
+    return draws.normal(len(x), *x.shape[2:]).transpose(0, 1)
 
 
 SHARED = ("image_size", "image_channels", "time_steps", "neuron", "surrogate")  # settings taken from the generator

@@ -92,9 +92,9 @@ class Config(StageSettings):
     task: Literal["generate", "classify"] = "generate"
     """What is trained: a generator or a classifier."""
     data: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, celeba-10k, or a folder or zip of images. For a
-    classifier also dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of events in SpikingJelly's
-    layout."""
+    """digits, mnist, fashion-mnist, cifar10, cifar100, celeba, celeba-10k, or a folder or zip of images. Event
+    recordings: dvs128-gesture, cifar10-dvs, n-caltech101, n-mnist, or a folder of them; a generator then has readout
+    frames."""
     data_root: str = "data"
     """Folder of the named data sets, in torchvision's layout."""
     download: bool = False
@@ -105,6 +105,11 @@ class Config(StageSettings):
     """Seed of weights, batches and all random numbers."""
     events_by: str = "number"
     """How events are cut into frames: number, an equal number of events; time, equal duration; or a plugin's."""
+    folds: int = setting(0, least=0)
+    """Cross-validation on event recordings: all of them are cut into so many folds, alike in classes, of which one
+    validates and the others train; 0: the set's own splits."""
+    fold: int = setting(-1, least=-1)
+    """With folds: the number of the fold that validates, from 0; -1: seed mod folds."""
     init_from: str = ""
     """Run, checkpoint or name of a pretrained model whose weights the training starts from. Its task may differ."""
     init: Literal["auto", "all", "encoder"] = "auto"
@@ -171,6 +176,10 @@ def _model_of(task: str) -> type[Network]:
 
 def check(config: Config) -> Config:
     """The same config. UserError for settings that contradict each other, or that nothing reads."""
+    if config.folds == 1 or config.fold >= max(config.folds, 0):
+        raise UserError(
+            f"config: fold {config.fold} of folds = {config.folds}; wanted 2 folds or more, and one of them"
+        )
     if config.init != "auto" and not config.init_from:
         raise UserError(f"config: init = {config.init!r} has no meaning without init_from")
     if config.stages:
@@ -225,6 +234,13 @@ def _check_stages(config: Config) -> None:
     for name, one in one_by_one(config).items():
         with _of_stage(name):
             check(one)
+
+
+def fold_of(config: Config) -> tuple[int, int] | None:
+    """Which fold of how many validates; None for the data's own splits."""
+    if not config.folds:
+        return None
+    return (config.seed % config.folds if config.fold < 0 else config.fold), config.folds
 
 
 def _is_plain(value: Any) -> bool:

@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ..data import even
 from ..errors import UserError
 from ..evaluation import pictures
 from ..models import FITS, store
@@ -318,8 +317,7 @@ class Trainer:
         if model.prior_is_trained:
             images, names = model.sample(range(GRID)), self.data.facts.get("classes", ())
             drawn["samples"] = pictures.samples(images, range(GRID), model.classes, names)
-        validation = self.data.validation
-        originals = validation.images[even(GRID // 2, len(validation))].float() / 255
+        originals = self.data.originals(GRID // 2)
         drawn["reconstructions"] = pictures.rows(pictures.pairs(originals, model.reconstruct(originals).cpu()))
         for name, pixels in drawn.items():
             seeds = range(GRID if name == "samples" else len(originals))

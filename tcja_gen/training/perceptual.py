@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..data import ImageSet
+from ..data import EventSet, ImageSet
 from ..errors import UserError
 from ..metrics.classifier import Classifier, cached_classifier
 from ..nn import Draws
@@ -70,8 +70,10 @@ class PerceptualDistance(nn.Module):
         return features
 
 
-def check_labels(data: ImageSet) -> None:
-    """UserError for images without labels."""
+def check_labels(data: ImageSet | EventSet) -> None:
+    """UserError for images without labels, or event frames."""
+    if isinstance(data, EventSet):
+        raise UserError(f"{data.name}: event frames; objective.perceptual compares images, leave it out")
     if data.labels is None:
         raise UserError(f"{data.name}: no labels; a perceptual loss needs them to train its classifier")
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from ..data import Batches, EventSet, ImageSet, even, fit_splits, is_events, load, parse_kinds, place
+from ..data import Batches, EventSet, ImageSet, even, fit_splits, full_count, is_events, load, parse_kinds, place
 from ..errors import UserError
+from ..evaluation.generate import as_input
+from ..nn import makes_frames
 from ..process import Process, bf16_units, first_ahead, start
-from .config import Config
+from .config import Config, fold_of
 
 VALIDATION = 1024  # most validation images by which the checkpoints of a generator are scored
 
@@ -43,6 +45,7 @@ class Samples:
         facts |= place(config.data, config.data_root) if given is None else {"given": True}
         if isinstance(train, EventSet):
             facts["by"] = config.events_by
+            facts |= {"fold": list(fold)} if (fold := fold_of(config)) else {}
         if train.classes:
             facts["classes"] = list(train.classes)
         return cls(train, validation, judged, facts)
@@ -77,6 +80,11 @@ class Samples:
             return x, None
         return x, nn.functional.one_hot(data.labels[chosen], classes).float().to(device)
 
+    def originals(self, n: int) -> Tensor:
+        """Up to n validation samples as a generator takes them in use: images (n, C, H, W) in [0, 1], or event counts
+        (n, T, 2, H, W)."""
+        return as_input(self.validation.samples[even(n, len(self.validation))])
+
 
 def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Process, Samples]:
     """What a run needs before its first step: the config with the values for "auto" and 0, this process, the data."""
@@ -90,10 +98,11 @@ def prepare(config: Config, given: Splits | None = None) -> tuple[Config, Proces
 def load_split(config: Config, split: str) -> ImageSet | EventSet:
     """A split of `config.data` with the size and channels of the model. UserError if it does not suit the task."""
     model = config.model
-    if config.task == "generate" and is_events(config.data):
-        raise UserError(f"{config.data}: event frames can be classified (task = 'classify'), not generated")
+    _check_readout(config)
     if config.events_by != "number" and not is_events(config.data):
         raise UserError(f"{config.data}: images are not cut into frames; events_by has no meaning here")
+    if config.folds and not is_events(config.data):
+        raise UserError(f"{config.data}: images; folds are of event recordings, leave it out")
     width = getattr(model, "image_width", 0)
     size = (model.image_size, width) if width else model.image_size
     return load(
@@ -105,15 +114,29 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
         by=config.events_by,
         root=config.data_root,
         download=config.download,
+        fold=fold_of(config),
     )
 
 
+def _check_readout(config: Config) -> None:
+    """UserError if a generator's readout makes images of event recordings, or frames of images."""
+    if config.task != "generate" or is_events(config.data) == makes_frames(config.model.readout):
+        return
+    made = f"images; readout {config.model.readout!r} makes event frames"
+    if is_events(config.data):
+        made = "event recordings; a generator of them has --model.readout frames (recipe n-mnist)"
+    raise UserError(f"{config.data}: {made}")
+
+
 def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
-    """Settings of the model that follow from the data: sizes, channels, classes. UserError for data that do not fit."""
+    """Settings of the model that follow from the data: sizes, channels, classes, the count of a full pixel.
+    UserError for data that do not fit."""
     *_, channels, height, width = data.samples.shape
     if config.task == "generate" and height != width:
         raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
     sizes = {"image_size": height, "image_channels": channels, "classes": _classes(config, data)}
+    if config.task == "generate" and isinstance(data, EventSet):
+        sizes["full_count"] = config.model.full_count or full_count(data)
     return sizes | ({"image_width": width} if height != width else {})
 
 

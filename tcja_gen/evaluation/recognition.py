@@ -1,0 +1,67 @@
+"""Recognition: the share of a conditional generator's samples that a classifier takes for the class asked for.
+
+    recognition         of images, or of event frames as the generator gives them, expected counts
+    recognition-events  of the counts of events drawn from these frames (`recordings`), as a recording has them
+
+The classifier is a run of one's own (`recogniser`), trained on real samples of the same kind. Seed i is asked for class
+i mod K.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ..errors import UserError
+from ..models import load, store
+from .classification import class_names, has_head
+from .generate import classify
+from .metric_names import METRICS
+from .recordings import drawn_counts
+from .request import Request
+from .results import Result
+
+
+def recognised(model, samples: Tensor, seeds: Sequence[int], names: Sequence[str], request: Request) -> dict:
+    """Results, by metric, of samples: images uint8 (N, C, H, W), or expected event counts (N, T, 2, H, W)."""
+    recogniser = _recogniser(model, request)
+    asked = [seed % model.classes for seed in seeds]
+    facts = dict(n=len(samples), extractor_hash=store.weights_hash(recogniser), extractor="recogniser")
+    results = {}
+    for name in names:
+        seen = drawn_counts(samples, seeds) if METRICS[name].measure == "recognition-events" else samples
+        found = classify(recogniser, seen, progress=request.shows_progress).mean(1).argmax(1).tolist()
+        share = sum(a == b for a, b in zip(asked, found, strict=True)) / len(asked)
+        results[name] = Result.of(share, facts)
+    return results
+
+
+def check_recogniser(model, request: Request) -> str:
+    """Why recognition cannot be computed, in a line; "" if it can be."""
+    if not getattr(model, "classes", 0):
+        return "only a generator that was trained with classes is asked for one (model.latent.conditional)"
+    if request.recogniser is None:
+        return f"the run of a classifier of the same data is wanted: {request.spell('recogniser')}"
+    return ""
+
+
+def _recogniser(model, request: Request):
+    """The classifier. UserError if it was made for other samples or classes than the generator's."""
+    recogniser = load(request.recogniser, next(model.parameters()).device)
+    if not has_head(recogniser):
+        raise UserError(f"{request.recogniser}: it names no classes; the run of a classifier is wanted")
+    theirs, ours = _wants(recogniser), _wants(model)
+    if theirs != ours:
+        found = ", ".join(f"{name} {theirs[name]} and not {ours[name]}" for name in ours if theirs[name] != ours[name])
+        raise UserError(f"{request.recogniser}: trained on other samples than the generator: {found}")
+    if (known := class_names(recogniser)) and len(known) != model.classes:
+        raise UserError(f"{request.recogniser}: it names {len(known)} classes, the generator has {model.classes}")
+    return recogniser
+
+
+def _wants(model) -> dict:
+    """What samples must be like."""
+    facts = {"size": (model.image_size, model.image_width), "channels": model.image_channels}
+    if model.image_channels != 2:
+        return facts
+    by = model.provenance.get("data", {}).get("by", "number")
+    return facts | {"time_steps": model.time_steps, "frames by": by}
