@@ -10,7 +10,7 @@ GUIDE = ROOT / "experiments" / "guide"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("experiments/**/*.md"))]
 PROGRAMS = "tcja-gen|python|torchrun|pip|pytest|ruff|mkdocs|tensorboard"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{PROGRAMS}) [^`]+)`")
+INLINE = re.compile(rf"`((?:[A-Z_]+=\S+ )*(?:{PROGRAMS})\s[^`]+)`")
 COMMENT = re.compile(r"(^|\s)#.*")
 
 

@@ -53,16 +53,17 @@ class Check:
         if problems:
             raise SystemExit(1)
         if self.picture:
-            _draw_data(self.data, self.data_root, self.picture)
+            shape = {"size": self.size or None, "channels": self.channels or None}
+            _draw_data(self.data, self.data_root, self.picture, **shape)
 
 
-def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "time") -> None:
-    """Draws some samples of a data set and prints where."""
-    from ..data import even, first_of_each_class, is_events, load
+def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "time", **shape: int | None) -> None:
+    """Draws some samples of a data set and prints where. shape: size and channels of images, as for `load_images`."""
+    from ..data import even, first_of_each_class, is_events, load_images
     from ..evaluation import pictures
 
     if not is_events(data):
-        images = load(data, "train", root=root).images
+        images = load_images(data, "train", root=root, **shape).images
         print(pictures.save_grid(images[even(64, len(images))] / 255, Path(out) / "images.png"))
         return
     frames, classes = first_of_each_class(data, time_steps=time_steps, by=by, root=root)
