@@ -314,13 +314,8 @@ class Reference:
 
     def run(self) -> None:
         data_exists(self.data)
-        files_exist(
-            "" if self.autoencoder.startswith("fsvae-") else self.autoencoder,
-            self.classifier,
-            self.inception,
-            self.torchvision,
-            self.dinov2,
-        )
+        autoencoder = "" if self.autoencoder.startswith("fsvae-") else self.autoencoder  # a name, not a file
+        files_exist(autoencoder, self.classifier, self.inception, self.torchvision, self.dinov2)
         if self.out:
             check_writable(Path(self.out).parent)
         from .. import evaluation

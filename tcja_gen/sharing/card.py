@@ -23,7 +23,7 @@ tags: [spiking-neural-network, tcja]
 
 # {name}
 
-{text}
+{about}
 
 ```python
 import tcja_gen as tg  # pip install "tcja_gen[hub]"
@@ -37,12 +37,12 @@ model = tg.load("hf:{repository}")
 
 def card(subject: Subject, repository: str) -> str:
     """The text of README.md. repository: owner/name, where the model will be."""
-    text = subject.card.partition("\n\n")[2].strip() or f"A spiking {subject.kind} of {_data(subject)}."
+    about = subject.card.partition("\n\n")[2].strip() or f"A spiking {subject.kind} of {_data(subject)}."
     parts = (_samples(subject), _scores(subject), _training(subject), _settings(subject))
     return PAGE.format(
         task=TASK[subject.kind],
         name=repository.split("/")[-1],
-        text=text,
+        about=about,
         repository=repository,
         use=USE[subject.kind],
         sections="\n".join(part for part in parts if part),

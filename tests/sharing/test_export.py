@@ -97,7 +97,7 @@ import sys, torch
 images = torch.export.load(sys.argv[1]).module()(torch.rand(3, 1, 8, 8))
 print(tuple(images.shape), "tcja_gen" in sys.modules)
 """
-    told = subprocess.run([sys.executable, "-I", "-c", code, file], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-I", "-c", code, file], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert told.stdout == "(3, 2, 2, 2, 2) False\n", told.stderr
     assert b"sharing" not in file.read_bytes()
 

@@ -124,7 +124,7 @@ def test_commands_take_the_name_on_the_hub(pushed, tmp_path):
 
 def test_a_card_says_what_the_model_is(pushed):
     folder = Hub.folder / "somebody" / "spikes"
-    text = (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith("---\nlibrary_name: tcja_gen\n")
     assert 'tg.load("hf:somebody/spikes")' in text and "[model.latent]" in text and "digits" in text
     assert (folder / "samples.png").stat().st_size > 1000 and "samples.png" in text
