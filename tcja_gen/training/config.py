@@ -249,7 +249,8 @@ def _is_plain(value: Any) -> bool:
 
 
 def one_by_one(config: Config) -> dict[str, Config]:
-    """The config of each stage, by the stage's name. A config without stages is returned itself, under the name ""."""
+    """The config of each stage, by the stage's name. The first one alone starts from `init_from`, as each later one
+    starts from the stage before it. A config without stages is returned itself, under the name ""."""
     if not config.stages:
         return {"": config}
     common, configs = replace(config, stages=()), {}
@@ -260,6 +261,7 @@ def one_by_one(config: Config) -> dict[str, Config]:
             )
         with _of_stage(stage.name):
             configs[stage.name] = update(common, stage.changes)
+        common = replace(common, init_from="", init="auto")
     return configs
 
 

@@ -211,6 +211,14 @@ def test_what_cannot_be_trained_is_told_before_the_first_stage_and_leaves_no_fol
     assert not (tmp_path / "run").exists()
 
 
+def test_a_trained_generator_is_the_start_of_all_stages_on_other_images(whole, tmp_path):
+    images = torch.randint(256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    settings = SHORT | {"init_from": str(whole), "init": "all", "steps": 2}
+    other = tg.train(data=images, out=tmp_path / "other", quiet=True, **settings, stages=STAGES)
+    assert other.finished and store.stages(other.folder)
+    assert other.model.provenance["data"]["fingerprint"] != tg.load(whole).provenance["data"]["fingerprint"]
+
+
 def test_a_stage_is_no_run_of_its_own(run):
     with pytest.raises(UserError, match=f"a stage of the run {run}; --resume that one"):
         tg.resume(run / FOLDERS[1], quiet=True)
