@@ -68,7 +68,7 @@ def make_readout(kind: str, time_steps: int, channels: int) -> "Readout | GatedR
 
 def makes_frames(kind: str) -> bool:
     """Whether a registered readout gives a frame for each time step, and not one image."""
-    return not _is_gated(kind) and readout_weights(kind, 2).dim() == 2
+    return not _is_gated(kind) and torch.as_tensor(READOUTS[kind](2)).dim() == 2
 
 
 def _is_gated(kind: str) -> bool:

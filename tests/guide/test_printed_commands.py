@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import functools
 import io
+import itertools
 import re
 import runpy
 import shutil
@@ -65,8 +66,20 @@ ONLY_READ = {
     "processes.py": "minutes",
     "busy.py": "minutes",
     "memory.py": "hours",
+    "push": "the Hugging Face Hub; sharing has tests of its own",
+    "hf:owner/name": "the Hugging Face Hub",
+    "tf1": "Inception's weights",
+    "--dinov2": "DINOv2's weights",
 }
-OTHER_PROGRAMS = ("pip", "pytest", "ruff", "mkdocs", "tensorboard")  # which have tests of their own, or want a network
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")  # of CIFAR-10
+OTHER_PROGRAMS = (
+    "pip",
+    "pytest",
+    "ruff",
+    "mkdocs",
+    "tensorboard",
+    "hf",
+)  # which have tests of their own, or want a network
 WORDS_FOR = {
     "NAME": "digits",
     "DATA_ROOT": "data",
@@ -119,6 +132,10 @@ def write_pictures(folder: Path) -> None:
     for name in ("my_images", "training-images"):
         shutil.make_archive(str(folder / name), "zip", folder / "images")
     Image.fromarray(draw.integers(0, 256, (8, 8), np.uint8)).save(folder / "my_digit.png")
+    for split, i in itertools.product(("train", "test"), range(300)):
+        kind = folder / "data" / "cifar10-png" / split / CLASSES[i % 10]
+        kind.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(kind / f"{i:05}.png")
 
 
 def write_autoencoders(folder: Path) -> None:
@@ -141,10 +158,10 @@ RUNS = {  # that pages take for granted, by recipe and flags
 
 @pytest.fixture(scope="module")
 def networks_of_few_steps():
-    """Networks for scores and losses are trained for 5 steps."""
+    """Networks for scores and losses are trained for 8 steps."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(autoencoder, "default_steps", lambda n: 5)
-        patched.setattr(classifier, "classifier_steps", lambda n: 5)
+        patched.setattr(autoencoder, "default_steps", lambda n: 8)
+        patched.setattr(classifier, "classifier_steps", lambda n, network="plain": 8)
         yield
 
 
