@@ -69,6 +69,8 @@ def make_part(model: nn.Module, name: str) -> Part:
         if name not in ("all", "classifier"):
             raise UserError(f"a classifier has no {name}; --part classifier is the whole of it")
         return _classifier(model, model.head)
+    if model.full_count:
+        raise UserError("a generator of event frames has no part that can be exported: all of them are of images")
     if name == "classifier" and model.head is None:
         raise UserError("this generator names no classes; one trained with model.head does")
     if name == "classifier":
