@@ -285,15 +285,22 @@ RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversa
 
 @contextlib.contextmanager
 def on_path(folder: Path):
+    """Inside, scripts of the folder find each other. Modules of other folders of experiments, whose names may be the
+    same (`cases`, `measure`, `script`), are set aside meanwhile."""
     sys.path.insert(0, str(folder))
-    before = {*sys.modules}
+    aside = {name: sys.modules.pop(name) for name in modules_of_experiments()}
     try:
         yield
     finally:
         sys.path.remove(str(folder))
-        for name in {*sys.modules} - before:  # `script` and `book` of other folders may have the same name
-            if getattr(sys.modules[name], "__file__", None) and Path(sys.modules[name].__file__).parent == folder:
-                del sys.modules[name]
+        for name in modules_of_experiments():
+            del sys.modules[name]
+        sys.modules.update(aside)
+
+
+def modules_of_experiments() -> list[str]:
+    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
+    return [name for name, file in files.items() if file and Path(file).is_relative_to(ROOT / "experiments")]
 
 
 @contextlib.contextmanager
