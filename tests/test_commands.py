@@ -22,6 +22,8 @@ from tcja_gen.nn.kernels.cpu import library
 
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
 TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent.channels", "16"]
+CODES = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
+CODES += ["--model.latent.rounds", "4"]
 COMMANDS = ["demo", "train", "sample", "reconstruct", "interpolate"]
 COMMANDS += ["predict", "evaluate", "reference", "check", "show", "list"]
 CLASSIFY = ["--task", "classify", "--steps", "40", "--batch", "24", "--lr", "0.01", "--warmup", "5"]
@@ -406,8 +408,7 @@ def test_flags_go_with_the_settings_of_the_file_not_with_the_defaults(mistake, t
 @pytest.mark.slow
 def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(mistake, run, classifier, tmp_path):
     codes, pictures = tmp_path / "codes", tmp_path / "pictures"
-    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
-    words += ["--model.latent.channels", "2", "--model.latent.prior", "32C3-32R3", "--model.latent.rounds", "4"]
+    words = [*CODES, "--model.latent.channels", "2", "--model.latent.prior", "32C3-32R3"]
     assert main(["train", *TINY[:-4], *words, "--steps", "150", "--lr", "0.02", "--out", str(codes)]) == 0
     ways = {"own": [], "same": ["--rounds", "4"], "fewer": ["--rounds", "1"], "varied": ["--temperature", "9"]}
     for name, way in ways.items():
@@ -428,8 +429,7 @@ def test_a_prior_of_codes_is_sampled_in_fewer_rounds_or_at_another_temperature(m
 @pytest.mark.slow
 def test_a_conditional_prior_of_long_tokens_is_guided_and_filled_in_by_another_order(mistake, tmp_path):
     codes, pictures = tmp_path / "codes", tmp_path / "pictures"
-    words = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
-    words += ["--model.latent.channels", "4", "--model.latent.prior", "16C3-16R3", "--model.latent.rounds", "4"]
+    words = [*CODES, "--model.latent.channels", "4", "--model.latent.prior", "16C3-16R3"]
     words += ["--model.time-steps", "4", "--model.latent.conditional", "--model.latent.class-dropout", "0.2"]
     words += ["--model.latent.random-masks", "0.5", "--model.latent.noise", "0.1"]
     assert main(["train", *TINY[:-4], *words, "--steps", "60", "--lr", "0.02", "--out", str(codes)]) == 0

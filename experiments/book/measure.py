@@ -258,7 +258,12 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     }
     found |= {"floor": first.get("floor", {}), "notes": first["notes"], "protocol": _compact(first["protocol"])}
     found |= {"validation": _validation(runs), "cost": cost(runs)} | _model(runs[0], place) | _origin(runs[0])
-    return found | {"command": f'python experiments/run "{experiment.name}" --scale {experiment.scale}'}
+    return found | {"command": command(experiment)}
+
+
+def command(experiment: Experiment) -> str:
+    """What makes a result, on any machine."""
+    return f'python experiments/run "{experiment.name}" --scale {experiment.scale}'
 
 
 def _flat(record: dict) -> dict:
@@ -358,11 +363,12 @@ def _origin(run: Path) -> dict:
 def picture(experiment: Experiment, run: Path, file: Path) -> None:
     """Samples of the seeds from 0, if the run generates and its prior is trained."""
     from tcja_gen import load
-    from tcja_gen.evaluation.pictures import save_grid
+    from tcja_gen.evaluation.pictures import made_by, save_grid
 
     model, tiles = load(run), 8 if "/" in experiment.name else TILES
     if hasattr(model, "sample") and model.prior_is_trained:
-        save_grid(model.sample(range(tiles)), file, columns=min(tiles, 16))
+        facts = made_by(model, range(tiles)) | {"command": command(experiment)}  # not this machine's paths
+        save_grid(model.sample(range(tiles)), file, min(tiles, 16), facts)
 
 
 # checking

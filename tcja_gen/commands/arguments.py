@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..shipped import no_such_model, weights
+from ..shipped import is_published, no_such_model
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 Data = Annotated[Positional[str], arg(metavar="DATA")]
@@ -33,8 +33,9 @@ class Sampling:
     def set(self, model, name: str) -> None:
         """Changes how the model samples. UserError if it is no generator. name: of the model, for the message."""
         if not hasattr(model, "sample_by"):
-            for flag in (flag for flag, value in asdict(self).items() if value is not None):
-                raise UserError(f"--{flag.replace('_', '-')}: sets a generator's prior, and {name} is no generator")
+            if given := [flag for flag, value in asdict(self).items() if value is not None]:
+                flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in given)
+                raise UserError(f"{flags}: for a generator's prior, and {name} is no generator")
             return
         model.sample_by(**asdict(self))
 
@@ -44,7 +45,7 @@ SamplingFlags = OmitArgPrefixes[Sampling]
 
 def run_exists(run: str) -> None:
     """MissingFile if a name is neither a path, nor a pretrained model, nor one of the hub."""
-    if run and not Path(run).exists() and run not in weights() and not run.startswith("hf:"):
+    if run and not Path(run).exists() and not is_published(run):
         raise MissingFile(no_such_model(run))
 
 

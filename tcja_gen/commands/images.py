@@ -148,13 +148,10 @@ class Reconstruct:
         pixels = pictures.rows(pictures.pairs(originals, again))
         facts = pictures.made_by(model, range(self.seed, self.seed + len(originals)))
         print(pictures.save(pixels, Path(self.out) / "reconstructions.png", facts))
-        error, what = (again - originals).square().mean().item(), "pixels in [0, 1]) over"
-        what = (
-            f"events in a pixel and frame) over {len(originals)} recordings"
-            if model.full_count
-            else f"{what} {len(originals)} images"
-        )
-        print(f"mean squared error {error:.5f} ({what}")
+        images, frames = ("pixels in [0, 1]", "images"), ("events in a pixel and frame", "recordings")
+        unit, kind = frames if model.full_count else images
+        error = (again - originals).square().mean().item()
+        print(f"mean squared error {error:.5f} ({unit}) over {len(originals)} {kind}")
 
 
 @dataclass

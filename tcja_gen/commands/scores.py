@@ -9,7 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
 from ..files import check_writable
-from ..shipped import weights
+from ..shipped import is_published
 from .arguments import Data, Number, Run, Sampling, SamplingFlags, data_exists, files_exist, run_exists, start
 
 
@@ -118,8 +118,7 @@ class Evaluate:
         if bool(self.target) == bool(self.pretrained):
             raise UserError("evaluate needs one of: a run, a folder or zip of images, --pretrained NAME")
         self.target = self.target or self.pretrained
-        known = self.target in weights() or self.target.startswith("hf:")
-        if not Path(self.target).exists() and not known:
+        if not Path(self.target).exists() and not is_published(self.target):
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)

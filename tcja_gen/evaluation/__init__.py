@@ -14,15 +14,5 @@ from .preparation import prepare
 from .protocol import compare, file_name, read_record, table, text, write_record
 from .request import Request
 
-__all__ = [
-    "METRICS",
-    "Request",
-    "compare",
-    "evaluate",
-    "file_name",
-    "nearest_picture",
-    "own_data",
-    "predict",
-    "prepare",
-]
+__all__ = ["METRICS", "Request", "compare", "evaluate", "file_name", "nearest_picture", "own_data", "predict"]
 __all__ += ["prepare", "read_record", "reference", "score", "table", "text", "write_record"]

@@ -76,10 +76,8 @@ def evaluate(
     request = Request(
         **dict(data=data, metrics=metrics, n=n, repeats=repeats, split=split, reference=reference),
         **dict(autoencoder=autoencoder, classifier=classifier, inception=inception, torchvision=torchvision),
-        dinov2=dinov2,
         **dict(resize=resize, is_splits=is_splits, size=size, channels=channels, root=root, download=download),
-        **dict(recogniser=recogniser),
-        **dict(seed=seed, batch=batch, device=device, progress=progress),
+        **dict(dinov2=dinov2, recogniser=recogniser, seed=seed, batch=batch, device=device, progress=progress),
     )
     return Record(score(model_or_images, request))
 
@@ -117,7 +115,6 @@ def reference(
     request = Request(
         **dict(data=data, metrics="all", split=split, n=n, size=size, channels=channels, root=root, download=download),
         **dict(autoencoder=autoencoder, classifier=classifier, inception=inception, torchvision=torchvision),
-        dinov2=dinov2,
-        **dict(resize=resize, device=device, progress=progress),
+        **dict(dinov2=dinov2, resize=resize, device=device, progress=progress),
     )
     return prepare(request, out)

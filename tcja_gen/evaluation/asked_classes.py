@@ -8,10 +8,15 @@ from ..errors import UserError
 
 def recognition(labels: Tensor, named: Tensor, names: list[str]) -> dict:
     """A row for each class, and counts (K, K) with a row for each class asked for. labels, named: `(N,)`."""
-    counts = torch.zeros(2 * (len(names),), dtype=torch.int64)
-    counts.index_put_((labels, named), torch.tensor(1), accumulate=True)
+    counts = confusion(labels, named, len(names))
     rows = [_row(name, k, counts[k], names) for k, name in enumerate(names)]
     return {"classes": rows, "confusion": counts.tolist()}
+
+
+def confusion(labels: Tensor, named: Tensor, classes: int) -> Tensor:
+    """Counts (K, K): how often each class, a row, was named each class."""
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    return counts.index_put_((labels, named), torch.tensor(1), accumulate=True)
 
 
 def _row(name: str, k: int, counts: Tensor, names: list[str]) -> dict:

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from ..data import EventSet, ImageSet, found_again, is_events, is_named, load
 from ..errors import MissingFile, UserError
+from .asked_classes import confusion
 from .generate import classify
 from .protocol import circumstances
 from .request import Request
+from .summed_frames import cut_by
 
 
 def score(model, metrics: Sequence[str], request: Request) -> dict:
@@ -40,15 +42,15 @@ def score(model, metrics: Sequence[str], request: Request) -> dict:
     outputs, labels = classify(model, real.samples, chosen, request.shows_progress), labels[chosen]  # (n, T, K), (n,)
     by_step = _by_step(outputs, labels)
     values = {"accuracy": by_step[-1], "accuracy-by-step": by_step}
-    confusion = _confusion(outputs, labels)
+    counts = confusion(labels, outputs.mean(1).argmax(1), model.head.classes)
     protocol = _protocol(model, real, request, len(chosen))
     return dict(
         scores={metric: values[metric] for metric in metrics},
         protocol={metric: protocol for metric in metrics},
         source=dict(model.provenance),
         notes=notes,
-        classes=_table(confusion, names),
-        confusion=confusion.tolist(),
+        classes=_table(counts, names),
+        confusion=counts.tolist(),
     )
 
 
@@ -60,12 +62,6 @@ def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dic
         facts["fold"] = fold
     facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
     return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
-
-
-def _confusion(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Counts (K, K), a row for each true class, of outputs (N, T, K)."""
-    counts = torch.zeros(2 * (outputs.shape[-1],), dtype=torch.int64)
-    return counts.index_put_((labels, outputs.mean(1).argmax(1)), torch.tensor(1), accumulate=True)
 
 
 def has_head(model) -> bool:
@@ -110,11 +106,11 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
     if not events and height != width:
         raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
     facts = model.provenance.get("data", {})
-    by, fold = facts.get("by", "number"), facts.get("fold")
+    fold = facts.get("fold")
     size = (height, width) if events else height
     own = str(data) in (facts.get("source"), facts.get("path"))  # the folds of its training, which other data have not
     shape = {"fold": tuple(fold)} if fold and own else {}
-    shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": by}
+    shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
     return load(data, split, **shape, root=root, download=download)
 
 

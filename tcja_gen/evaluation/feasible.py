@@ -37,7 +37,7 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
     """The metrics that can be computed: all that are asked for by name, or UserError; of "all" those that can be."""
     request = references.request
     if request.everything:
-        names = [name for name in _of_model(names, subject.model, notes) if name != ASKED or _labelled(subject)]
+        names = [name for name in _of_model(names, subject.model, notes) if name != ASKED or subject.labels is not None]
         if reason := _unrecognised(subject.model, names, request):
             notes += [f"left out: {reason}"] * bool(subject.model)
             names = [name for name in names if METRICS[name].measure not in RECOGNITION]
@@ -47,14 +47,10 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
-    if ASKED in names and not _labelled(subject):
+    if ASKED in names and subject.labels is None:
         wanted = "a conditional model, or images with a folder for each class"
         raise UserError(f"{ASKED} needs to know which class a sample was made for: {wanted}")
     return list(names)
-
-
-def _labelled(subject: Subject) -> bool:
-    return subject.labels is not None
 
 
 def _unrecognised(model, names: Sequence[str], request: Request) -> str:

@@ -15,6 +15,7 @@ from ..errors import MissingFile, UserError
 from ..progress import track
 from .classification import class_names, has_head
 from .generate import IMAGES, RECORDINGS
+from .summed_frames import cut_by
 
 
 def predict(model, paths: Sequence[str | Path], progress: bool = False) -> list[dict]:
@@ -95,5 +96,5 @@ def _image(model, path: Path, read_bytes, converted: set[str]) -> Tensor:
 def _recording(model, path: Path, *_) -> Tensor:
     """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
     facts = model.provenance.get("data", {})
-    size, way = (model.image_size, model.image_width), facts.get("by", "number")
-    return load_recording(path, time_steps=model.time_steps, by=way, size=size, like=facts.get("name", ""))
+    size = model.image_size, model.image_width
+    return load_recording(path, time_steps=model.time_steps, by=cut_by(model), size=size, like=facts.get("name", ""))

@@ -9,8 +9,6 @@ i mod K.
 
 from collections.abc import Sequence
 
-from torch import Tensor
-
 from ..errors import UserError
 from ..models import load, store
 from .classification import class_names, has_head
@@ -19,19 +17,19 @@ from .metric_names import METRICS
 from .recordings import drawn_counts
 from .request import Request
 from .results import Result
+from .subjects import Subject
+from .summed_frames import cut_by
 
 
-def recognised(model, samples: Tensor, seeds: Sequence[int], names: Sequence[str], request: Request) -> dict:
-    """Results, by metric, of samples: images uint8 (N, C, H, W), or expected event counts (N, T, 2, H, W)."""
-    recogniser = _recogniser(model, request)
-    asked = [seed % model.classes for seed in seeds]
+def recognised(subject: Subject, names: Sequence[str], request: Request) -> dict[str, Result]:
+    """Results, by metric, of a generator's samples."""
+    recogniser, samples = _recogniser(subject.model, request), subject.made
     facts = dict(n=len(samples), extractor_hash=store.weights_hash(recogniser), extractor="recogniser")
     results = {}
     for name in names:
-        seen = drawn_counts(samples, seeds) if METRICS[name].measure == "recognition-events" else samples
-        found = classify(recogniser, seen, progress=request.shows_progress).mean(1).argmax(1).tolist()
-        share = sum(a == b for a, b in zip(asked, found, strict=True)) / len(asked)
-        results[name] = Result.of(share, facts)
+        seen = drawn_counts(samples, subject.seeds) if METRICS[name].measure == "recognition-events" else samples
+        found = classify(recogniser, seen, progress=request.shows_progress).mean(1).argmax(1)
+        results[name] = Result.of(int((found == subject.labels).sum()) / len(samples), facts)
     return results
 
 
@@ -63,5 +61,4 @@ def _wants(model) -> dict:
     facts = {"size": (model.image_size, model.image_width), "channels": model.image_channels}
     if model.image_channels != 2:
         return facts
-    by = model.provenance.get("data", {}).get("by", "number")
-    return facts | {"time_steps": model.time_steps, "frames by": by}
+    return facts | {"time_steps": model.time_steps, "frames by": cut_by(model)}

@@ -78,7 +78,7 @@ def _results(
     of_reconstructions = [name for name in names if METRICS[name].of == "reconstructions"]
     results = {}
     if to_recognise:
-        results |= recognised(subject.model, subject.made, subject.seeds, to_recognise, references.request)
+        results |= recognised(subject, to_recognise, references.request)
     if of_samples:
         labels = _labels(subject, by_network) if "recognition-classifier" in of_samples else None
         results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)

@@ -73,7 +73,7 @@ class Subject:
     def labels(self) -> Tensor | None:
         """The class `(n,)` that each image was made for; None of an unconditional model, or images without classes."""
         classes = getattr(self.model, "classes", 0)
-        return torch.arange(self.seed, self.seed + self.n) % classes if classes else self.given_labels
+        return torch.tensor(self.seeds) % classes if classes else self.given_labels
 
     def samples(self) -> Tensor:
         """uint8 `(n, C, H, W)`."""

@@ -14,6 +14,11 @@ from ..data import EventSet, ImageSet
 from .generate import BATCH
 
 
+def cut_by(model) -> str:
+    """How the recordings that a model was trained on were cut into frames."""
+    return model.provenance.get("data", {}).get("by", "number")
+
+
 @dataclass(frozen=True)
 class SummedFrames:
     """How the frames of a generator are made and summed."""
@@ -28,8 +33,7 @@ class SummedFrames:
         """None for a generator of images."""
         if not getattr(model, "full_count", 0):
             return None
-        by = model.provenance.get("data", {}).get("by", "number")
-        return cls(model.time_steps, by, model.image_size, model.full_count)
+        return cls(model.time_steps, cut_by(model), model.image_size, model.full_count)
 
     def images(self, counts: Tensor) -> Tensor:
         """Counts (N, T, 2, H, W), which may be a mapped file, -> images (N, 1, H, W), float in [0, 1]."""

@@ -78,12 +78,8 @@ class Classifier(nn.Module):
 def _plain(channels: int, width: int) -> nn.Sequential:
     """Three strided convolutions, the mean over places."""
     c = [channels, width // 4, width // 2, width]
-    blocks = [
-        layer
-        for a, b in zip(c, c[1:], strict=False)
-        for layer in (nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())
-    ]
-    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = [module for a, b in zip(c, c[1:], strict=False) for module in _layer(a, b, 2)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def _residual(channels: int, width: int, size: int) -> nn.Sequential:

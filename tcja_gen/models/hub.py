@@ -7,21 +7,20 @@ huggingface_hub in its cache. Without a network the copy there is used.
 from pathlib import Path
 
 from ..errors import MissingFile, UserError
-
-PREFIX = "hf:"
+from ..shipped import HUB
 
 
 def find(name: str, file: str) -> Path:
     """A file of the repository `name`, fetched unless the cache has its newest state. MissingFile, one line, if there
     is no such repository or file, or neither a network nor a copy; UserError if `name` cannot be one."""
     hub = library()
-    repository, _, revision = name.removeprefix(PREFIX).partition("@")
+    repository, _, revision = name.removeprefix(HUB).partition("@")
     where = {"repo_id": repository, "filename": file, "revision": revision or None}
     try:
         offline = not _answers(hub, where)
         return Path(hub.hf_hub_download(**where, library_name="tcja_gen", local_files_only=offline))
     except hub.errors.HFValidationError:
-        raise UserError(f"{name}: not the name of a repository; wanted {PREFIX}owner/name") from None
+        raise UserError(f"{name}: not the name of a repository; wanted {HUB}owner/name") from None
     except hub.errors.LocalEntryNotFoundError:
         told = f"{name}: {hub.constants.ENDPOINT} cannot be reached, and this machine has no copy of the model"
     except hub.errors.RepositoryNotFoundError:

@@ -135,7 +135,7 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     A run with stages stands for its last finished stage, or for the first one while none is finished. which: as for
     `load`. MissingFile if there is no whole checkpoint.
     """
-    if str(run_or_file).startswith(hub.PREFIX):
+    if str(run_or_file).startswith(shipped.HUB):
         return hub.find(str(run_or_file), WEIGHTS)
     path = Path(run_or_file)
     if not path.exists() or (str(run_or_file) in shipped.weights() and not is_model(path) and not steps(path)):
@@ -160,7 +160,7 @@ def is_model(name: str | Path) -> bool:
     """Whether `name` is a model that `find` can find. False for a folder of images, for example."""
     path = Path(name)
     if not path.exists():
-        return str(name) in shipped.weights() or str(name).startswith(hub.PREFIX)
+        return shipped.is_published(str(name))
     return path.suffix == ".safetensors" or any((path / file).is_file() for file in ("config.toml", WEIGHTS))
 
 

@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from ..errors import UserError
 from ..evaluation import pictures
 from ..files import write
-from ..models.hub import PREFIX, library
+from ..models.hub import library
 from ..models.store import WEIGHTS
 from ..report.subject import Subject
+from ..shipped import HUB
 from .card import PICTURE, card
 
 SEEDS = range(36)  # of the picture
@@ -25,7 +26,7 @@ def push(run: str | Path, repository: str, private: bool = False) -> str:
     run: what `load` finds. repository: owner/name; it is made if it does not exist. UserError, one line, if the hub
     refuses or cannot be reached. The token is that of `hf auth login`, or $HF_TOKEN.
     """
-    hub, repository = library(), repository.removeprefix(PREFIX)
+    hub, repository = library(), repository.removeprefix(HUB)
     subject = Subject(run)
     with TemporaryDirectory() as folder:
         write_repository(subject, repository, Path(folder))

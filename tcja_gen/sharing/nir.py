@@ -53,9 +53,8 @@ def write(made, file: Path) -> None:
 
 def _stages(model: nn.Module, part: str) -> Iterable[nn.Module]:
     """The layers of a part, in order."""
-    if isinstance(model, SpikingClassifier) and part in ("all", "classifier"):
-        return [*model.encoder.stages, *model.head.stages]
-    if part == "classifier" and getattr(model, "head", None):
+    classifies = part == "classifier" or part == "all" and isinstance(model, SpikingClassifier)
+    if classifies and model.head is not None:
         return [*model.encoder.stages, *model.head.stages]
     if part == "encoder" and isinstance(getattr(model, "latent", None), CodeLatent):
         return [*model.encoder.stages, model.latent.entry]

@@ -34,14 +34,14 @@ with weight w, the last rounds draw from logits that are extrapolated from those
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import UserError
-from ...ranges import Range, setting
+from ...ranges import setting
 from ...registry import register_latent
 from ..draws import Draws
 from ..layers import conv_block
@@ -131,11 +131,12 @@ class CodeLatent(Latent):
     def sample_by(self, **changes: float | str | None) -> None:
         chosen = {name: getattr(self, name) if changes.get(name) is None else changes[name] for name in SAMPLING}
         self._check_sampling(**chosen)
+        replace(self.settings, **chosen)  # checks the ranges
         for name, value in chosen.items():
             setattr(self, name, value)
         self.rank = ORDERS[self.order](*self.sides).flatten().to(self.powers.device)
 
-    def _check_sampling(self, rounds: int, order: str, temperature: float, guidance: float, guided_rounds: float):
+    def _check_sampling(self, rounds: int, order: str, guidance: float, **_) -> None:
         places, sides = math.prod(self.sides), " x ".join(map(str, self.sides))
         if not 1 <= rounds <= places:
             raise UserError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
@@ -145,9 +146,6 @@ class CodeLatent(Latent):
             raise UserError(f"order {order!r}: trained with {self.settings.order!r} alone; random_masks allows any")
         if guidance and not self.settings.class_dropout:
             raise UserError(f"guidance {guidance:g}: the prior met no images without class; class_dropout is for that")
-        Range(above=0).check("the prior's temperature", temperature)
-        Range(least=0).check("guidance", guidance)
-        Range(above=0, most=1).check("guided_rounds", guided_rounds)
 
     def encode(self, h: Tensor, draws: Draws) -> Tensor:
         """The codes z (T, N, L, h, w) themselves. In training some bits are flipped; gradients ignore that."""

@@ -99,8 +99,8 @@ class Latent(nn.Module, ABC):
     def sample_by(self, **changes: float | str | None) -> None:
         """Changes settings of sampling from now on. None leaves a setting as it is. UserError for a value that is out
         of range, or a setting that the latent does not have."""
-        for name in (name for name, value in changes.items() if value is not None):
-            raise UserError(f"this latent's prior has no {name}; one of spatial codes has")
+        if given := [name for name, value in changes.items() if value is not None]:
+            raise UserError(f"this latent's prior has no {' and no '.join(given)}; one of spatial codes has")
 
     def between(self, z0: Tensor, z1: Tensor, a: Tensor, draws: Draws) -> Tensor:
         """z (A, T, L, ...) at fractions a (A,) of the way from z0 to z1, (T, L, ...) each. draws: one row.
