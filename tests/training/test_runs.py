@@ -404,7 +404,8 @@ def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
         train(tmp_path / "b", model=LATENT_KINDS["gaussian"], fit="autoencoder")
 
 
-def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch):
+@pytest.mark.parametrize("network", ["plain", "residual"])
+def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch, network):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = train(tmp_path / "first", model=CODES, fit="autoencoder")
     second = train(
@@ -412,7 +413,7 @@ def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_pat
         model=CODES,
         fit="decoder",
         init_from=str(first.folder),
-        objective={"perceptual": {"weight": 0.5}},
+        objective={"perceptual": {"weight": 0.5, "network": network}},
     )
     before, after = (load_file(r.folder / "checkpoints" / "step-000012" / "model.safetensors") for r in (first, second))
     same = {name for name in before if torch.equal(before[name], after[name])}
