@@ -12,7 +12,7 @@ from .arguments import Run, run_exists
 
 @dataclass
 class Export:
-    """Write a part of a model as a file that runs without this package.
+    """Write a part of a model as a file that runs without this package; or the whole as a small file for it.
 
     encoder: images to the latent z. decoder: z to images. sampler: random numbers to new images. classifier: images to
     scores of classes. all: images to reconstructions, or to scores. The file says what it takes and gives, and of which
@@ -21,15 +21,17 @@ class Export:
     examples:
       tcja-gen export mnist --part decoder
       tcja-gen export runs/mnist --part encoder --format onnx --out encoder.onnx
+      tcja-gen export runs/mnist --format safetensors --out mnist.safetensors
     """
 
     model: Run
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     part: Literal["all", "encoder", "decoder", "sampler", "classifier"] = "all"
     """What is exported."""
-    format: Literal["pt2", "onnx", "nir"] = "pt2"
+    format: Literal["pt2", "onnx", "nir", "safetensors"] = "pt2"
     """pt2: for torch.export.load. onnx: for ONNX Runtime and others. nir: for neuromorphic hardware,
-    networks without attention and no decoder."""
+    networks without attention and no decoder. safetensors: for this package, the whole model in half
+    precision."""
     out: str = ""
     """The file; default: PART.FORMAT."""
     which: Literal["last", "best"] = "last"
@@ -38,10 +40,10 @@ class Export:
     def run(self) -> None:
         run_exists(self.model)
         check_writable(Path(self.out).parent)
-        from ..models import load
+        from ..models.store import find
         from ..sharing import export
 
-        print(export(load(self.model, which=self.which), self.part, self.format, self.out or None))
+        print(export(find(self.model, self.which), self.part, self.format, self.out or None))
 
 
 @dataclass

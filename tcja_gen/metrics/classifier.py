@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..half_precision import halved
 from ..process import bf16_units
 from .fit import fit, kept, seeded
 from .pixels import RESIZE, SMALL, named, resize, to_network
@@ -62,16 +63,12 @@ class Classifier(nn.Module):
     def save(self, file: str | Path) -> None:
         """Write the weights as safetensors; the residual network's matrices in half precision, see `rounded`."""
         state = self.state_dict()
-        if self.network == "residual":
-            state = {name: x.half() if x.dim() > 1 else x for name, x in state.items()}
-        save_tensors(state, file)
+        save_tensors(halved(state) if self.network == "residual" else state, file)
 
-    @torch.no_grad()
     def rounded(self) -> "Classifier":
         """Itself, with the residual network's matrices rounded to half precision, as a file holds them."""
         if self.network == "residual":
-            for x in self.parameters():
-                x.copy_(x.half() if x.dim() > 1 else x)
+            self.load_state_dict(halved(self.state_dict()))
         return self
 
 

@@ -7,6 +7,9 @@ JSON), `provenance` (facts about the run, JSON; for a checkpoint also its scores
 A run stores such files as `checkpoints/step-000500/model.safetensors`. The last checkpoint is the one with the highest
 step, the best one follows from the scores in the files. There is no index that could contradict them. Damaged files are
 passed over.
+
+A run's files hold fp32. `save_half` makes one of about half the size of them, to keep or to give away; a model that is
+loaded from it has fp32 weights as well.
 """
 
 import hashlib
@@ -19,10 +22,11 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from .. import files, shipped
 from ..errors import MissingFile, UserError
+from ..half_precision import halved
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
 from ..process import neuron_path
@@ -53,6 +57,15 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
     files.write(Path(path), safetensors.torch.save(tensors, facts))
 
 
+def save_half(run_or_file: str | Path, path: str | Path, which: str = "last") -> None:
+    """Writes a model that `find` finds with matrices in half precision (`half_precision.py`) and the same metadata.
+
+    To save that file once more changes nothing. Errors as those of `load`; OSError if the file cannot be written.
+    """
+    facts, tensors = _read(find(run_or_file, which))
+    files.write(Path(path), safetensors.torch.save(halved(tensors), facts))
+
+
 def weights_hash(model: nn.Module) -> str:
     """The first 16 digits of the SHA-256 of a model's weights, by name. Two models with the same one are the same."""
     digest = hashlib.sha256()
@@ -71,16 +84,7 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     note on stderr names a plugin that has changed since the training.
     """
     path = find(run_or_file, which)
-    try:
-        with safe_open(path, "pt") as file:
-            facts = file.metadata() or {}
-        tensors = safetensors.torch.load(path.read_bytes())  # get_tensor of safetensors 0.8 leaks memory at every call
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
-    if facts.get("format") not in ("1", FORMAT):
-        raise UserError(
-            f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
-        )
+    facts, tensors = _read(path)
     used = _plugins_used(facts)
     for change in changed_plugins(used):
         print(f"note: {path}: {change}", file=sys.stderr)
@@ -92,12 +96,27 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     except Exception as error:  # settings of another version, or that were edited, can fail anywhere in a model
         raise UserError(f"{path}: cannot build a model from its settings: {error}{advice}") from None
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(tensors)  # into fp32, whatever the file holds
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit its own settings: {first}") from None
     model, device = model.to(device).eval(), torch.device(device)
     return fuse(model, neuron_path(device)[0])
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and weights of a model's file. UserError if it is damaged or of another format."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+        tensors = safetensors.torch.load(path.read_bytes())  # get_tensor of safetensors 0.8 leaks memory at every call
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file, or a damaged one ({error}); nothing was loaded") from None
+    if facts.get("format") not in ("1", FORMAT):
+        raise UserError(
+            f"{path}: checkpoint of format {facts.get('format', 'unknown')}, this version reads format {FORMAT}"
+        )
+    return facts, tensors
 
 
 def _plugins_used(facts: dict[str, str]) -> dict[str, str]:

@@ -4,6 +4,8 @@
     onnx     ONNX Runtime and others: InferenceSession(file).run(None, {name: array, ...})
     nir      neuromorphic hardware, and no tracing: see `nir.py`
 
+A fourth format, safetensors, is the whole model for this package, in half precision: see `store.save_half`.
+
 torch.export traces the part once, on the plain path of the kernels, so that a file holds nothing but ATen or ONNX
 operations, gates and neurons unrolled over the T steps. The size of the batch is free. Results are the model's own
 within rounding; where a membrane lies within rounding of the threshold, a spike may differ.
@@ -30,7 +32,7 @@ from ..errors import UserError
 from ..files import check_writable, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
-from ..models.store import weights_hash
+from ..models.store import save_half, weights_hash
 from ..nn import fuse
 from . import nir
 from .parts import Part, make_part
@@ -43,13 +45,16 @@ def export(
 ) -> Path:
     """Writes a part of a model to a file and returns its path.
 
-    model: a model, or what `load` finds. part: one of `PARTS`. format: pt2, onnx or nir. out: the file; by default
-    PART.FORMAT in the working directory. UserError if the model has no such part, or if it cannot be exported.
+    model: a model, or what `load` finds. part: one of `PARTS`. format: pt2, onnx, nir or safetensors. out: the file; by
+    default PART.FORMAT in the working directory. UserError if the model has no such part, or if it cannot be exported.
     """
-    if format not in (*FORMATS, "nir"):
-        raise UserError(f"unknown format {format!r}; known: {', '.join((*FORMATS, 'nir'))}")
+    known = (*FORMATS, "nir", "safetensors")
+    if format not in known:
+        raise UserError(f"unknown format {format!r}; known: {', '.join(known)}")
     path = Path(out or f"{part}.{format}")
     check_writable(path.parent)
+    if format == "safetensors":
+        return _write_whole(model, part, path)
     model = model if isinstance(model, nn.Module) else load(model)
     traced = fuse(copy.deepcopy(model).cpu().eval().requires_grad_(False), "plain")
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):
@@ -57,6 +62,13 @@ def export(
             return _write_nir(traced, part, path)
         made = make_part(traced, part)
         write(path, FORMATS[format](made, facts(model, part) | _signature(made)))
+    return path
+
+
+def _write_whole(model: nn.Module | str | Path, part: str, path: Path) -> Path:
+    if part != "all" or isinstance(model, nn.Module):
+        raise UserError("format safetensors is a whole model, with the settings in its file: give a name, and no part")
+    save_half(model, path)
     return path
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tcja_gen.errors import UserError
 from tcja_gen.metrics.weights import save_tensors
 from tcja_gen.models import Classifier, Generator, build, load, pretrained, save
-from tcja_gen.models.store import find, metadata
+from tcja_gen.models.store import find, metadata, save_half, weights_hash
 from tcja_gen.nn.objectives import TET
 from tcja_gen.settings import update
 
@@ -214,6 +214,55 @@ def test_the_digits_that_come_with_the_package_are_of_format_1():
     path = pretrained.find("digits")
     assert metadata(path)["format"] == "1" and any(name.startswith("to_latent.") for name in load_file(path))
     assert load(path).sample([0]).std() > 0.1
+
+
+def test_a_file_in_half_precision_is_half_as_large_and_computes_in_fp32(tmp_path):
+    torch.manual_seed(0)
+    settings = update(Generator(), {"encoder": "32C3s2-TCJA-32C3s2", "image_size": 8, "latent": {"channels": 32}})
+    whole, half, again = (tmp_path / f"{name}.safetensors" for name in ("whole", "half", "again"))
+    save(whole, build(settings), settings, {"step": 7})
+    save_half(whole, half)
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    small, large = load(half), load(whole)
+    assert small.provenance == large.provenance == {"step": 7}
+    for name, tensor in large.state_dict().items():
+        found = small.state_dict()[name]
+        assert found.dtype == tensor.dtype
+        torch.testing.assert_close(found, tensor, rtol=2**-11 if tensor.dim() > 1 else 0, atol=1e-7)
+    assert (small.sample(range(8)) - large.sample(range(8))).abs().mean() < 0.01
+    save(again, small, settings, {})
+    assert weights_hash(load(again)) == weights_hash(load(half)) == weights_hash(small) != weights_hash(large)
+
+
+def test_to_halve_a_file_again_or_in_its_place_changes_nothing(kept):
+    path = kept[1]
+    save_half(path, path.with_name("half.safetensors"))
+    save_half(path.with_name("half.safetensors"), path)
+    first, second = load_file(path), load_file(path.with_name("half.safetensors"))
+    assert {str(t.dtype) for t in first.values()} >= {"torch.float16", "torch.float32"}
+    assert all(torch.equal(first[name], t) and first[name].dtype == t.dtype for name, t in second.items())
+    save_half(path, path)
+    assert all(torch.equal(first[name], t) for name, t in load_file(path).items())
+
+
+@pytest.mark.parametrize("value", [1e5, -1e5, 1e-7, float("inf"), float("nan")])
+def test_weights_that_half_precision_cannot_hold_stay_in_fp32(kept, value):
+    path, half = kept[1], kept[1].with_name("half.safetensors")
+    tensors = load_file(path)
+    name = next(name for name, t in tensors.items() if t.dim() > 1)
+    tensors[name] = tensors[name] * 1e-7 if value == 1e-7 else tensors[name].fill_(value)
+    rewrite(path, tensors)
+    save_half(path, half)
+    found = load_file(half)
+    assert found[name].dtype == torch.float32 and torch.equal(found[name].nan_to_num(), tensors[name].nan_to_num())
+    assert [n for n, t in found.items() if t.dim() > 1 and t.dtype == torch.float32] == [name]
+
+
+def test_a_damaged_file_is_not_halved(kept, tmp_path):
+    kept[1].write_bytes(kept[1].read_bytes()[:1000])
+    with pytest.raises(UserError, match="damaged"):
+        save_half(kept[1], tmp_path / "half.safetensors")
+    assert not (tmp_path / "half.safetensors").exists()
 
 
 @pytest.mark.parametrize("provenance", ["no JSON", "[1]", "3"])

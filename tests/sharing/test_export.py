@@ -15,6 +15,7 @@ from tcja_gen.models import Classifier, build
 from tcja_gen.models.store import weights_hash
 from tcja_gen.nn import ImageDraws
 from tcja_gen.nn.normalisation import TDBatchNorm
+from tcja_gen.shipped import weights
 
 CODES = {"kind": "codes", "channels": 2, "prior": "8C3", "rounds": 2}
 
@@ -120,6 +121,9 @@ def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path):
     for part, reason in (("sampler", "round by round"), ("classifier", "names no classes"), ("prior", "decoder")):
         with pytest.raises(UserError, match=reason):
             tg.export(made, part, out=tmp_path / "x.pt2")
+    for whole, part in ((made, "all"), ("digits", "decoder")):
+        with pytest.raises(UserError, match="a whole model, with the settings in its file"):
+            tg.export(whole, part, "safetensors", tmp_path / "x.safetensors")
     with pytest.raises(UserError, match="unknown format"):
         tg.export(made, format="tflite", out=tmp_path / "x")
     assert not [*tmp_path.iterdir()]
@@ -131,3 +135,12 @@ def test_the_command_prints_the_file_that_it_wrote(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().out == "decoder.pt2\n"
     images = run("decoder.pt2", (torch.rand(5, 4, 32) < 0.2).float())
     assert images.shape == (5, 1, 8, 8) and 0 <= images.min() and images.max() <= 1
+
+
+def test_a_whole_model_is_a_small_file_that_reconstructs_much_as_before(tmp_path, capsys):
+    file = tmp_path / "small.safetensors"
+    assert main(["export", "digits", "--format", "safetensors", "--out", str(file)]) == 0
+    assert capsys.readouterr().out == f"{file}\n"
+    whole, small, x = tg.load("digits"), tg.load(file), torch.rand(16, 1, 8, 8)
+    assert file.stat().st_size < 0.6 * weights()["digits"].stat().st_size and small.provenance == whole.provenance
+    assert (small.reconstruct(x) - whole.reconstruct(x)).abs().mean() < 0.05
