@@ -4,7 +4,7 @@ Matrices and kernels of convolutions become float16. Vectors stay as they are: b
 batch norm are few, and an error in them reaches every value of a channel. A tensor stays as it is, too, if float16
 cannot hold it: it has values above 65,504, or is so tiny that its error is above 0.1 % (rounding alone: below 0.05 %).
 
-Rounding is no small matter for spikes: one that flips changes all that follows. The book's weights are kept in fp32.
+Rounding is no small matter for spikes: one that flips changes all that follows, so score what you publish.
 """
 
 from collections.abc import Mapping

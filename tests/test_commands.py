@@ -740,7 +740,7 @@ def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, 
     assert main(["sample", "--pretrained", "digits", "--n", "4", "--grid", "--out", str(tmp_path)]) == 0
     assert Image.open(tmp_path / "samples.png").size[0] > 8
     assert main(["sample", "--pretrained", "nothing", "--n", "4", "--out", str(tmp_path)]) == 2
-    assert "pretrained model (digits" in capsys.readouterr().err
+    assert "pretrained model (cifar10, digits" in capsys.readouterr().err
     for wrong in (["sample", "--n", "4"], ["sample", str(tmp_path), "--pretrained", "digits"]):
         assert main(wrong) == 2
         assert "a RUN or --pretrained NAME" in capsys.readouterr().err

@@ -99,13 +99,15 @@ def summary(told: dict, plan: Plan, results: Path) -> str:
     """A row for each experiment that has a result: its score, and those of others, a column each."""
     score, rows, sources = told["score"], [], {}
     for label, name in told["rows"].items():
-        for result in read(results, name).values():
+        found = read(results, name)
+        for scale, result in found.items():
             theirs: dict[str, list[str]] = {}
             data = published(plan.folder, result["asked"]["protocol"]["data"])
             for row in (row for row in data if score in row):
                 theirs.setdefault(row["model"], []).append(f"{row[score]:g}")
                 sources[row["model"]] = row["source"]
-            rows.append((label, cell(result, score, name, results), theirs))
+            title = f"{label}, on a {scale.upper()}" if len(found) > 1 else label
+            rows.append((title, cell(result, score, name, results), theirs))
     lines = [[label, f"**{ours}**", *(", ".join(theirs.get(m, ())) for m in sources)] for label, ours, theirs in rows]
     told_of = "; ".join(f"{model}: {source}" for model, source in sources.items())
     return _markdown([TITLES.get(score, score), "tcja_gen", *sources], lines) + f"\nPublished: {told_of}.\n\n"
