@@ -52,12 +52,10 @@ class PerceptualDistance(nn.Module):
         super().__init__()
         encoder = isinstance(network, Autoencoder)
         self.body, self.weight = (network.encoder if encoder else network.body).requires_grad_(False), weight
-        self.side = network.size if encoder else None
-        self.stages = _stages(network)
-        self.format = torch.contiguous_format
-        if encoder or network.network == "residual":
-            self.format = torch.channels_last  # as the generator's images are; twice as fast on a GPU
-        self.body.to(memory_format=self.format)
+        self.stages, self.side = _stages(network), network.size if encoder else None
+        self.channels_last = encoder or network.network == "residual"  # as images are made; twice as fast on a GPU
+        if self.channels_last:
+            self.body.to(memory_format=torch.channels_last)
         self.train()
 
     def train(self, mode: bool = True) -> "PerceptualDistance":
@@ -77,7 +75,9 @@ class PerceptualDistance(nn.Module):
     def _features(self, x: Tensor) -> list[Tensor]:
         if self.side not in (None, x.shape[-1]):  # the autoencoder was trained on resized images
             x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
-        x, features = x.contiguous(memory_format=self.format), []
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x.float())
