@@ -159,6 +159,12 @@ def test_training_writes_pictures_and_takes_the_full_count_from_the_data(run):
     assert [*run.folder.glob("samples/*.png")] and [*run.folder.glob("reconstructions/*.png")]
 
 
+def test_a_perceptual_loss_of_event_frames_is_refused(clips, tmp_path):
+    objective = {"perceptual": {"network": "autoencoder"}}
+    with pytest.raises(UserError, match="event frames; objective.perceptual compares images, leave it out"):
+        tg.train(data=str(clips), out=str(tmp_path / "run"), quiet=True, model=FRAMES, steps=1, objective=objective)
+
+
 def test_samples_are_strips_a_film_and_recordings_of_each_class(run, tmp_path, capsys):
     out = ["--out", str(tmp_path / "s"), "--events", str(tmp_path / "made")]
     assert main(["sample", str(run.folder), "--n", "4", "--film", *out]) == 0

@@ -127,7 +127,7 @@ def train_autoencoder(
         x = to_network(images[chosen]).to(device)  # (32, C, size, size) in [-1, 1]
         return F.mse_loss(autoencoder(x), x)
 
-    title = "training the autoencoder of FAD" if progress else None
+    title = "training an autoencoder of the data" if progress else None
     how = dict(n=len(images), batch=32, steps=steps, seed=seed, title=title, state=state)
     return fit(autoencoder, loss, optimiser, schedule, **how)
 

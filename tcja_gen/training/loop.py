@@ -29,7 +29,7 @@ from .adoption import adopt, stages
 from .adversary import Adversary
 from .config import FREE_ON_RESUME, Config, as_table, change, text
 from .guard import Guard
-from .perceptual import check_labels, perceptual
+from .perceptual import check_data, perceptual
 from .samples import Samples
 from .step import Losses, Step, is_trained, parameter_groups
 
@@ -384,7 +384,7 @@ def rehearse(config: Config, data: Samples) -> None:
     if config.objective.adversarial:
         Adversary(config.objective.adversarial, config.model)
     if config.objective.perceptual:
-        check_labels(data.train)
+        check_data(config.objective.perceptual, data.train)
 
 
 def _terms(config: Config, data: Samples, process: Process, resumed: set[str], log) -> nn.ModuleDict:

@@ -1,27 +1,30 @@
-"""A perceptual loss, which compares images by the features of a classifier of the same data.
+"""A perceptual loss, which compares images by the features of a network that was trained on the same data.
 
     d(y, x) = sum over layers l of  mean (f_l(y) - f_l(x))^2 / mean f_l(x)^2
 
-f_l are the outputs of the classifier's ReLU layers, or of its stages if it is residual (Johnson, Alahi & Fei-Fei, ECCV
-2016). Means are over the whole batch in all processes. The squared error of pixels alone favours the mean of all images
-that a code could stand for, and that mean is blurred. The classifier is one of `metrics.classifier`. It is trained on
-the training images with another seed than the classifier for scores, so no score uses the network of the loss.
+f_l are the outputs of the network's stages (Johnson, Alahi & Fei-Fei, ECCV 2016). Means are over the whole batch in all
+processes. The squared error of pixels alone favours the mean of all images that a code could stand for, and that mean
+is blurred. The network is a classifier, or, for images without labels, the encoder of an autoencoder. Both are those of
+`metrics`, trained on the training images with another seed than for scores, so no score uses the network of the loss.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data import EventSet, ImageSet
 from ..errors import UserError
-from ..metrics.classifier import Classifier, Network, cached_classifier
+from ..metrics.autoencoder import Autoencoder, autoencoder_side, cached_autoencoder
+from ..metrics.classifier import Classifier, cached_classifier
 from ..nn import Draws
 from ..nn.normalisation import process_mean
 from ..ranges import check_ranges, setting
 
-SEED = 1  # the classifier for scores has seed 0
+SEED = 1  # networks for scores have seed 0
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,9 @@ class Perceptual:
 
     weight: float = setting(0.5, above=0)
     """Weight in the loss of the generator."""
-    network: Network = "plain"
-    """Classifier whose features are compared: plain or residual. The latter sees more in colour, and takes longer."""
+    network: Literal["plain", "residual", "autoencoder"] = "plain"
+    """Network whose features are compared: a plain or a residual classifier, or an autoencoder, which needs no labels.
+    The residual one sees more in colour than the plain one, and takes longer."""
 
     def __post_init__(self):
         check_ranges(self, "objective.perceptual.")
@@ -44,16 +48,18 @@ class PerceptualDistance(nn.Module):
     batch. In evaluation mode a process compares its own images.
     """
 
-    def __init__(self, classifier: Classifier, weight: float):
+    def __init__(self, network: Classifier | Autoencoder, weight: float):
         super().__init__()
-        self.body, self.weight = classifier.body.requires_grad_(False), weight
-        self.residual = classifier.network == "residual"
-        if self.residual:
-            self.body.to(memory_format=torch.channels_last)  # as the generator's images are; twice as fast on a GPU
+        encoder = isinstance(network, Autoencoder)
+        self.body, self.weight = (network.encoder if encoder else network.body).requires_grad_(False), weight
+        self.stages, self.side = _stages(network), network.size if encoder else None
+        self.channels_last = encoder or network.network == "residual"  # as images are made; twice as fast on a GPU
+        if self.channels_last:
+            self.body.to(memory_format=torch.channels_last)
         self.train()
 
     def train(self, mode: bool = True) -> "PerceptualDistance":
-        """As of any module, but the classifier stays in evaluation mode."""
+        """As of any module, but the network stays in evaluation mode."""
         super().train(mode)
         self.body.eval()
         return self
@@ -67,22 +73,33 @@ class PerceptualDistance(nn.Module):
         return self.weight * (errors / sizes).sum()
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        features = []
-        if self.residual:
+        if self.side not in (None, x.shape[-1]):  # the autoencoder was trained on resized images
+            x = F.interpolate(x, (self.side, self.side), mode="bilinear", antialias=True)
+        if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        for layer in (self.body.stem, *self.body.stages) if self.residual else self.body:
-            x = layer(x)
-            if self.residual or isinstance(layer, nn.ReLU):
-                features.append(x.float())
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x.float())
         return features
 
 
-def check_labels(data: ImageSet | EventSet) -> None:
-    """UserError for images without labels, or event frames."""
+def _stages(network: Classifier | Autoencoder) -> tuple[nn.Module, ...]:
+    """The parts of a network, in their order, whose outputs are compared. Each ends with a (leaky) ReLU."""
+    if isinstance(network, Autoencoder):
+        return tuple(network.encoder)
+    if network.network == "residual":
+        return network.body.stem, *network.body.stages
+    return tuple(network.body[i : i + 3] for i in (0, 3, 6))  # convolution, batch norm, ReLU
+
+
+def check_data(settings: Perceptual, data: ImageSet | EventSet) -> None:
+    """UserError for event frames, and for images without labels if a classifier is wanted."""
     if isinstance(data, EventSet):
         raise UserError(f"{data.name}: event frames; objective.perceptual compares images, leave it out")
-    if data.labels is None:
-        raise UserError(f"{data.name}: no labels; a perceptual loss needs them to train its classifier")
+    if data.labels is None and settings.network != "autoencoder":
+        advice = "objective.perceptual.network = 'autoencoder' needs none"
+        raise UserError(f"{data.name}: no labels; a perceptual loss needs them to train its classifier, {advice}")
 
 
 def perceptual(
@@ -92,26 +109,33 @@ def perceptual(
     resumed: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> PerceptualDistance:
-    """The distance for a labelled training set. Its classifier is trained, or read from the cache.
+    """The distance for a training set. Its network is trained, or read from the cache.
 
-    resumed: only make the classifier; its weights will be loaded from the state of the run. say: gets a line before the
-    classifier is trained, which takes minutes. UserError if the data have no labels.
+    resumed: only make the network; its weights will be loaded from the state of the run. say: gets a line before the
+    network is trained, which takes minutes. UserError if a classifier is wanted and the data have no labels.
     """
-    check_labels(data)
-    images, labels = data.images, data.labels
-    channels, size = images.shape[1], images.shape[-1]
+    check_data(settings, data)
+    make = _autoencoder if settings.network == "autoencoder" else _classifier
+    return PerceptualDistance(make(settings, data, device, resumed, say), settings.weight).to(device)
+
+
+def _classifier(settings: Perceptual, data: ImageSet, device: torch.device, resumed: bool, say) -> Classifier:
+    images, labels, network = data.images, data.labels, settings.network
+    size = images.shape[-1]
     if resumed:
-        classifier = Classifier(channels, int(labels.max()) + 1, size=size, network=settings.network)
-    else:
-        say(f"perceptual loss: a classifier of {data.name} at {size} pixels is trained, once, and kept in the cache")
-        classifier, _ = cached_classifier(
-            images,
-            labels,
-            data.fingerprint,
-            size=size,
-            seed=SEED,
-            device=device,
-            progress=True,
-            network=settings.network,
-        )
-    return PerceptualDistance(classifier, settings.weight).to(device)
+        return Classifier(images.shape[1], int(labels.max()) + 1, size=size, network=network)
+    say(_told(f"a classifier of {data.name} at {size} pixels"))
+    how = dict(size=size, seed=SEED, device=device, progress=True, network=network)
+    return cached_classifier(images, labels, data.fingerprint, **how)[0]
+
+
+def _autoencoder(settings: Perceptual, data: ImageSet, device: torch.device, resumed: bool, say) -> Autoencoder:
+    size = autoencoder_side(data.images)
+    if resumed:
+        return Autoencoder(data.images.shape[1], size=size)
+    say(_told(f"an autoencoder of {data.name} at {size} pixels"))
+    return cached_autoencoder(data.images, data.fingerprint, size=size, seed=SEED, device=device, progress=True)[0]
+
+
+def _told(network: str) -> str:
+    return f"perceptual loss: {network} is trained, once, and kept in the cache"

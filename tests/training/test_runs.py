@@ -424,6 +424,14 @@ def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_pat
     assert lines[0]["loss"] == pytest.approx(lines[0]["perceptual"] + lines[0]["reconstruction"])
 
 
+def colour_folder(folder):
+    """Colour images without labels."""
+    folder.mkdir()
+    for i in range(40):
+        Image.new("RGB", (8, 8), (6 * i, 255 - 6 * i, 90)).save(folder / f"{i}.png")
+    return folder
+
+
 def test_a_perceptual_loss_needs_labels_and_images_to_compare(tmp_path):
     for i in range(20):
         (tmp_path / "flat").mkdir(exist_ok=True)
@@ -516,19 +524,23 @@ def test_pictures_in_between_leave_frozen_parts_as_they_are(autoencoder, tmp_pat
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("latent.prior."))
 
 
-def test_a_run_trains_on_by_the_classifier_that_it_began_with(tmp_path, monkeypatch):
-    """Wherever it is resumed: the cache of another machine has another one, or none."""
+@pytest.mark.parametrize("network", ["plain", "autoencoder"])
+def test_a_run_trains_on_by_the_network_of_its_loss_that_it_began_with(tmp_path, monkeypatch, network):
+    """Wherever it is resumed: the cache of another machine has another one, or none. An autoencoder needs no labels."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
     settings = {
+        "data": "digits" if network == "plain" else str(colour_folder(tmp_path / "faces")),
         "model": CODES,
-        "objective": {"perceptual": {"weight": 0.5}},
+        "objective": {"perceptual": {"weight": 0.5, "network": network}},
         "steps": 4,
         "checkpoint_every": 2,
         "sample_every": 0,
     }
     whole, half = (train(tmp_path / name, **settings) for name in ("whole", "half"))
+    kept = {path.name.split("-")[0] for path in (tmp_path / "here").rglob("*.safetensors")}
+    assert kept == {"autoencoder" if network == "autoencoder" else "classifier"}
     shutil.rmtree(half.folder / "checkpoints" / "step-000004")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "there"))
     tg.resume(half.folder, quiet=True)
-    assert not list((tmp_path / "there").rglob("classifier*"))
+    assert not list((tmp_path / "there").rglob("*.safetensors"))
     assert_same(whole.folder, half.folder, "step-000004")
