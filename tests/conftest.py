@@ -1,6 +1,9 @@
 """One thread, so that figures do not depend on the machine; and the smallest model that has all parts."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +22,21 @@ def cache_of_the_session(tmp_path_factory):
     os.environ["XDG_CACHE_HOME"] = folder = str(tmp_path_factory.mktemp("cache"))
     yield folder
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def printed_commands(request, tmp_path_factory):
+    """A process that runs what the pages print, and the file of its output. It works beside all tests; the one that
+    waits for it is in `guide/test_printed_commands.py`. None if that one was not asked for."""
+    if not any(item.path.name == "test_printed_commands.py" for item in request.session.items):
+        yield None
+        return
+    pages = Path(__file__).parent / "guide" / "printed_commands.py"
+    output = tmp_path_factory.mktemp("printed") / "output.txt"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(pages)]
+    with output.open("w") as told, subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT) as process:
+        yield process, output
+        process.kill()  # after an interruption, or a failure with pytest -x
 
 
 @pytest.fixture
