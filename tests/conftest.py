@@ -58,6 +58,24 @@ def latent_kind(request) -> dict:
 
 
 @pytest.fixture(scope="session")
+def quick_autoencoder(cache_of_the_session):
+    """The autoencoder of the digits' FAD, trained for 8 steps, where `evaluate` finds it; its whole training is the
+    longest of all that scores of small sets want."""
+    from tcja_gen.data import load_images
+    from tcja_gen.metrics import autoencoder, fit
+
+    digits, shape = load_images("digits", "train"), {"size": 32, "width": 64, "seed": 0}
+    fit.kept(
+        "autoencoder",
+        lambda state: autoencoder.train_autoencoder(digits.images, **shape, steps=8),
+        autoencoder.load_autoencoder,
+        fingerprint=digits.fingerprint,
+        **shape,
+        steps=autoencoder.default_steps(len(digits)),
+    )
+
+
+@pytest.fixture(scope="session")
 def dinov2_file(tmp_path_factory):
     """Weights of a small DINOv2's layout, of random numbers."""
     from tcja_gen.metrics.dinov2 import DINOv2

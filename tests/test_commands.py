@@ -20,6 +20,7 @@ from tcja_gen.data import even, load_images, moving, record, write_events
 from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
 
+pytestmark = pytest.mark.usefixtures("quick_autoencoder")
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
 TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent.channels", "16"]
 CODES = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]

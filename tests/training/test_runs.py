@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tcja_gen as tg
+from tcja_gen.metrics import classifier
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
@@ -416,9 +417,14 @@ def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
         train(tmp_path / "b", model=LATENT_KINDS["gaussian"], fit="autoencoder")
 
 
+@pytest.fixture
+def quick_classifier(monkeypatch):
+    """A classifier by which a decoder learns is trained for 8 steps."""
+    monkeypatch.setattr(classifier, "classifier_steps", lambda n, network="plain": 8)
+
+
 @pytest.mark.parametrize("network", ["plain", "residual"])
-def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch, network):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(quick_classifier, tmp_path, network):
     first = train(tmp_path / "first", model=CODES, fit="autoencoder")
     second = train(
         tmp_path / "second",
@@ -528,7 +534,7 @@ def test_pictures_in_between_leave_frozen_parts_as_they_are(autoencoder, tmp_pat
     assert all(torch.equal(before[name], after[name]) for name in before if not name.startswith("latent.prior."))
 
 
-def test_a_run_trains_on_by_the_classifier_that_it_began_with(tmp_path, monkeypatch):
+def test_a_run_trains_on_by_the_classifier_that_it_began_with(quick_classifier, tmp_path, monkeypatch):
     """Wherever it is resumed: the cache of another machine has another one, or none."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
     settings = {
