@@ -1,6 +1,9 @@
 """One thread, so that figures do not depend on the machine; and the smallest model that has all parts."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,6 +24,21 @@ def cache_of_the_session(tmp_path_factory):
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def printed_commands(request, tmp_path_factory):
+    """A process that runs what the pages print, and the file of its output. It works beside all tests; the one that
+    waits for it is in `guide/test_printed_commands.py`. None if that one was not asked for."""
+    if not any(item.path.name == "test_printed_commands.py" for item in request.session.items):
+        yield None
+        return
+    pages = Path(__file__).parent / "guide" / "printed_commands.py"
+    output = tmp_path_factory.mktemp("printed") / "output.txt"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(pages)]
+    with output.open("w") as told, subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT) as process:
+        yield process, output
+        process.kill()  # after an interruption, or a failure with pytest -x
+
+
 @pytest.fixture
 def tiny() -> dict:
     """Settings of a generator of 8 x 8 images with attention, small enough for a step in milliseconds."""
@@ -37,6 +55,24 @@ def tiny() -> dict:
 def latent_kind(request) -> dict:
     """Settings of the generator with a kind of latent, each kind in turn; the rest is as in `tiny`."""
     return LATENT_KINDS[request.param]
+
+
+@pytest.fixture(scope="session")
+def quick_autoencoder(cache_of_the_session):
+    """The autoencoder of the digits' FAD, trained for 8 steps, where `evaluate` finds it; its whole training is the
+    longest of all that scores of small sets want."""
+    from tcja_gen.data import load_images
+    from tcja_gen.metrics import autoencoder, fit
+
+    digits, shape = load_images("digits", "train"), {"size": 32, "width": 64, "seed": 0}
+    fit.kept(
+        "autoencoder",
+        lambda state: autoencoder.train_autoencoder(digits.images, **shape, steps=8),
+        autoencoder.load_autoencoder,
+        fingerprint=digits.fingerprint,
+        **shape,
+        steps=autoencoder.default_steps(len(digits)),
+    )
 
 
 @pytest.fixture(scope="session")

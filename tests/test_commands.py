@@ -20,6 +20,7 @@ from tcja_gen.data import even, load_images, moving, record, write_events
 from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
 
+pytestmark = pytest.mark.usefixtures("quick_autoencoder")
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
 TINY += ["--model.encoder", "8C3s2-TCJA-16C3s2-TCJA", "--model.latent.channels", "16"]
 CODES = ["--model.encoder", "8C3s2-8C3s2", "--model.decoder", "8T4s2-8T4s2", "--model.latent.kind", "codes"]
@@ -28,15 +29,6 @@ COMMANDS = ["demo", "train", "sample", "reconstruct", "interpolate"]
 COMMANDS += ["predict", "evaluate", "reference", "check", "show", "list"]
 CLASSIFY = ["--task", "classify", "--steps", "40", "--batch", "24", "--lr", "0.01", "--warmup", "5"]
 CLASSIFY += ["--compile", "off", "--device", "cpu", "--log-every", "10", "--model.encoder", "8C3-TCJA-MP2-8C3-TCJA-MP2"]
-
-
-def tcja(*arguments, processes=1, cwd=None):
-    launch = ["-m", "tcja_gen"]
-    if processes > 1:
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), *launch]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *launch, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +69,40 @@ def event_run(recordings, tmp_path_factory):
 def conditional(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "conditional"
     assert main(["train", *TINY, "--model.latent.conditional", "--model.head", "10L", "--out", str(out)]) == 0
+    return out
+
+
+SAMPLE = ["--number", "70", "--device", "cpu"]
+SCORE = ["--number", "70", "--device", "cpu", "--metrics"]
+SCORE += ["fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
+ACCURACY = ["--device", "cpu", "--metrics", "accuracy,accuracy-by-step"]
+ONE_AFTER_ANOTHER = """
+import json, sys
+from tcja_gen import commands
+from tcja_gen.cli import main
+*first, last = json.loads(sys.argv[1])
+for command, *words in first:
+    commands.parse(command, words).run()
+sys.exit(main(last))  # which leaves the group of processes
+"""
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(run, classifier, tmp_path_factory):
+    """Images, scores.json and accuracy.json of commands that two processes have worked on together."""
+    out = tmp_path_factory.mktemp("two")
+    (out / "go.py").write_text(ONE_AFTER_ANOTHER)
+    asked = [
+        ["sample", run, *SAMPLE, "--out", out],
+        ["evaluate", run, *SCORE, "--out", out / "scores.json"],
+        ["evaluate", classifier, *ACCURACY, "--out", out / "accuracy.json"],
+    ]
+    words = json.dumps([[str(word) for word in command] for command in asked])
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launch, str(out / "go.py"), words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
     return out
 
 
@@ -459,18 +485,13 @@ def test_files_with_code_are_refused_and_not_run(mistake, run, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_make_and_score_the_same_images(run, tmp_path, capsys):
-    done = tcja("sample", run, "--number", "70", "--out", tmp_path / "two", "--device", "cpu", processes=2)
-    assert done.returncode == 0, done.stderr
-    assert main(["sample", str(run), "--n", "70", "--out", str(tmp_path / "one"), "--device", "cpu"]) == 0
-    for path in (tmp_path / "one").glob("*.png"):
-        assert Image.open(path).tobytes() == Image.open(tmp_path / "two" / path.name).tobytes()
-    score = ["evaluate", str(run), "--number", "70", "--device", "cpu"]
-    score += ["--metrics", "fad,reconstruction,fid-classifier,kid-classifier,is-classifier"]
-    assert main([*score, "--out", str(tmp_path / "one.json")]) == 0
-    done = tcja(*score, "--out", tmp_path / "two.json", processes=2)
-    assert done.returncode == 0, done.stderr
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text())["scores"] for name in ("one", "two"))
+def test_two_processes_make_and_score_the_same_images(run, of_two_processes, tmp_path):
+    assert main(["sample", str(run), *SAMPLE, "--out", str(tmp_path)]) == 0
+    made = [*tmp_path.glob("*.png")]
+    for path in made:
+        assert Image.open(path).tobytes() == Image.open(of_two_processes / path.name).tobytes()
+    assert len(made) == 70 and main(["evaluate", str(run), *SCORE, "--out", str(tmp_path / "scores.json")]) == 0
+    one, two = (json.loads((out / "scores.json").read_text())["scores"] for out in (tmp_path, of_two_processes))
     assert one == two
 
 
@@ -529,12 +550,12 @@ def test_weights_that_cannot_be_fetched_are_one_line(run, mistake, monkeypatch, 
 
 
 @pytest.mark.slow
-def test_the_demo_ends_with_pictures_and_scores(tmp_path):
-    done = tcja("demo", "--steps", "5", "--out", tmp_path / "demo")
-    assert done.returncode == 0, done.stderr
-    assert "fad" in done.stdout
+def test_the_demo_ends_with_pictures_and_scores(tmp_path, capsys):
+    assert main(["demo", "--steps", "5", "--out", str(tmp_path / "demo")]) == 0
+    told = capsys.readouterr().out
+    assert "fad" in told
     for name in ("samples.png", "film.gif", "reconstructions.png", "interpolations.png"):
-        assert str(tmp_path / "demo" / "pictures" / name) in done.stdout
+        assert str(tmp_path / "demo" / "pictures" / name) in told
         assert (tmp_path / "demo" / "pictures" / name).exists()
 
 
@@ -727,12 +748,9 @@ def test_gates_are_drawn_without_the_data(classifier, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_two_processes_classify_as_one_does(classifier, tmp_path):
-    ask = ["evaluate", str(classifier), "--metrics", "accuracy,accuracy-by-step", "--device", "cpu", "--out"]
-    assert main([*ask, str(tmp_path / "one.json")]) == 0
-    done = tcja(*ask, tmp_path / "two.json", processes=2)
-    assert done.returncode == 0, done.stderr
-    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+def test_two_processes_classify_as_one_does(classifier, of_two_processes, tmp_path):
+    assert main(["evaluate", str(classifier), *ACCURACY, "--out", str(tmp_path / "accuracy.json")]) == 0
+    one, two = (json.loads((out / "accuracy.json").read_text()) for out in (tmp_path, of_two_processes))
     assert all(one[part] == two[part] for part in ("scores", "classes", "confusion"))
 
 

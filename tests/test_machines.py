@@ -151,16 +151,16 @@ def test_a_compiler_may_have_words_before_it(build):
 
 
 @needs_gcc
-@pytest.mark.parametrize("left", [0, 100, 0.5, 0.999])
-def test_a_kernel_cut_short_in_the_cache_is_compiled_again(build, left):
+def test_a_kernel_cut_short_in_the_cache_is_compiled_again(build):
     build()
     (file,) = build.files()
     whole = file.read_bytes()
-    file.unlink()
-    file.write_bytes(whole[: left if left >= 1 else int(left * len(whole))])
-    assert build().parts
-    (file,) = build.files()
-    assert len(file.read_bytes()) > 0.999 * len(whole)
+    for left in (0, 100, len(whole) // 2, len(whole) - 1):
+        file.unlink()
+        file.write_bytes(whole[:left])
+        assert build().parts
+        (file,) = build.files()
+        assert len(file.read_bytes()) > 0.999 * len(whole)
 
 
 @needs_gcc

@@ -9,7 +9,7 @@ import tcja_gen as tg
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import compare, evaluate, predict, read_record, table, write_record
 from tcja_gen.metrics import train_autoencoder
-from tcja_gen.models import Classifier, build, load
+from tcja_gen.models import Classifier, build
 
 SMALL = {"encoder": "8C3-TCJA-MP2-8C3-TCJA-MP2", "time_steps": 3}
 QUICK = {"steps": 40, "batch": 32, "lr": 0.01, "warmup": 5, "compile": "off", "device": "cpu", "quiet": True}
@@ -148,19 +148,3 @@ def test_spikes_are_answered_with_a_rate_and_logits_with_a_probability(model, tm
     rows = predict(spiking, [folder, folder / "1"])
     assert len(rows) == 6 and all(0 <= row["rate"] <= 1 and "probability" not in row for row in rows)
     assert {row["class"] for row in rows} <= {"0", "1", "2", "3"}
-
-
-def _process(rank: int, folder: str, weights: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    write_record(f"{folder}/{rank}.json", evaluate(load(weights), "digits", BOTH))
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_give_the_record_of_one(run, model, tmp_path):
-    torch.multiprocessing.spawn(_process, (str(tmp_path), str(run.folder)), nprocs=2)
-    alone = evaluate(model, "digits", BOTH)
-    for rank in range(2):
-        record = read_record(tmp_path / f"{rank}.json")
-        for name in ("scores", "confusion", "classes"):
-            assert record[name] == alone[name]

@@ -1,9 +1,7 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 from latent_kinds import LATENT_KINDS
+from scripts import EXPERIMENTS, run_script
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
@@ -291,6 +289,7 @@ def test_a_gate_of_a_linear_stream_squeezes_nothing():
     assert row.ac == 0 and row.mac == 24 + 3 * 8 * (8 * 2 + 3 * 2) + 2 * 24
 
 
-def test_the_experiment_tells_its_usage():
-    done = subprocess.run([sys.executable, "experiments/energy.py", "--help"], capture_output=True, text=True)
-    assert done.returncode == 0 and "RUN [RUN ...]" in done.stdout
+def test_the_experiment_tells_its_usage(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_script(EXPERIMENTS / "energy.py", "--help")
+    assert not end.value.code and "RUN [RUN ...]" in capsys.readouterr().out

@@ -139,9 +139,10 @@ def test_a_folder_of_pictures_scores_like_the_tensor_they_were_made_of(weights, 
     assert folder["source"] == {"images": str(tmp_path / "pictures")}
 
 
-def test_without_files_an_autoencoder_is_trained_once_on_the_training_split(tmp_path):
+def test_without_files_an_autoencoder_is_trained_once_on_the_training_split(tmp_path, monkeypatch):
     from PIL import Image
 
+    monkeypatch.setattr(autoencoder, "default_steps", lambda n: 8)
     (tmp_path / "set").mkdir()
     for i, image in enumerate(load_images("digits", "train").images[:120]):
         Image.fromarray(image[0].numpy()).save(tmp_path / "set" / f"{i:03}.png")
@@ -220,7 +221,7 @@ def test_scores_of_the_classifier_tell_good_images_from_bad_ones(judge):
     assert copies["memorisation-classifier"] == 0 and same["memorisation-classifier"] == 1
 
 
-def test_samples_of_a_class_are_recognised_or_named_as_what_they_are_taken_for(judge, pictures, tmp_path):
+def test_samples_of_a_class_are_recognised_or_named_as_what_they_are_taken_for(judge, weights, pictures, tmp_path):
     name, how = "recognition-classifier", dict(n=24, classifier=judge)
     record = evaluate(pictures, "digits", [name, "fid-classifier"], **how)
     assert record["scores"][name] > 0.9 and record["protocol"][name]["classifier_accuracy"] > 0.9
@@ -233,7 +234,7 @@ def test_samples_of_a_class_are_recognised_or_named_as_what_they_are_taken_for(j
     (tmp_path / "x").rename(pictures / "1")
     swapped = evaluate(pictures, "digits", name, **how)
     assert swapped["scores"][name] < 0.1 and swapped["recognition"]["classes"][0]["else taken for"] == "1"
-    made = reference("digits", n=64, classifier=judge, out=tmp_path / "ref.npz")
+    made = reference("digits", n=64, autoencoder=weights, classifier=judge, out=tmp_path / "ref.npz")
     assert made["classifier_accuracy"] == record["protocol"][name]["classifier_accuracy"]
     by_file = evaluate(pictures, None, name, n=24, reference=tmp_path / "ref.npz")
     assert by_file["recognition"] == swapped["recognition"] and compare({"data": swapped, "file": by_file})
@@ -250,11 +251,11 @@ def test_memorisation_names_the_samples_that_are_nearest_to_training_images(weig
     assert nearest[1]["distance"] == 0 < nearest[2]["distance"]
 
 
-def test_metrics_are_a_list_or_names_with_commas_between(weights):
+def test_metrics_are_a_list_or_names_with_commas_between(weights, judge):
     images, how = load_images("digits", "train").images, dict(n=256, autoencoder=weights)
-    for names in ("fad", "fad, fad-official", "all"):
-        as_list = evaluate(images, "digits", [name.strip() for name in names.split(",")], **how)
-        assert evaluate(images, "digits", names, **how) == as_list and as_list["scores"]["fad"] > 0
+    for names, files in (("fad", {}), ("fad, fad-official", {}), ("all", {"classifier": judge})):
+        as_list = evaluate(images, "digits", [name.strip() for name in names.split(",")], **how, **files)
+        assert evaluate(images, "digits", names, **how, **files) == as_list and as_list["scores"]["fad"] > 0
 
 
 def test_whole_numbers_of_numpy_are_taken_and_the_record_is_json():
@@ -340,7 +341,8 @@ def test_a_reference_file_is_used_if_it_fits_and_refused_if_it_does_not(weights,
 
 
 @pytest.mark.slow
-def test_published_statistics_are_read_if_they_are_of_the_network(inception_file, tmp_path):
+def test_published_statistics_are_read_if_they_are_of_the_network(inception_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(inception, "SIDE", SMALL)
     images = load_images("digits", "test").images[:3]
     rows = torch.rand(4, 2048, generator=torch.Generator().manual_seed(0))
     Statistics.of(rows).save(tmp_path / "published.npz")

@@ -1,21 +1,16 @@
-"""Scripts of `experiments/`, as a user runs them but in this process."""
-
-import runpy
-import sys
-from pathlib import Path
+"""Scripts of `experiments/`, by their names."""
 
 import pytest
-
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+from scripts import EXPERIMENTS, run_script
 
 
 @pytest.fixture
-def script(monkeypatch):
-    """Runs a script by its name with some words."""
+def script(capsys):
+    """Runs a script by its name with some words; what it printed on stdout."""
 
-    def run(name: str, *words: str) -> None:
-        monkeypatch.setattr(sys, "argv", [name, *words])
-        monkeypatch.syspath_prepend(str(EXPERIMENTS))
-        runpy.run_path(str(EXPERIMENTS / name), run_name="__main__")
+    def run(name: str, *words: str) -> str:
+        capsys.readouterr()
+        run_script(EXPERIMENTS / name, *map(str, words))
+        return capsys.readouterr().out
 
     return run

@@ -3,9 +3,9 @@
 import pytest
 
 
-def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(script, capsys):
-    script("prior_limit.py", "digits", "--n", "128", "--metrics", "fid-classifier")
-    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(script):
+    table = script("prior_limit.py", "digits", "--n", "128", "--metrics", "fid-classifier")
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     names, scores = [line[0] for line in lines], [float(line[1]) for line in lines]
     assert names == ["training images", "digits: training images reconstructed", "digits: samples"]
     assert 0 < scores[0] < scores[1] < scores[2]

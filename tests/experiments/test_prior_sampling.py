@@ -10,10 +10,9 @@ def test_every_number_of_rounds_and_temperature_has_a_line_of_what_it_is_worth(s
     model = {"encoder": "8C3s2-8C3s2", "decoder": "8T4s2-8T4s2", "latent": latent}
     how = dict(steps=60, batch=32, lr=0.02, warmup=5, compile="off", device="cpu", out=str(tmp_path / "run"))
     run = tg.train(data="digits", model=model, **how)
-    capsys.readouterr()
     words = ["--n", "64", "--metrics", "reconstruction"]
-    script("sampling.py", str(run.folder), "--rounds", "1,4", "--temperatures", "1,3", *words)
-    names, _, *lines = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
+    table = script("sampling.py", run.folder, "--rounds", "1,4", "--temperatures", "1,3", *words)
+    names, _, *lines = (line.strip("| ").split(" | ") for line in table.splitlines())
     assert names == ["rounds", "temperature", "nats an image", "reconstruction", "nJ an image"]
     assert [line[:2] for line in lines] == [["1", "1"], ["1", "3"], ["4", "1"], ["4", "3"]]
     nats, energy = ([float(line[i].replace(",", "")) for line in lines] for i in (2, 4))

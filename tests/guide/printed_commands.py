@@ -15,7 +15,6 @@ import itertools
 import re
 import runpy
 import shutil
-import signal
 import sys
 import tomllib
 import types
@@ -27,6 +26,7 @@ import torch
 from event_bytes import bin_file
 from PIL import Image
 from printed import PAGES, ROOT, Printed, printed, words
+from scripts import given, on_path, run_script
 from sklearn.datasets import load_digits
 
 import tcja_gen as tg
@@ -240,14 +240,13 @@ def run_python(_: str, arguments: list[str]) -> None:
     script, *rest = arguments
     file = ROOT / script
     assert file.is_file(), script
-    if script == "experiments/run":
-        rest = rest_of_run(rest)
-    with on_path(file.parent), given(script, rest + SHORTER.get(file.name, "").split()):
-        if file.name in ONLY_READ:
-            read(file, rest)
-            return
+    if script == "experiments/run" and not is_quick(rest):
+        look_up(rest)
+    elif file.name in ONLY_READ:
+        read(file, rest)
+    else:
         try:
-            runpy.run_path(str(file), run_name="__main__")
+            run_script(file, *rest, *SHORTER.get(file.name, "").split())
         except SystemExit as end:
             assert end.code in (0, None), end.code
 
@@ -262,57 +261,40 @@ def read(file: Path, arguments: list[str]) -> None:
         parse(self, *words)
         raise EndOfReading
 
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(EndOfReading):
-        patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
-        runpy.run_path(str(file), run_name="read")["main"]()
+    with on_path(file.parent), given(file.name, *arguments):
+        with pytest.MonkeyPatch.context() as patched, pytest.raises(EndOfReading):
+            patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_end)
+            runpy.run_path(str(file), run_name="read")["main"]()
 
 
 class EndOfReading(Exception):
     """A script's arguments have been read."""
 
 
-def rest_of_run(rest: list[str]) -> list[str]:
-    """What is cheap is run as it is printed. Other experiments are looked up; `test_run.py` runs small ones."""
-    if rest[:1] == ["digits"] and "--again" not in rest:
-        return rest
-    if "--book" in rest or {*rest} & RECORDS:
-        return ["--list"]
-    return [word for word in rest if word not in ("--again", "--check", "--all")] + ["--list"]
+def is_quick(arguments: list[str]) -> bool:
+    """Whether `experiments/run` does what is asked in seconds; `test_run.py` runs small experiments of each kind."""
+    return arguments == ["--list"] or arguments[:1] == ["digits"] and "--again" not in arguments
 
 
-RECORDS = {"mnist", "mnist-adversarial", "fashion-mnist", "fashion-mnist-adversarial"}  # which cannot be looked up
+def look_up(arguments: list[str]) -> None:
+    """The flags and the names of experiments that `experiments/run` is given are known."""
+    asked = book()["arguments"](arguments)
+    known = plan(asked.scale)
+    for name in asked.names:
+        assert name in known.records or known.named(name)
 
 
-@contextlib.contextmanager
-def on_path(folder: Path):
-    """Inside, scripts of the folder find each other. Modules of other folders of experiments, whose names may be the
-    same (`cases`, `measure`, `script`), are set aside meanwhile."""
-    sys.path.insert(0, str(folder))
-    aside = {name: sys.modules.pop(name) for name in modules_of_experiments()}
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in modules_of_experiments():
-            del sys.modules[name]
-        sys.modules.update(aside)
+@functools.cache
+def book() -> dict:
+    """What `experiments/run` defines."""
+    with on_path(ROOT / "experiments"):
+        return runpy.run_path(str(ROOT / "experiments" / "run"))
 
 
-def modules_of_experiments() -> list[str]:
-    files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
-    return [name for name, file in files.items() if file and Path(file).is_relative_to(ROOT / "experiments")]
-
-
-@contextlib.contextmanager
-def given(script: str, arguments: list[str]):
-    """Inside, a script finds its arguments; afterwards its answer to SIGTERM is forgotten."""
-    before, answer = sys.argv, signal.getsignal(signal.SIGTERM)
-    sys.argv = [script, *arguments]
-    try:
-        yield
-    finally:
-        sys.argv = before
-        signal.signal(signal.SIGTERM, answer)
+@functools.cache
+def plan(scale: str):
+    """The book's experiments. It is read once, as pages print a hundred commands."""
+    return book()["plan"].read(ROOT / "experiments" / "book.toml", scale)
 
 
 def look(program: str, arguments: list[str]) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tcja_gen as tg
+from tcja_gen.metrics import autoencoder, classifier
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
@@ -187,21 +188,33 @@ ALL_TERMS = {**DISCRIMINATOR, "perceptual": {"weight": 0.5}}
 DROPPING = {**LATENT_KINDS["poisson"], "encoder": "8C3s2-DP.5-16C3s2", "decoder": "8T3s2-TCJA-8T3s2"}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "against"),
-    [*((kind, {}) for kind in LATENT_KINDS), ("poisson", {"objective": ALL_TERMS, "model": DROPPING})],
-)
-def test_two_processes_follow_the_course_of_one(tmp_path, kind, against):
-    settings = {**SETTINGS, "steps": 2, "log_every": 1, "sample_every": 0, "model": LATENT_KINDS[kind], **against}
-    train(tmp_path / "one", **settings)
-    code = tmp_path / "go.py"
-    code.write_text(f"import tcja_gen as tg; tg.train(**{settings | {'out': str(tmp_path / 'two')}!r})\n")
+TOGETHER = {"steps": 2, "log_every": 1, "sample_every": 0}
+TRAINED_TOGETHER = {
+    **{kind: {**SETTINGS, **TOGETHER, "model": model} for kind, model in LATENT_KINDS.items()},
+    "all terms": {**SETTINGS, **TOGETHER, "model": DROPPING, "objective": ALL_TERMS},
+}
+
+
+@pytest.fixture(scope="module")
+def of_two_processes(tmp_path_factory):
+    """The folder of runs that two processes have trained, one after the other."""
+    folder = tmp_path_factory.mktemp("two")
+    trainings = [settings | {"out": str(folder / name)} for name, settings in TRAINED_TOGETHER.items()]
+    code = folder / "go.py"
+    code.write_text(f"import tcja_gen as tg\nfor settings in {trainings!r}:\n    tg.train(**settings)\n")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(code)]
-    subprocess.run(launch, check=True, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAINED_TOGETHER)
+def test_two_processes_follow_the_course_of_one(of_two_processes, tmp_path, name):
     courses = []
-    for name in ("one", "two"):
-        records = [json.loads(line) for line in (tmp_path / name / "stats.jsonl").read_text().splitlines()]
+    for run in (train(tmp_path / "one", **TRAINED_TOGETHER[name]).folder, of_two_processes / name):
+        records = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
         steps = [record for record in records if "loss" in record]
         courses.append([(record["loss"], record["gradient_norm"]) for record in steps])
     for one, two in zip(*courses, strict=True):  # the second step's weights come of the first one's gradients
@@ -404,9 +417,15 @@ def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
         train(tmp_path / "b", model=LATENT_KINDS["gaussian"], fit="autoencoder")
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """The network of a perceptual loss is trained for 8 steps."""
+    monkeypatch.setattr(classifier, "classifier_steps", lambda n, network="plain": 8)
+    monkeypatch.setattr(autoencoder, "default_steps", lambda n: 8)
+
+
 @pytest.mark.parametrize("network", ["plain", "residual"])
-def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(tmp_path, monkeypatch, network):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_decoder_is_refined_by_what_a_classifier_sees_while_codes_stay(quick, tmp_path, network):
     first = train(tmp_path / "first", model=CODES, fit="autoencoder")
     second = train(
         tmp_path / "second",
@@ -525,7 +544,7 @@ def test_pictures_in_between_leave_frozen_parts_as_they_are(autoencoder, tmp_pat
 
 
 @pytest.mark.parametrize("network", ["plain", "autoencoder"])
-def test_a_run_trains_on_by_the_network_of_its_loss_that_it_began_with(tmp_path, monkeypatch, network):
+def test_a_run_trains_on_by_the_network_of_its_loss_that_it_began_with(quick, tmp_path, monkeypatch, network):
     """Wherever it is resumed: the cache of another machine has another one, or none. An autoencoder needs no labels."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
     settings = {

@@ -1,0 +1,38 @@
+"""The benchmarks run where there is no GPU and no compiler, at toy size; what they find here means nothing."""
+
+import json
+
+import pytest
+
+from tcja_gen.nn.kernels.cpu import library
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch):
+    """Here and in the processes of the measurements; seconds, not minutes."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CXX", "none")
+    library.cache_clear()  # as in a new process
+    yield
+    library.cache_clear()
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_small_on_a_cpu_and_goes_on_from_its_files(script, tmp_path):
+    ask = ["benchmarks/gpu.py", "--keep", tmp_path, "--device", "cpu", "--small", "--stage"]
+    table = script(*ask, "others")
+    rows = {line.split(" | ")[0]: line for line in table.splitlines() if line.startswith("| ")}
+    assert len(rows["| compat, ours"].split("|")) == 8 and "sampling" in rows["| compat, ours"]
+    for name in ("| plain PyTorch, eager", "| SpikingJelly's LIFNode"):
+        assert float(rows[name].split("|")[4]) > 0
+    assert "neurons: plain: there is no C++ compiler" in table
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
+    assert len(files) >= 3 and all(json.loads(path.read_text())["step_s"] > 0 for path in files)
+    script(*ask, "others")
+    assert all(path.stat().st_mtime_ns == time for path, time in files.items())
+    assert "| decoder.stages.3.neurons | " in script(*ask, "layers")
+
+
+@pytest.mark.slow
+def test_the_comparison_of_paths_runs(script):
+    assert "gradients of the first step" in script("benchmarks/equivalence.py", "--steps", "8", "--disturbed", "1")
