@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tcja_gen as tg
-from tcja_gen.metrics import autoencoder, classifier
+from tcja_gen.metrics import classifier
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
@@ -421,7 +421,7 @@ def test_fitting_a_prior_needs_a_run_and_weights(tmp_path):
 def quick(monkeypatch):
     """The network of a perceptual loss is trained for 8 steps."""
     monkeypatch.setattr(classifier, "classifier_steps", lambda n, network="plain": 8)
-    monkeypatch.setattr(autoencoder, "default_steps", lambda n: 8)
+    monkeypatch.setattr("tcja_gen.metrics.autoencoder.default_steps", lambda n: 8)
 
 
 @pytest.mark.parametrize("network", ["plain", "residual"])
