@@ -368,6 +368,8 @@ def test_a_record_is_checked_and_shown_but_not_run(copy):
 def test_every_number_of_the_committed_book_was_made_by_its_command(tmp_path):
     copy = shutil.copytree(EXPERIMENTS, tmp_path / "experiments", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(EXPERIMENTS.parent / "README.md", tmp_path / "README.md")
+    weights = "tcja_gen/weights"  # that experiments start from
+    shutil.copytree(EXPERIMENTS.parent / weights, tmp_path / weights)
     answer = run(copy, "--book")
     assert answer.returncode == 0, answer.stderr
     for made, committed in ((copy, EXPERIMENTS), (tmp_path, EXPERIMENTS.parent)):

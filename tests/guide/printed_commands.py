@@ -47,7 +47,6 @@ SHORTER = {  # flags that follow those that are printed
     "sampling.py": "--n 64 --metrics fad --rounds 2 --temperatures 1",
     "prior_limit.py": "--n 64 --metrics fad",
     "quality_vs_t.py": "--n 64 --metrics fad",
-    "conditional_check.py": "--n 20",
     "spikingjelly_network.py": "--epochs 1 --batch 4",
 }
 ONLY_READ = {
@@ -58,6 +57,7 @@ ONLY_READ = {
     "metric_sanity.py": "minutes",
     "cpu.py": "minutes",
     "gpu.py": "a GPU",
+    "runs/celeba": "pictures of faces are wanted",
     "spikes.py": "minutes",
     "equivalence.py": "minutes",
     "kills.py": "hours",
