@@ -136,6 +136,10 @@ def write_pictures(folder: Path) -> None:
         kind = folder / "data" / "cifar10-png" / split / CLASSES[i % 10]
         kind.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw.integers(0, 256, (32, 32, 3), np.uint8)).save(kind / f"{i:05}.png")
+        faces = folder / "data" / "celeba" / split
+        faces.mkdir(parents=True, exist_ok=True)
+        if i < 60:
+            Image.fromarray(draw.integers(0, 256, (109, 89, 3), np.uint8)).save(faces / f"{i:06}.png")
 
 
 def write_autoencoders(folder: Path) -> None:
