@@ -57,7 +57,6 @@ ONLY_READ = {
     "metric_sanity.py": "minutes",
     "cpu.py": "minutes",
     "gpu.py": "a GPU",
-    "runs/celeba": "pictures of faces are wanted",
     "spikes.py": "minutes",
     "equivalence.py": "minutes",
     "kills.py": "hours",
