@@ -160,13 +160,14 @@ def _score(protocol: dict, i: int, weights: Path, place: Place, kept: Path | Non
     from tcja_gen.evaluation.protocol import read_record, write_record
 
     asked = protocol | ({"seed": i * protocol["n"]} if "n" in protocol else {})
+    told = asked | ({"weights": weights.name} if weights.is_file() else {})
     file = kept / f"book-{i}.json" if kept else None
-    if file and file.exists() and (record := read_record(file))["asked"] == asked:
+    if file and file.exists() and (record := read_record(file))["asked"] == told:
         if not classifier or classifier_hash(record) in (None, hash_of(classifier)):
             return record
     named = files(asked, place) | ({"classifier": classifier} if classifier else {})
     model = load(weights, device())
-    record = evaluate(model, **asked | named, root=place.data_root, device=device()) | {"asked": asked}
+    record = evaluate(model, **asked | named, root=place.data_root, device=device()) | {"asked": told}
     if file:
         write_record(file, record)
     return record
@@ -227,6 +228,18 @@ def device() -> str:
 # results
 
 
+def weights(experiment: Experiment, seed: int, place: Place) -> Path:
+    """What is scored: a finished run, or the file of its weights that the book keeps, which is made if it is not there.
+    That is in half precision, and a spike that rounding flips changes an image."""
+    run = place.run(experiment, seed)
+    if not experiment.checkpoint or seed != experiment.seeds[0]:
+        return run
+    file = run / "half.safetensors"
+    if not file.exists():
+        store.save_half(run, file)
+    return file
+
+
 def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) -> dict:
     """Trains and scores the runs of some seeds, as far as that has not been done; their result."""
     protocol = plan.protocol(experiment)
@@ -235,7 +248,8 @@ def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) 
     made = experiment.scale != "smoke" or kept_classifier(plan.folder, protocol).exists()
     classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if made else None
     how = {"place": place, "classifier": classifier}
-    records = [scores(protocol, experiment.sampling, run, kept=run / "scores", **how) for run in runs]
+    scored = [(weights(experiment, seed, place), run / "scores") for seed, run in zip(seeds, runs, strict=True)]
+    records = [scores(protocol, experiment.sampling, model, kept=folder, **how) for model, folder in scored]
     return result(plan, experiment, seeds, runs, records, place)
 
 
@@ -257,7 +271,8 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
         name: spread([[r["scores"][name] for r in sets] for sets in records]) for name in first["scores"]
     }
     found |= {"floor": first.get("floor", {}), "notes": first["notes"], "protocol": _compact(first["protocol"])}
-    found |= {"validation": _validation(runs), "cost": cost(runs)} | _model(runs[0], place) | _origin(runs[0])
+    found |= {"validation": _validation(runs), "cost": cost(runs)} | _origin(runs[0])
+    found |= _model(weights(experiment, seeds[0], place), place)
     return found | {"command": command(experiment)}
 
 
@@ -343,12 +358,12 @@ def _seconds(lines: list[dict], config: configs.Config) -> float:
     return spent * config.steps / max(step, 1)
 
 
-def _model(run: Path, place: Place) -> dict:
+def _model(weights: Path, place: Place) -> dict:
     """Its size, and what an image costs: operations and pJ of a sample, or of a classification."""
     from tcja_gen import load
     from tcja_gen.evaluation import energy
 
-    model, rows = energy.of_run(run, "" if load(run).kind == "generator" else place.data_root)
+    model, rows = energy.of_run(weights, "" if load(weights).kind == "generator" else place.data_root)
     sums, twin = energy.totals(rows), energy.totals(energy.ann_twin(rows))
     costs = {name: sums[name] for name in ("mac", "ac", "energy", "folded", "rate")} | {"ann_twin": twin["energy"]}
     size = {"time_steps": model.time_steps, "parameters": sum(p.numel() for p in model.parameters())}
@@ -360,12 +375,12 @@ def _origin(run: Path) -> dict:
     return {"versions": environment["versions"], "commit": environment["commit"]}
 
 
-def picture(experiment: Experiment, run: Path, file: Path) -> None:
-    """Samples of the seeds from 0, if the run generates and its prior is trained."""
+def picture(experiment: Experiment, weights: Path, file: Path) -> None:
+    """Samples of the seeds from 0, if the model generates and its prior is trained."""
     from tcja_gen import load
     from tcja_gen.evaluation.pictures import made_by, save_grid
 
-    model, tiles = load(run), 8 if "/" in experiment.name else TILES
+    model, tiles = load(weights), 8 if "/" in experiment.name else TILES
     if hasattr(model, "sample") and model.prior_is_trained:
         facts = made_by(model, range(tiles)) | {"command": command(experiment)}  # not this machine's paths
         save_grid(model.sample(range(tiles)), file, min(tiles, 16), facts)

@@ -10,7 +10,8 @@
                                            single stage by its name: set.stage.prior.steps = 4500
                          seeds = [0]       training seeds, a run each
                          sampling = 1      sets of n sampling seeds: 0 .. n - 1, n .. 2n - 1, and so on
-                         checkpoint = ""   file beside book.toml that keeps the weights of the first training seed
+                         checkpoint = ""   file beside book.toml that keeps the weights of the first training seed,
+                                           in half precision; they are what is scored
                        cpu = {}, gpu = {}  scales at which it can be run, each with the fields above that it changes
     [study.NAME]       an experiment whose protocol looks at validation images, since a study chooses, with
                          cells             by label: settings that differ from the study's, the experiment NAME/LABEL;

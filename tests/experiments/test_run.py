@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -149,6 +150,12 @@ def copy(measured, tmp_path):
     return shutil.copytree(measured, tmp_path / "copy")
 
 
+def damage(weights):
+    """Changes all weights of a file."""
+    with safe_open(weights, "pt") as file:
+        save_file({name: x + x.ndim for name, x in load_file(weights).items()}, weights, file.metadata())
+
+
 def result(folder, name="tiny"):
     return json.loads((folder / "results" / f"{name}.json").read_text())["cpu"]
 
@@ -179,13 +186,27 @@ def test_a_recorded_result_is_told_and_measured_here_only_when_asked(copy):
     told = run(copy, "tiny").stdout
     assert "tiny: recorded" in told and "reconstruction 0." in told and "--again measures it here" in told
     shutil.rmtree(copy / "runs")
-    before = (copy / "results" / "tiny.json").read_text()
+    before, kept = (copy / "results" / "tiny.json").read_text(), copy / "kept.safetensors"
+    written = kept.stat().st_mtime_ns
     told, runs = run(copy, "tiny", "--again", "--jobs", "2"), copy / "runs" / "again"
     values = result(copy)["scores"]["reconstruction"]
     assert told.returncode == 0 and f"{values['mean']:.4g} here" in told.stdout, told.stdout + told.stderr
     assert (copy / "results" / "tiny.json").read_text() == before and not (copy / "runs" / "tiny").exists()
     assert result(runs)["scores"] == result(copy)["scores"]
+    assert kept.stat().st_mtime_ns == written
     assert "step 2/2" in (runs / "tiny" / "seed-1.log").read_text()
+
+
+def test_weights_that_are_kept_are_in_half_precision_and_are_what_is_scored(copy):
+    kept, half = copy / "kept.safetensors", copy / "runs" / "tiny" / "seed-0" / "half.safetensors"
+    assert {x.dtype for x in load_file(kept).values() if x.ndim > 1} == {torch.float16}
+    before = result(copy)["scores"]["reconstruction"]["values"]
+    damage(half)
+    shutil.rmtree(half.parent / "scores")
+    (copy / "results" / "tiny.json").unlink()
+    assert run(copy, "tiny").returncode == 0 and kept.read_bytes() == half.read_bytes()
+    now = result(copy)["scores"]["reconstruction"]["values"]
+    assert now[0] != before[0] and now[1] == before[1]
 
 
 def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
@@ -330,8 +351,7 @@ def test_an_experiment_starts_from_kept_weights_and_has_to_be_run_again_when_the
     assert f'init_from = "{kept}"' in (copy / "runs" / "from-file" / "seed-0" / "config.toml").read_text()
     assert "1/1 runs" in run(copy, "from-file", "--list").stdout
 
-    with safe_open(kept, "pt") as file:
-        save_file({name: value + value.ndim for name, value in load_file(kept).items()}, kept, file.metadata())
+    damage(kept)
     assert "0/1 runs" in run(copy, "from-file", "--list").stdout
     kept.unlink()
     assert "0/1 runs" in run(copy, "from-file", "--list").stdout
