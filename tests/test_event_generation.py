@@ -95,11 +95,6 @@ def test_readouts_of_images_make_no_frames_and_the_other_way_round(change):
         build(FRAMES | change)
 
 
-def test_a_generator_of_frames_is_not_exported_as_one_of_images(tmp_path):
-    with pytest.raises(UserError, match="generator of event frames has no part that can be exported"):
-        tg.export(build(FRAMES), "decoder", "pt2", tmp_path / "decoder.pt2")
-
-
 def test_a_full_count_of_images_is_refused():
     with pytest.raises(UserError, match="full_count"):
         build({"full_count": 3})

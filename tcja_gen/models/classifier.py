@@ -15,7 +15,7 @@ from ..nn import Draws, SpikingEncoder, SpikingHead, evaluating
 from ..nn.objectives import CrossEntropy, accuracy
 from .inputs import check_frames, check_images, check_precision, check_tensor
 from .overview import overview
-from .vae import chunk_size
+from .vae import chunk_size, time_first
 
 
 class SpikingClassifier(nn.Module):
@@ -60,10 +60,13 @@ class SpikingClassifier(nn.Module):
         device, outputs = next(self.parameters()).device, []
         with evaluating(self):
             for chunk in images.split(chunk_size(self.time_steps, self.image_size, self.image_width)):
-                x = chunk.to(device).float()
-                x = x * 2 - 1 if x.dim() == 4 else x.transpose(0, 1)
-                outputs.append(self.outputs(x).transpose(0, 1))
+                x = self.as_input(chunk.to(device).float())
+                outputs.append(self.outputs(time_first(x)).transpose(0, 1))
         return torch.cat(outputs)
+
+    def as_input(self, x: Tensor) -> Tensor:
+        """What the encoder takes, of images in [0, 1] or of event frames, whose counts stay, in the same shape."""
+        return x * 2 - 1 if x.dim() == 4 else x
 
     def predict(self, images: Tensor) -> Tensor:
         """Classes (N,), int64, of images or event frames as `classify` takes them."""

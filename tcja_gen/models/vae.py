@@ -96,7 +96,7 @@ class SpikingVAE(nn.Module):
         progress: of the training, in [0, 1]. targets: (N, K) one-hot, for a conditional model or one with a head.
         fit: the parts that are trained; losses that train none of them are not computed.
         """
-        x = self._scaled(x) if self.full_count else x
+        x = self.as_input(x) if self.full_count else x
         spikes = self.encoder(x, draws)
         h = self.latent.enter(spikes)
         losses, loss = {}, 0.0
@@ -140,7 +140,7 @@ class SpikingVAE(nn.Module):
         """
         self.check_prior()
         y = self._classes(seeds, classes)
-        return self._chunks(lambda draws, *y: self._out(self.decoder(self.latent.sample(draws, *y))), seeds, y)
+        return self._chunks(lambda draws, *y: self.as_output(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
     def sample_by(self, **changes: float | str | None) -> None:
         """Changes how samples are drawn from now on: for spatial codes rounds, order, temperature, guidance and
@@ -152,7 +152,7 @@ class SpikingVAE(nn.Module):
         draws the latent of image i."""
         x = self._in(images)
         return self._chunks(
-            lambda draws, x: self._out(self.decoder(self.infer(time_first(x), draws))), _own(seeds, x), x
+            lambda draws, x: self.as_output(self.decoder(self.infer(time_first(x), draws))), _own(seeds, x), x
         )
 
     def encode(self, images: Tensor, seeds: Sequence[int] | Tensor | None = None) -> Tensor:
@@ -174,7 +174,7 @@ class SpikingVAE(nn.Module):
         """Images (N, C, H, W) in [0, 1] of latent spikes (N, T, L), or (N, T, L, h, w) for a spatial latent."""
         sides = self.encoder.shape[1:] if self.latent.spatial else ()
         z = check_latents(z, (self.time_steps, self.latent.channels, *sides), self.latent.spiking)
-        return self._chunks(lambda _, z: self._out(self.decoder(z.transpose(0, 1))), range(len(z)), z)
+        return self._chunks(lambda _, z: self.as_output(self.decoder(z.transpose(0, 1))), range(len(z)), z)
 
     def film(self, seeds: Sequence[int] | Tensor, classes: int | Sequence[int] | Tensor | None = None) -> Tensor:
         """Images of `sample` as they form over the time steps, (N, T, C, H, W). The last frame is the final image. Of a
@@ -220,15 +220,15 @@ class SpikingVAE(nn.Module):
     def _in(self, images: Tensor) -> Tensor:
         shape = (self.image_channels, self.image_size, self.image_size)
         if not self.full_count:
-            return check_images(images, shape) * 2 - 1
+            return self.as_input(check_images(images, shape))
         check_tensor(images, "recordings")
-        return self._scaled(check_frames(images, (self.time_steps, *shape)).float())
+        return self.as_input(check_frames(images, (self.time_steps, *shape)))
 
-    def _scaled(self, counts: Tensor) -> Tensor:
-        """Event counts -> [-1, 1]."""
-        return (counts / self.full_count).clamp(max=1) * 2 - 1
+    def as_input(self, x: Tensor) -> Tensor:
+        """What the encoder takes, in [-1, 1], of images in [0, 1] or of event counts, in the same shape."""
+        return (x.float() / self.full_count).clamp(max=1) * 2 - 1 if self.full_count else x * 2 - 1
 
-    def _out(self, y: Tensor) -> Tensor:
+    def as_output(self, y: Tensor) -> Tensor:
         """What the decoder gives, as images (N, C, H, W) in [0, 1] or as event counts (N, T, 2, H, W)."""
         return (to_unit(y) * self.full_count).transpose(0, 1) if self.full_count else to_unit(y)
 

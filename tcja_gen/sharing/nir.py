@@ -8,9 +8,10 @@ refused. So is all that NIR or the exchange has no word for: transposed convolut
 max pooling, residual sums, voting, draws of random numbers. What remains is classifiers of convolutions, average
 pooling and linear layers, and encoders of spatial codes.
 
-The input is the same at every step for images, in [-1, 1] (2 x - 1 of an image in [0, 1]), and event counts otherwise.
-The output is that of every step: a classifier's scores are their mean over T steps. A network from NIR fires at
-V >= threshold; neurons with `strict` fire at V > threshold, which differs where both are equal.
+The input is the same at every step for images, in [-1, 1] (2 x - 1 of an image in [0, 1]). Otherwise it is event
+counts, which for the encoder of a generator are scaled to [-1, 1], too (`SpikingVAE.as_input`). The output is that of
+every step: a classifier's scores are their mean over T steps. A network from NIR fires at V >= threshold; neurons with
+`strict` fire at V > threshold, which differs where both are equal.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,12 +1,13 @@
 """The parts of a model that can be exported. Each is a module from tensors to a tensor, batch first.
 
     encoder      images [, numbers]  -> z          (N, T, L), or (N, T, L, h, w) of a spatial latent; `model.encode`
-    decoder      z                   -> images     (N, C, H, W) in [0, 1]; `model.decode`
+    decoder      z                   -> images     `model.decode`
     sampler      numbers [, classes] -> images     new ones from the prior; `model.sample`
-    classifier   images or frames    -> scores     (N, K), the mean over time of `model.classify`
+    classifier   images              -> scores     (N, K), the mean over time of `model.classify`
     all          a generator: images [, numbers] -> reconstructions, `model.reconstruct`; a classifier: as `classifier`
 
-Images are (N, C, H, W) in [0, 1], frames (N, T, 2, H, W) are event counts. A graph cannot draw numbers that belong to a
+Images are (N, C, H, W) in [0, 1]. A model of event recordings has frames in their place, event counts (N, T, 2, H, W).
+A graph cannot draw numbers that belong to a
 seed. Whoever runs it gives them, uniform in [0, 1) or from N(0, 1): any numbers will do, and those of
 `nn.draws.ImageDraws(seeds)` give what the model gives for these seeds.
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..models import SpikingClassifier, SpikingVAE
-from ..models.vae import to_unit
+from ..models.vae import time_first
 from ..nn import CodeLatent, ImageDraws
 from ..nn.draws import GivenDraws, NotedDraws
 
@@ -54,8 +55,7 @@ class _Function(nn.Module):
         return self.function(*inputs)
 
 
-IMAGES = "float32 in [0, 1], (N, C, H, W)"
-FRAMES = "event counts, float32, (N, T, 2, H, W)"
+SAMPLES = {"images": "float32 in [0, 1], (N, C, H, W)", "frames": "event counts, float32, (N, T, 2, H, W)"}
 LATENTS = {True: "spikes, 0 or 1, float32, (N, T, L) or (N, T, L, h, w)", False: "float32, (N, T, L)"}
 SCORES = "float32, (N, K): mean over time of the outputs; the class is that of the largest"
 NUMBERS = {"uniform": "uniform in [0, 1), float32", "normal": "from N(0, 1), float32"}
@@ -69,8 +69,6 @@ def make_part(model: nn.Module, name: str) -> Part:
         if name not in ("all", "classifier"):
             raise UserError(f"a classifier has no {name}; --part classifier is the whole of it")
         return _classifier(model, model.head)
-    if model.full_count:
-        raise UserError("a generator of event frames has no part that can be exported: all of them are of images")
     if name == "classifier" and model.head is None:
         raise UserError("this generator names no classes; one trained with model.head does")
     if name == "classifier":
@@ -80,25 +78,25 @@ def make_part(model: nn.Module, name: str) -> Part:
 
 def _encoder(model: SpikingVAE) -> Part:
     return _with_numbers(
-        lambda draws, x: model.infer(2 * x - 1, draws).transpose(0, 1),
+        lambda draws, x: model.infer(_input(model, x), draws).transpose(0, 1),
         {"encoder": model.encoder, "latent": model.latent},
-        {"images": _images(model)},
+        _samples(model),
         ("z", LATENTS[model.latent.spiking]),
     )
 
 
 def _decoder(model: SpikingVAE) -> Part:
-    z = model.encode(_images(model))
-    module = _Function(lambda z: to_unit(model.decoder(z.transpose(0, 1))), decoder=model.decoder)
-    return Part(module, {"z": z}, "images", {"z": LATENTS[model.latent.spiking], "images": IMAGES})
+    [(name, examples)] = _samples(model).items()
+    module = _Function(lambda z: model.as_output(model.decoder(z.transpose(0, 1))), decoder=model.decoder)
+    return Part(module, {"z": model.encode(examples)}, name, {"z": LATENTS[model.latent.spiking], name: SAMPLES[name]})
 
 
 def _reconstructor(model: SpikingVAE) -> Part:
     return _with_numbers(
-        lambda draws, x: to_unit(model.decoder(model.infer(2 * x - 1, draws))),
+        lambda draws, x: model.as_output(model.decoder(model.infer(_input(model, x), draws))),
         {"model": model},
-        {"images": _images(model)},
-        ("reconstructions", IMAGES),
+        _samples(model),
+        ("reconstructions", SAMPLES[_name(model)]),
     )
 
 
@@ -112,21 +110,18 @@ def _sampler(model: SpikingVAE) -> Part:
 
     def sample(draws, classes: Tensor | None = None) -> Tensor:
         y = None if classes is None else nn.functional.one_hot(classes, model.classes).float()
-        return to_unit(model.decoder(model.latent.sample(draws, y)))
+        return model.as_output(model.decoder(model.latent.sample(draws, y)))
 
-    classes = {"classes": torch.arange(EXAMPLES) % model.classes} if model.classes else {}
-    return _with_numbers(sample, {"latent": model.latent, "decoder": model.decoder}, classes, ("images", IMAGES))
+    classes, name = {"classes": torch.arange(EXAMPLES) % model.classes} if model.classes else {}, _name(model)
+    return _with_numbers(sample, {"latent": model.latent, "decoder": model.decoder}, classes, (name, SAMPLES[name]))
 
 
 def _classifier(model: SpikingVAE | SpikingClassifier, head: nn.Module) -> Part:
-    events = model.image_channels == 2
-
     def scores(x: Tensor) -> Tensor:
-        return head(model.encoder(x.transpose(0, 1) if events else 2 * x - 1)).float().mean(0)
+        return head(model.encoder(_input(model, x))).float().mean(0)
 
     module = _Function(scores, encoder=model.encoder, head=head)
-    x = {"frames": _frames(model)} if events else {"images": _images(model)}
-    return Part(module, x, "scores", {"frames" if events else "images": FRAMES if events else IMAGES, "scores": SCORES})
+    return Part(module, _samples(model), "scores", {_name(model): SAMPLES[_name(model)], "scores": SCORES})
 
 
 def _with_numbers(
@@ -143,14 +138,21 @@ def _with_numbers(
     def computed(*given: Tensor) -> Tensor:
         return function(GivenDraws(given[len(names) :]), *given[: len(names)])
 
-    words = {name: IMAGES if name == "images" else "class of each image, int64, (N,)" for name in names}
+    words = {name: SAMPLES.get(name, "class of each image, int64, (N,)") for name in names}
     words |= {name: NUMBERS[name.rstrip("0123456789")] for name in numbers}
     return Part(_Function(computed, **modules), inputs | numbers, output[0], words | {output[0]: output[1]})
 
 
-def _images(model: nn.Module) -> Tensor:
-    return torch.rand(EXAMPLES, model.image_channels, model.image_size, model.image_width)
+def _name(model: nn.Module) -> str:
+    """What a model takes, or makes, by its name in `SAMPLES`."""
+    return "frames" if model.image_channels == 2 else "images"
 
 
-def _frames(model: nn.Module) -> Tensor:
-    return torch.rand(EXAMPLES, model.time_steps, model.image_channels, model.image_size, model.image_width)
+def _samples(model: nn.Module) -> dict[str, Tensor]:
+    """Examples of these by their name."""
+    name, time = _name(model), (model.time_steps,) if model.image_channels == 2 else ()
+    return {name: torch.rand(EXAMPLES, *time, model.image_channels, model.image_size, model.image_width)}
+
+
+def _input(model: nn.Module, x: Tensor) -> Tensor:
+    return time_first(model.as_input(x))

@@ -73,6 +73,30 @@ def test_a_classifier_of_events_takes_frames_and_scores_classes(tmp_path):
     torch.testing.assert_close(scores, made.classify(frames).mean(1))
 
 
+@pytest.fixture(scope="module")
+def frames():
+    """A generator of event frames, frames with counts above those that it tells apart, and their codes."""
+    made = model(image_channels=2, readout="frames", full_count=3, latent=CODES, encoder="4C3s2-4C3s2")
+    counts = torch.randint(5, (3, 2, 2, 8, 8)).float()
+    return made, counts, made.encode(counts)
+
+
+def test_a_generator_of_event_frames_is_exported_with_its_scale_of_counts(frames, tmp_path):
+    made, counts, z = frames
+    assert 0 < z.mean() < 1
+    assert torch.equal(run(tg.export(made, "encoder", out=tmp_path / "e.pt2"), counts), z)
+    torch.testing.assert_close(run(tg.export(made, "decoder", out=tmp_path / "d.pt2"), z), made.decode(z))
+
+
+def test_onnx_runtime_encodes_and_decodes_event_frames(frames, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    made, counts, z = frames
+    for part, given, wanted in (("encoder", {"frames": counts}, z), ("decoder", {"z": z}, made.decode(z))):
+        session = runtime.InferenceSession(tg.export(made, part, "onnx", tmp_path / f"{part}.onnx"))
+        found = session.run(None, {name: values.numpy() for name, values in given.items()})[0]
+        torch.testing.assert_close(torch.from_numpy(found), wanted)
+
+
 def test_onnx_runtime_reconstructs_what_the_model_reconstructs(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     made, x = model(latent=CODES, encoder="4C3s2-TCJA"), torch.rand(3, 1, 8, 8)
