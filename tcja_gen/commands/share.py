@@ -14,9 +14,9 @@ from .arguments import Run, run_exists
 class Export:
     """Write a part of a model as a file that runs without this package; or the whole as a small file for it.
 
-    encoder: images to the latent z. decoder: z to images. sampler: random numbers to new images. classifier: images to
-    scores of classes. all: images to reconstructions, or to scores. The file says what it takes and gives, and of which
-    model it is.
+    encoder: images to the latent z. decoder: z to images. sampler: random numbers to new images. prior: a pass of the
+    prior of spatial codes. classifier: images to scores of classes. all: images to reconstructions, or to scores. The
+    file says what it takes and gives, and of which model it is.
 
     examples:
       tcja-gen export mnist --part decoder
@@ -26,7 +26,7 @@ class Export:
 
     model: Run
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
-    part: Literal["all", "encoder", "decoder", "sampler", "classifier"] = "all"
+    part: Literal["all", "encoder", "decoder", "sampler", "prior", "classifier"] = "all"
     """What is exported."""
     format: Literal["pt2", "onnx", "nir", "safetensors"] = "pt2"
     """pt2: for torch.export.load. onnx: for ONNX Runtime and others. nir: for neuromorphic hardware,

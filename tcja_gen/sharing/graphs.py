@@ -61,7 +61,7 @@ def export(
         if format == "nir":
             return _write_nir(traced, part, path)
         made = make_part(traced, part)
-        write(path, FORMATS[format](made, facts(model, part) | _signature(made)))
+        write(path, FORMATS[format](made, facts(model, part) | _signature(made) | made.facts))
     return path
 
 

@@ -3,20 +3,20 @@
     encoder      images [, numbers]  -> z          (N, T, L), or (N, T, L, h, w) of a spatial latent; `model.encode`
     decoder      z                   -> images     `model.decode`
     sampler      numbers [, classes] -> images     new ones from the prior; `model.sample`
+    prior        z, known [, classes] -> logits    (N, P, G, 2^bits), of spatial codes; `model.latent.logits`
     classifier   images              -> scores     (N, K), the mean over time of `model.classify`
     all          a generator: images [, numbers] -> reconstructions, `model.reconstruct`; a classifier: as `classifier`
 
 Images are (N, C, H, W) in [0, 1]. A model of event recordings has frames in their place, event counts (N, T, 2, H, W).
-A graph cannot draw numbers that belong to a
-seed. Whoever runs it gives them, uniform in [0, 1) or from N(0, 1): any numbers will do, and those of
-`nn.draws.ImageDraws(seeds)` give what the model gives for these seeds.
+A graph cannot draw numbers that belong to a seed. Whoever runs it gives them, uniform in [0, 1) or from N(0, 1): any
+numbers will do, and those of `nn.draws.ImageDraws(seeds)` give what the model gives for these seeds.
 
-The prior of spatial codes fills in tokens round by round. What it computes depends on what was drawn, which is a
-program and no graph, so there is no sampler of it.
+The prior of spatial codes fills in tokens round by round, each from those that were drawn before. That is a loop around
+a graph, so its part is one pass of it, and the file says which places each round fills in.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -27,19 +27,20 @@ from ..models.vae import time_first
 from ..nn import CodeLatent, ImageDraws
 from ..nn.draws import GivenDraws, NotedDraws
 
-PARTS = ("all", "encoder", "decoder", "sampler", "classifier")
+PARTS = ("all", "encoder", "decoder", "sampler", "prior", "classifier")
 EXAMPLES = 2  # images in the pass that is traced
 
 
 @dataclass(frozen=True)
 class Part:
     """A part with examples of its inputs. inputs: tensors by name; meanings: a line of text for each of them and for
-    the output."""
+    the output; facts: what else its user must know, as JSON can hold it."""
 
     module: nn.Module
     inputs: dict[str, Tensor]
     output: str
     meanings: dict[str, str]
+    facts: dict = field(default_factory=dict)
 
 
 class _Function(nn.Module):
@@ -58,6 +59,8 @@ class _Function(nn.Module):
 SAMPLES = {"images": "float32 in [0, 1], (N, C, H, W)", "frames": "event counts, float32, (N, T, 2, H, W)"}
 LATENTS = {True: "spikes, 0 or 1, float32, (N, T, L) or (N, T, L, h, w)", False: "float32, (N, T, L)"}
 SCORES = "float32, (N, K): mean over time of the outputs; the class is that of the largest"
+KNOWN = "bool, (N, h, w): places whose codes may be looked at"
+LOGITS = "float32, (N, P, G, 2^bits), of every group of bits at the places, row by row, given the earlier groups in z"
 NUMBERS = {"uniform": "uniform in [0, 1), float32", "normal": "from N(0, 1), float32"}
 
 
@@ -73,7 +76,8 @@ def make_part(model: nn.Module, name: str) -> Part:
         raise UserError("this generator names no classes; one trained with model.head does")
     if name == "classifier":
         return _classifier(model, model.head)
-    return {"all": _reconstructor, "encoder": _encoder, "decoder": _decoder, "sampler": _sampler}[name](model)
+    makers = {"all": _reconstructor, "encoder": _encoder, "decoder": _decoder, "sampler": _sampler, "prior": _prior}
+    return makers[name](model)
 
 
 def _encoder(model: SpikingVAE) -> Part:
@@ -105,15 +109,34 @@ def _sampler(model: SpikingVAE) -> Part:
     if isinstance(model.latent, CodeLatent):
         raise UserError(
             "the prior of spatial codes fills in tokens round by round, which is a program and no graph; "
-            "export encoder and decoder, and sample with tcja_gen"
+            "export --part prior and --part decoder: the guide's page on export has the loop"
         )
 
     def sample(draws, classes: Tensor | None = None) -> Tensor:
-        y = None if classes is None else nn.functional.one_hot(classes, model.classes).float()
+        y = None if classes is None else _one_hot(classes, model)
         return model.as_output(model.decoder(model.latent.sample(draws, y)))
 
     classes, name = {"classes": torch.arange(EXAMPLES) % model.classes} if model.classes else {}, _name(model)
     return _with_numbers(sample, {"latent": model.latent, "decoder": model.decoder}, classes, (name, SAMPLES[name]))
+
+
+def _prior(model: SpikingVAE) -> Part:
+    latent = model.latent
+    model.check_prior()
+    if not isinstance(latent, CodeLatent):
+        raise UserError("this prior draws its latent at once: --part sampler has the whole of it")
+
+    def logits(z: Tensor, known: Tensor, classes: Tensor | None = None) -> Tensor:
+        y = None if classes is None else _one_hot(classes.clamp(min=0), model) * (classes >= 0)[:, None]
+        return latent.logits(z.transpose(0, 1), known.flatten(1), y)
+
+    z = model.encode(*_samples(model).values())
+    known, classes = torch.zeros(EXAMPLES, *latent.sides, dtype=torch.bool), torch.arange(EXAMPLES) - 1
+    inputs = {"z": z, "known": known} | ({"classes": classes} if model.classes else {})
+    words = {"z": LATENTS[True], "known": KNOWN} | ({"classes": "int64, (N,); -1: none"} if model.classes else {})
+    facts = latent.sampling | {"rounds": [places.tolist() for places in latent.places_of_rounds()]}
+    facts |= {"first_guided_round": latent.first_guided_round} if model.classes else {}
+    return Part(_Function(logits, latent=latent), inputs, "logits", words | {"logits": LOGITS}, {"sampling": facts})
 
 
 def _classifier(model: SpikingVAE | SpikingClassifier, head: nn.Module) -> Part:
@@ -141,6 +164,10 @@ def _with_numbers(
     words = {name: SAMPLES.get(name, "class of each image, int64, (N,)") for name in names}
     words |= {name: NUMBERS[name.rstrip("0123456789")] for name in numbers}
     return Part(_Function(computed, **modules), inputs | numbers, output[0], words | {output[0]: output[1]})
+
+
+def _one_hot(classes: Tensor, model: SpikingVAE) -> Tensor:
+    return nn.functional.one_hot(classes, model.classes).float()
 
 
 def _name(model: nn.Module) -> str:

@@ -65,6 +65,48 @@ def test_a_sampler_makes_the_images_of_seeds_and_classes(tmp_path):
     torch.testing.assert_close(images, made.sample([7, 8, 9], [0, 1, 2]))
 
 
+def fill_in(file, facts, z, u, classes=()):
+    """Codes of uniform numbers u (N, P, G) by an exported prior, as the guide tells it; starts with z of zeros."""
+    n, time_steps, channels, *sides = z.shape
+    known, bits = torch.zeros(n, *sides, dtype=torch.bool), z.view(n, time_steps * channels, -1)
+    for places in facts["rounds"]:
+        for g in range(u.shape[2]):
+            p = (run(file, z, known, *classes)[:, places, g] / facts["temperature"]).softmax(-1)
+            token = (p.cumsum(-1) < u[:, places, g, None]).sum(-1).clamp(max=p.shape[-1] - 1)
+            group = p.shape[-1].bit_length() - 1
+            for i in range(group):
+                bits[:, g * group + i, places] = (token >> i & 1).float()
+        known.view(n, -1)[:, places] = True
+    return z
+
+
+@pytest.mark.parametrize("group", [0, 2])
+def test_a_prior_of_codes_and_a_loop_around_it_draw_the_models_own_codes(tmp_path, group):
+    made = model(
+        latent=CODES | {"group": group, "conditional": True, "temperature": 0.8}, classes=3, encoder="4C3s2-4C3"
+    )
+    nn.init.normal_(made.latent.prior.planes, std=3)
+    file = tg.export(made, "prior", out=tmp_path / "p.pt2")
+    extra = {"tcja_gen.json": ""}
+    torch.export.load(file, extra_files=extra)
+    u = ImageDraws(range(5)).uniform(16 * made.latent.groups).view(5, 16, -1)
+    classes = torch.tensor([0, 1, 2, 0, 1])
+    z = fill_in(file, json.loads(extra["tcja_gen.json"])["sampling"], torch.zeros(5, 2, 2, 4, 4), u, [classes])
+    assert 0.1 < z.mean() < 0.9 and len(z.unique(dim=0)) == 5
+    torch.testing.assert_close(made.decode(z), made.sample(range(5), classes))
+
+
+def test_an_exported_prior_can_be_asked_without_a_class(tmp_path):
+    made = model(latent=CODES | {"conditional": True, "class_dropout": 0.1}, classes=3, encoder="4C3s2-4C3")
+    file, z = tg.export(made, "prior", out=tmp_path / "p.pt2"), torch.zeros(2, 2, 2, 4, 4)
+    logits = run(file, z, torch.zeros(2, 4, 4, dtype=torch.bool), torch.tensor([-1, 1]))
+    none, one = (
+        made.latent.logits(z[:1].transpose(0, 1), torch.zeros(1, 16), y) for y in torch.eye(4, 3)[[3, 1], None]
+    )
+    torch.testing.assert_close(logits, torch.cat([none, one]))
+    assert not torch.allclose(none, one)
+
+
 def test_a_classifier_of_events_takes_frames_and_scores_classes(tmp_path):
     torch.manual_seed(0)
     settings = Classifier(encoder="4C3s2-TLA", image_size=8, image_channels=2, time_steps=2, classes=3)
@@ -142,9 +184,11 @@ def test_exporting_leaves_the_model_as_it_was(encoder):
 
 def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path):
     made = model(latent=CODES)
-    for part, reason in (("sampler", "round by round"), ("classifier", "names no classes"), ("prior", "decoder")):
+    for part, reason in (("sampler", "round by round"), ("classifier", "names no classes"), ("head", "unknown part")):
         with pytest.raises(UserError, match=reason):
             tg.export(made, part, out=tmp_path / "x.pt2")
+    with pytest.raises(UserError, match="sampler has the whole of it"):
+        tg.export("digits", "prior", out=tmp_path / "x.pt2")
     for whole, part in ((made, "all"), ("digits", "decoder")):
         with pytest.raises(UserError, match="a whole model, with the settings in its file"):
             tg.export(whole, part, "safetensors", tmp_path / "x.safetensors")

@@ -35,6 +35,7 @@ with weight w, the last rounds draw from logits that are extrapolated from those
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -204,6 +205,11 @@ class CodeLatent(Latent):
                 tokens[:, chosen, g] = drawn
         return self.codes(tokens)
 
+    def logits(self, z: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
+        """Logits (N, P, G, 2^group) of all tokens, of each group given the token's earlier ones in z, from one pass of
+        the prior, which sees the codes z (T, N, L, h, w) of the known places (N, P) alone."""
+        return self.prior(z.transpose(0, 1).flatten(1, 2), known, y)
+
     def nats(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """-log p(z | y) in nats, (N,), of codes z (T, N, L, h, w), as samples are drawn now."""
         tokens = self.tokens(z)
@@ -234,12 +240,19 @@ class CodeLatent(Latent):
         """For each round, the indices (P',) of the places that it fills in, and a function that gives the logits
         (N, P', 2^group) of group g there. It looks at `tokens` (N, P, G) of earlier rounds and groups alone, which may
         be written meanwhile."""
-        first = 0
-        for number, last in enumerate(self._ends()):
-            known, chosen = self.rank < first, ((self.rank >= first) & (self.rank < last)).nonzero()[:, 0]
-            guided = self.guidance > 0 and number >= round(self.rounds * (1 - self.guided_rounds))
+        for number, chosen in enumerate(self.places_of_rounds()):
+            known = self.rank < self.rank[chosen].min()
+            guided = self.guidance > 0 and number >= self.first_guided_round
             yield chosen, self._logits(tokens, known, chosen, y, self.guidance if guided else 0.0)
-            first = last
+
+    def places_of_rounds(self) -> list[Tensor]:
+        """Indices (P',) of the places that each round fills in."""
+        steps = pairwise([0, *self._ends()])
+        return [((self.rank >= first) & (self.rank < last)).nonzero()[:, 0] for first, last in steps]
+
+    @property
+    def first_guided_round(self) -> int:
+        return round(self.rounds * (1 - self.guided_rounds))
 
     def _logits(self, tokens: Tensor, known: Tensor, places: Tensor, y: Tensor | None, guidance: float):
         """The function of `_rounds`."""

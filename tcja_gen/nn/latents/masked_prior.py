@@ -96,7 +96,7 @@ class MaskedPrior(nn.Module):
     def _planes(self, bits: Tensor, known: Tensor, y: Tensor | None) -> Tensor:
         """The network's input (N, C, h, w)."""
         check_class(self.classes, y)
-        n, *sides = len(bits), *bits.shape[2:]
+        n, _, *sides = bits.shape
         visible = known.view(n, 1, *sides).to(bits.dtype)
         planes = [(2 * bits - 1) * visible, 1 - visible, self.planes.expand(n, -1, -1, -1)]
         if y is not None:
