@@ -18,6 +18,7 @@ from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
+from .pooling import max_pool
 from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights
 
 
@@ -221,7 +222,7 @@ class Pool(nn.Module):
         self.kind, self.size = kind, size
 
     def forward(self, x: Tensor) -> Tensor:
-        pool = {"max": F.max_pool2d, "average": F.avg_pool2d, "adaptive": F.adaptive_avg_pool2d}[self.kind]
+        pool = {"max": max_pool, "average": F.avg_pool2d, "adaptive": F.adaptive_avg_pool2d}[self.kind]
         planes = x.flatten(0, -4)
         y = pool(planes, self.size)
         return y.view(*x.shape[:-3], *y.shape[-3:])

@@ -17,6 +17,7 @@ from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
 from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF
+from tcja_gen.nn.pooling import _MaxPool, max_pool
 from tcja_gen.nn.readouts import _WeightedSum
 from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
 
@@ -43,6 +44,7 @@ REFUSED = {
     _Gated: lambda x: TCJA(3, 4)(x),
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
+    _MaxPool: lambda x: max_pool(x.flatten(0, 1), 2),
     **({_SpikeWeights: for_spikes} if compiler() else {}),
 }
 RIGHT = {
