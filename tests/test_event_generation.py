@@ -200,7 +200,8 @@ def test_reconstructions_and_interpolations_are_drawn(run, tmp_path, capsys):
     assert (tmp_path / "interpolations.gif").is_file()
 
 
-def test_a_classifier_recognises_samples_and_their_events(run, classifier, clips, tmp_path):
+def test_a_classifier_recognises_samples_and_their_events(run, classifier, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("tcja_gen.metrics.autoencoder.default_steps", lambda n: 8)
     metrics = ["recognition", "recognition-events", "fad", "reconstruction", "memorisation-autoencoder"]
     ask = ["evaluate", str(run.folder), "--data", str(clips), "--metrics", ",".join(metrics), "--n", "8"]
     assert main([*ask, "--recogniser", str(classifier.folder), "--out", str(tmp_path / "record.json")]) == 0

@@ -363,7 +363,7 @@ def test_one_stage_of_a_recipe_that_is_only_for_a_gpu_is_tried_by_smoke_which_le
     found = json.loads((book / "runs" / "smoke" / "results" / "first.json").read_text())["smoke"]["asked"]["settings"]
     assert found["fit"] == "autoencoder" and found["lr"] == 0.01 and "stage" not in found
     (book / "book.toml").write_text(BOOK + protocol + first.replace('stage = "auto', 'stage = "no-auto'))
-    answer = run(book, "first")
+    answer = run(book, "first", "--scale", "smoke")
     assert answer.returncode == 2 and "has no stage" in answer.stderr
 
 
