@@ -14,18 +14,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 if not torch.cuda.is_available():  # the GPU's kernels are interpreted; Triton reads this when it is imported
     os.environ["TRITON_INTERPRET"] = "1"
 
+SHARED = "TCJA_GEN_TESTS_CACHE"  # names the cache of a session to another process of it
+
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_session(tmp_path_factory):
-    """What one test compiles, or trains for scores, is there for the next; the user's own cache is left alone."""
+    """What one test compiles, or trains for scores, is there for the next, and for the process beside them; the user's
+    own cache is left alone."""
     before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = folder = str(tmp_path_factory.mktemp("cache"))
+    os.environ["XDG_CACHE_HOME"] = folder = os.environ.get(SHARED) or str(tmp_path_factory.mktemp("cache"))
     yield folder
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def printed_commands(request, tmp_path_factory):
+def printed_commands(request, tmp_path_factory, cache_of_the_session):
     """A process that runs what the pages print, and the file of its output. It works beside all tests; the one that
     waits for it is in `guide/test_printed_commands.py`. None if that one was not asked for."""
     if not any(item.path.name == "test_printed_commands.py" for item in request.session.items):
@@ -34,7 +37,8 @@ def printed_commands(request, tmp_path_factory):
     pages = Path(__file__).parent / "guide" / "printed_commands.py"
     output = tmp_path_factory.mktemp("printed") / "output.txt"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(pages)]
-    with output.open("w") as told, subprocess.Popen(command, stdout=told, stderr=subprocess.STDOUT) as process:
+    how = {"stderr": subprocess.STDOUT, "env": os.environ | {SHARED: cache_of_the_session}}
+    with output.open("w") as told, subprocess.Popen(command, stdout=told, **how) as process:
         yield process, output
         process.kill()  # after an interruption, or a failure with pytest -x
 
@@ -58,20 +62,29 @@ def latent_kind(request) -> dict:
 
 
 @pytest.fixture(scope="session")
-def quick_autoencoder(cache_of_the_session):
-    """The autoencoder of the digits' FAD, trained for 8 steps, where `evaluate` finds it; its whole training is the
-    longest of all that scores of small sets want."""
+def quick_networks(cache_of_the_session):
+    """The autoencoder and the classifier that score digits, trained for a few steps, where `evaluate` finds them."""
     from tcja_gen.data import load_images
-    from tcja_gen.metrics import autoencoder, fit
+    from tcja_gen.metrics import autoencoder, classifier, fit
 
-    digits, shape = load_images("digits", "train"), {"size": 32, "width": 64, "seed": 0}
+    digits, shape = load_images("digits", "train"), {"size": 32, "seed": 0}
     fit.kept(
         "autoencoder",
-        lambda state: autoencoder.train_autoencoder(digits.images, **shape, steps=8),
+        lambda state: autoencoder.train_autoencoder(digits.images, **shape, width=64, steps=8),
         autoencoder.load_autoencoder,
         fingerprint=digits.fingerprint,
         **shape,
+        width=64,
         steps=autoencoder.default_steps(len(digits)),
+    )
+    fit.kept(
+        "classifier",
+        lambda state: classifier.train_classifier(digits.images, digits.labels, **shape, steps=40),
+        classifier.load_classifier,
+        fingerprint=digits.fingerprint,
+        **shape,
+        width=128,
+        steps=classifier.classifier_steps(len(digits)),
     )
 
 

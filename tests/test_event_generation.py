@@ -1,5 +1,7 @@
 """Generators of event recordings, from training to files that a sensor could have written."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -198,11 +200,15 @@ def test_reconstructions_and_interpolations_are_drawn(run, tmp_path, capsys):
     assert (tmp_path / "interpolations.gif").is_file()
 
 
-def test_a_classifier_recognises_samples_and_their_events(run, classifier, clips):
-    metrics = ["recognition", "recognition-events", "fad", "reconstruction"]
-    scored = tg.evaluate(run.model, str(clips), metrics=metrics, recogniser=str(classifier.folder), n=8)
+def test_a_classifier_recognises_samples_and_their_events(run, classifier, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr("tcja_gen.metrics.autoencoder.default_steps", lambda n: 8)
+    metrics = ["recognition", "recognition-events", "fad", "reconstruction", "memorisation-autoencoder"]
+    ask = ["evaluate", str(run.folder), "--data", str(clips), "--metrics", ",".join(metrics), "--n", "8"]
+    assert main([*ask, "--recogniser", str(classifier.folder), "--out", str(tmp_path / "record.json")]) == 0
+    scored = json.loads((tmp_path / "record.json").read_text())
     assert scored["scores"].keys() == {*metrics} and 0 <= scored["scores"]["recognition"] <= 1
     assert "summed" in scored["protocol"]["fad"]["frames"]
+    assert Image.open(tmp_path / "record.nearest.png").height > 2 * 12  # samples and training images, as sums of frames
 
 
 def test_recognition_needs_a_classifier_of_the_same_samples(run, clips, tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -82,10 +83,12 @@ def facts(device: str) -> list[str]:
     return [f"- {name}: {fact}" for name, fact in found.items()]
 
 
-def others(base: Case) -> dict[str, Case]:
+OTHERS = {"plain": "plain PyTorch, eager", "spikingjelly": "SpikingJelly's LIFNode", "snntorch": "snnTorch's Leaky"}
+
+
+def others(base: Case, means: Iterable[str] = OTHERS) -> dict[str, Case]:
     """The same network by other means."""
-    names = {"plain": "plain PyTorch, eager", "spikingjelly": "SpikingJelly's LIFNode", "snntorch": "snnTorch's Leaky"}
-    return {name: replace(base, by=by, sampling=0) for by, name in names.items()}
+    return {OTHERS[by]: replace(base, by=by, sampling=0) for by in means}
 
 
 def scaling(base: Case, steps=(), batches=(), sizes=()) -> dict[str, Case]:

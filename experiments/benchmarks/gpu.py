@@ -4,7 +4,7 @@
 
 Without --stage, all of them in turn. A stage begins no other measurement after so many minutes, and every measurement
 is a file in FOLDER, so the same command goes on where it was stopped. `recipe` trains the recipe fsvae-mnist in bf16 to
-its end, in as many calls as it takes, and scores it. --device cpu --small is a smoke run.
+its end, in as many calls as it takes, and scores it. --device cpu --small is a smoke run, beside SpikingJelly's alone.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from cases import facts, layers, others, scaling, table
+from cases import OTHERS, facts, layers, others, scaling, table
 from measure import Case
 
 RECIPE = "fsvae-mnist"
@@ -24,6 +24,7 @@ PACKAGE = [sys.executable, "-m", "tcja_gen"]
 def stages(base: Case, small: bool) -> dict[str, dict[str, Case]]:
     n, t = base.batch, base.time_steps
     sampled = replace(base, sampling=2 if small else 1024)
+    means = ["spikingjelly"] if small else OTHERS
     return {
         "steps": {
             f"compat, ours, {base.precision}": sampled,
@@ -32,7 +33,7 @@ def stages(base: Case, small: bool) -> dict[str, dict[str, Case]]:
             "with TCJA at every stage, ours": replace(sampled, network="tcja"),
             "memory = recompute": replace(base, memory="recompute"),
         },
-        "others": {"compat, ours": sampled, **others(replace(base, graph=False))},
+        "others": {"compat, ours": sampled, **others(replace(base, graph=False), means)},
         "scaling": {"compat, ours": sampled, **scaling(base, (t // 4, t // 2, 2 * t), (n // 2, 2 * n), (64,))},
     }
 

@@ -14,7 +14,7 @@ from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
 from .event_files import read_events
-from .event_layout import KNOWN
+from .event_names import KNOWN
 from .event_sets import EventSet, first_of_each_class, full_count, load_events, load_recording
 from .events import Events, integrate, moving, record, write_events
 from .image_sets import ImageSet, splits_of

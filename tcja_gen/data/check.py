@@ -25,8 +25,10 @@ from .as_pictures import pictures_folder
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
 from .event_files import READERS
-from .event_layout import Known, Place, Recordings, entries_of, places_of, recordings_in, unfinished
+from .event_layout import Place, places_of, unfinished
+from .event_names import Known
 from .event_sets import reader_of
+from .event_splits import Recordings, entries_of, recordings_in
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .image_sets import registered_catalogue
 from .images import find_source

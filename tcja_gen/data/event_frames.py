@@ -21,7 +21,9 @@ from ..cache import entry
 from ..errors import UserError
 from ..progress import track
 from ..registry import FRAMES
-from .event_layout import Place, Recording, Recordings
+from .event_layout import Place
+from .event_recording import Recording
+from .event_splits import Recordings
 from .events import integrate
 
 VERSION = 2  # of the way from files to frames; another number makes every kept file anew

@@ -1,7 +1,7 @@
 """`load_events`: one split of event recordings as frames of counts, an `EventSet`.
 
-Where the recordings lie and which split each belongs to is told in `event_layout`, how frames are made and kept in
-`event_frames`.
+Where the recordings lie is told in `event_layout`, which split each belongs to in `event_splits`, how frames are made
+and kept in `event_frames`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,10 @@ from ..errors import MissingFile, UserError
 from .catalogue import SPLITS, even
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
-from .event_layout import (
-    KNOWN,
-    Known,
-    Place,
-    Recording,
-    find,
-    in_folds,
-    known_as,
-    place_of,
-    recordings_in,
-    rows_of,
-    single,
-)
+from .event_layout import Place, find, place_of
+from .event_names import KNOWN, Known, known_as
+from .event_recording import Recording, single
+from .event_splits import in_folds, recordings_in, rows_of
 from .events import check_cut, integrate
 
 
@@ -122,7 +113,7 @@ def load_events(
         else as `size`
     root: where the folders of the known sets lie
     fold: (k, n): instead of the set's splits, the k-th of n folds of all recordings is for validation, the others are
-        for training, see `event_layout.in_folds`. The frames of these splits are in memory
+        for training, see `event_splits.in_folds`. The frames of these splits are in memory
 
     ValueError for a mistaken argument or a bad file, FileNotFoundError for missing data, one line each; OSError if
     the disk of the cache is full.

@@ -17,7 +17,7 @@ from ..errors import MissingFile, UserError
 from ..registry import DATASETS
 from .builtin import BUILTIN, builtin_catalogue
 from .catalogue import SPLITS, Catalogue
-from .event_layout import KNOWN
+from .event_names import KNOWN
 from .folders import folder_catalogue
 from .image_sets import ImageSet, catalogue_of, registered_catalogue
 from .pictures import SMALLEST, fit_all

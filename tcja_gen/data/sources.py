@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..registry import DATASETS
-from .event_layout import KNOWN, is_event_folder
+from .event_layout import is_event_folder
+from .event_names import KNOWN
 from .event_sets import EventSet, load_events
 from .images import ImageSet, load_images
 

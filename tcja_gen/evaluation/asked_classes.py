@@ -1,4 +1,6 @@
-"""Which class a classifier of the data names for samples that were made for a class."""
+"""Classes that samples have, or were made for, beside those that a classifier names for them."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,15 +29,21 @@ def _row(name: str, k: int, counts: Tensor, names: list[str]) -> dict:
     return {"class": name, "count": n, "recognised": int(counts[k]) / n if n else None, "else taken for": taken}
 
 
-def numbered_as(labels: Tensor, names: list[str] | None, wanted: list[str]) -> Tensor:
-    """Labels `(N,)` in the numbering of the classifier's classes: by their names, or by number if those are unknown.
+def numbered_as(
+    labels: Tensor, names: Sequence[str] | None, wanted: Sequence[str], source: str, notes: list[str]
+) -> Tensor:
+    """Labels `(N,)` in a classifier's numbering. Classes are matched by their names (without names: their numbers).
 
-    UserError for a class that the classifier does not have.
+    names, wanted: of the labels' classes, and of the classifier's. If it knows none of them, and has as many, they are
+    taken by number, and a note says so. UserError, which begins with the source, for any other class that it lacks.
     """
-    names = names or [*map(str, range(int(labels.max()) + 1))]
-    if not (unknown := [name for name in names if name not in wanted]):
+    wanted = list(wanted)
+    names = list(names or map(str, range(max(len(wanted), int(labels.max()) + 1))))
+    unknown = [name for name in names if name not in wanted]
+    if not unknown:
         return torch.tensor([wanted.index(name) for name in names])[labels]
-    if len(unknown) < len(names) or len(names) > len(wanted):
-        known = ", ".join(wanted[:12])
-        raise UserError(f"class {unknown[0]!r} of the samples is not one of the classifier's ({known})")
+    if len(unknown) < len(names) or len(names) != len(wanted):
+        known = ", ".join(wanted[:12]) + (", ..." if len(wanted) > 12 else "")
+        raise UserError(f"{source}: class {unknown[0]!r} is not one of the classifier's {len(wanted)} ({known})")
+    notes.append(f"classes of {source} taken by number: {names[0]!r} for the classifier's {wanted[0]!r}, and so on")
     return labels

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..data import EventSet, ImageSet, found_again, is_events, is_named, load
 from ..errors import MissingFile, UserError
-from .asked_classes import confusion
+from .asked_classes import confusion, numbered_as
 from .generate import classify
 from .protocol import circumstances
 from .request import Request
@@ -36,8 +36,10 @@ def score(model, metrics: Sequence[str], request: Request) -> dict:
         told = f"{', '.join(metrics)}: no labelled samples to score on"
         raise UserError(f"{told}; name the data set: {request.spell('data')}")
     real, notes = load_for(model, request.data, request.split, request.root, request.download), []
+    if real.labels is None:
+        raise UserError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
     names = class_names(model)
-    labels = _labels(real, names, notes)
+    labels = numbered_as(real.labels, real.classes, names, real.name, notes)
     chosen = _chosen(len(real), request.n, request.seed)
     outputs, labels = classify(model, real.samples, chosen, request.shows_progress), labels[chosen]  # (n, T, K), (n,)
     by_step = _by_step(outputs, labels)
@@ -112,21 +114,6 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
     shape = {"fold": tuple(fold)} if fold and own else {}
     shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
     return load(data, split, **shape, root=root, download=download)
-
-
-def _labels(real: ImageSet | EventSet, names: list[str], notes: list[str]) -> Tensor:
-    """Labels in the model's numbering: matched by the names of the classes, or by number if no name is known."""
-    if real.labels is None:
-        raise UserError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
-    theirs = list(real.classes or map(str, range(int(real.labels.max()) + 1)))
-    unknown = [name for name in theirs if name not in names]
-    if not unknown:
-        return torch.tensor([names.index(name) for name in theirs])[real.labels]
-    if len(unknown) < len(theirs) or len(theirs) != len(names):
-        known = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        raise UserError(f"{real.name}: class {unknown[0]!r} is not one of the model's {len(names)} ({known})")
-    notes.append(f"classes of {real.name} taken by number: {theirs[0]!r} for the model's {names[0]!r}, and so on")
-    return real.labels
 
 
 def _chosen(total: int, n: int | None, seed: int) -> Tensor:

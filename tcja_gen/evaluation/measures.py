@@ -130,6 +130,11 @@ def _density_coverage(features: Tensor, reference: Reference) -> tuple[tuple, di
 
 
 def _memorisation(features: Tensor, reference: Reference) -> tuple[tuple, dict, dict]:
+    """Mean distance of images to their nearest training image, divided by that of held-out real images; and the images
+    that are nearest.
+
+    1: as far away as unseen real images; near 0: copies of training images; above 1: away from the data.
+    """
     training = reference.training_features
     facts = {"n_training": len(training), "training": reference.real.training.fingerprint}
     distance, closest = nearest(features, training)

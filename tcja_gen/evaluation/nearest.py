@@ -27,7 +27,7 @@ def nearest_picture(record: dict, model_or_images, request: Request) -> Tensor:
     found = record["nearest"]
     subject = Subject.of(model_or_images, replace(request, n=request.n or IMAGES), [])
     shape = dict(size=request.size or subject.size, channels=request.channels or subject.channels)
-    training = RealImages(replace(request, **shape)).training.images[[row["training"] for row in found]]
+    training = RealImages(replace(request, **shape), subject.frames).training_images([row["training"] for row in found])
     return rows([("sample", _shown(subject, [row["image"] for row in found])), ("nearest", training / 255)])
 
 
@@ -36,5 +36,5 @@ def _shown(subject: Subject, chosen: list[int]) -> Tensor:
     """The images of a subject by their numbers, floats in [0, 1]."""
     if subject.model is None:
         return subject.images[chosen] / 255
-    seeds = torch.tensor([subject.seed + i for i in chosen])
-    return quantise(subject.model.sample(seeds)) / 255  # by this process alone
+    made = subject.model.sample([subject.seed + i for i in chosen])  # by this process alone
+    return quantise(subject.frames.images(made) if subject.frames else made) / 255

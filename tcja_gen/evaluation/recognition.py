@@ -21,15 +21,15 @@ from .subjects import Subject
 from .summed_frames import cut_by
 
 
-def recognised(subject: Subject, names: Sequence[str], request: Request) -> dict[str, Result]:
+def recognised(subject: Subject, names: Sequence[str], request: Request, notes: list[str]) -> dict[str, Result]:
     """Results, by metric, of a generator's samples."""
     recogniser, samples = _recogniser(subject.model, request), subject.made
     facts = dict(n=len(samples), extractor_hash=store.weights_hash(recogniser), extractor="recogniser")
-    results = {}
+    labels, results = subject.labels_as(class_names(recogniser), notes), {}
     for name in names:
         seen = drawn_counts(samples, subject.seeds) if METRICS[name].measure == "recognition-events" else samples
         found = classify(recogniser, seen, progress=request.shows_progress).mean(1).argmax(1)
-        results[name] = Result.of(int((found == subject.labels).sum()) / len(samples), facts)
+        results[name] = Result.of(int((found == labels).sum()) / len(samples), facts)
     return results
 
 

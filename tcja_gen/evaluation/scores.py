@@ -12,9 +12,6 @@ same record, so that none waits while another one works.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from torch import Tensor
-
-from .asked_classes import numbered_as
 from .feasible import check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
@@ -78,9 +75,11 @@ def _results(
     of_reconstructions = [name for name in names if METRICS[name].of == "reconstructions"]
     results = {}
     if to_recognise:
-        results |= recognised(subject, to_recognise, references.request)
+        results |= recognised(subject, to_recognise, references.request, notes)
     if of_samples:
-        labels = _labels(subject, by_network) if "recognition-classifier" in of_samples else None
+        labels = None
+        if "recognition-classifier" in of_samples:
+            labels = subject.labels_as(by_network["classifier"].class_names, notes)
         results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)
     if of_reconstructions:
         real = references.real.reference
@@ -88,10 +87,6 @@ def _results(
         results |= measure_pixels(images, real, of_reconstructions)
         results |= measure_features(quantise(images), of_reconstructions, by_network, notes)
     return results
-
-
-def _labels(subject: Subject, by_network: dict[str, Reference]) -> Tensor:
-    return numbered_as(subject.labels, subject.classes, by_network["classifier"].class_names)
 
 
 def _floors(results: dict[str, Result], by_network: dict[str, Reference]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """What is scored: a generator, which makes images by seed, or images that are there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from ..data import ImageSet, load_images
 from ..data.pictures import SMALLEST
 from ..errors import UserError
 from ..models.inputs import check_tensor
+from .asked_classes import numbered_as
 from .generate import quantise, reconstruct, sample
 from .request import Request
 from .summed_frames import SummedFrames
@@ -74,6 +75,10 @@ class Subject:
         """The class `(n,)` that each image was made for; None of an unconditional model, or images without classes."""
         classes = getattr(self.model, "classes", 0)
         return torch.tensor(self.seeds) % classes if classes else self.given_labels
+
+    def labels_as(self, wanted: Sequence[str], notes: list[str]) -> Tensor:
+        """`labels` in the numbering of a classifier's classes, see `numbered_as`."""
+        return numbered_as(self.labels, self.classes, wanted, "the samples", notes)
 
     def samples(self) -> Tensor:
         """uint8 `(n, C, H, W)`."""

@@ -109,14 +109,6 @@ def nearest(features: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     return (features - others[closest]).norm(dim=1), closest  # torch.cdist is not exact: a copy would not be at 0
 
 
-def memorisation(features: Tensor, held_out: Tensor, train: Tensor) -> float:
-    """Mean distance of images to their nearest training image, divided by that of held-out real images.
-
-    1: as far away as unseen real images; near 0: copies of training images; above 1: away from the data.
-    """
-    return float(nearest(features, train)[0].mean() / nearest(held_out, train)[0].mean())
-
-
 def psnr(images: Tensor, originals: Tensor) -> float:
     """Peak signal-to-noise ratio in dB, mean over images `(N, C, H, W)` in [0, 1]."""
     from torchmetrics.functional.image import peak_signal_noise_ratio

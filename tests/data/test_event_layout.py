@@ -10,7 +10,7 @@ from event_bytes import AEDAT3_HEADER, aedat2_file, bin_file, dat_file, packet
 from PIL import Image
 
 from tcja_gen.data import check_data, is_events, load, load_events, load_recording, write_events
-from tcja_gen.data.event_layout import CIFAR10
+from tcja_gen.data.event_names import CIFAR10
 from tcja_gen.data.events import Events
 
 

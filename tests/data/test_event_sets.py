@@ -8,7 +8,7 @@ import torch
 
 from tcja_gen.data import check_data, moving, record
 from tcja_gen.data.event_frames import binned
-from tcja_gen.data.event_layout import KNOWN
+from tcja_gen.data.event_names import KNOWN
 from tcja_gen.data.event_sets import EventSet, load_events
 from tcja_gen.data.events import Events, integrate, write_events
 

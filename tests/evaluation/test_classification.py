@@ -8,6 +8,7 @@ from sklearn import metrics
 import tcja_gen as tg
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import compare, evaluate, predict, read_record, table, write_record
+from tcja_gen.evaluation.asked_classes import numbered_as
 from tcja_gen.metrics import train_autoencoder
 from tcja_gen.models import Classifier, build
 
@@ -85,6 +86,20 @@ def test_classes_are_matched_by_their_names_and_not_by_their_order(model, tmp_pa
     assert record["classes"][0]["recall"] is None
 
 
+def test_classes_are_matched_by_their_names_or_all_of_them_by_number_with_a_note():
+    labels, notes = torch.tensor([0, 2, 1]), []
+    for names, wanted, found in (
+        (["cat", "dog", "cow"], ["dog", "cow", "cat"], [2, 1, 0]),
+        (None, ["2", "1", "0"], [2, 0, 1]),
+    ):
+        assert numbered_as(labels, names, wanted, "mine", notes).tolist() == found and not notes
+    assert torch.equal(numbered_as(labels, None, ["cat", "dog", "cow"], "mine", notes), labels)
+    assert notes == ["classes of mine taken by number: '0' for the classifier's 'cat', and so on"]
+    for names in (["cat", "dog", "owl"], ["a", "b", "c", "d"], ["a", "b"]):
+        with pytest.raises(ValueError, match="mine: class '(owl|a)' is not one of the classifier's 3"):
+            numbered_as(labels, names, ["dog", "cow", "cat"], "mine", [])
+
+
 def test_some_samples_are_scored_if_some_are_asked_for(model):
     some, again, other = (evaluate(model, "digits", n=50, seed=seed) for seed in (0, 0, 1))
     assert some["scores"] == again["scores"] and sum(map(sum, some["confusion"])) == 50
@@ -100,7 +115,7 @@ def test_what_cannot_be_scored_is_told_in_one_line(model, tmp_path):
         ((model, "digits", ["fad"]), "fad: a classifier makes no images; it takes accuracy"),
         ((model, "digits", ["purity"]), "unknown metric purity; known are fad.*accuracy-by-step"),
         ((torch.zeros(4, 1, 8, 8), "digits", ["accuracy"]), "images name no classes"),
-        ((model, folder), r"class 'cat' is not one of the model's 10 \(0, 1"),
+        ((model, folder), r"class 'cat' is not one of the classifier's 10 \(0, 1"),
         ((model, flat), "3: no labels; accuracy wants"),
     ):
         with pytest.raises(ValueError, match=match):

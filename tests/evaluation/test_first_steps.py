@@ -65,7 +65,7 @@ def test_a_gate_takes_steps_that_do_not_happen_for_silent_ones(tiny, kind):
     assert torch.allclose(short.gate(z[:2]), gate.gate(silent)[:2], atol=1e-6)
 
 
-def test_early_images_are_scored_as_any_others(model, quick_autoencoder):
+def test_early_images_are_scored_as_any_others(model, quick_networks):
     model.provenance = {"weights": "EMA", "step": 1}
     for early in (run_steps(model, 1), ReadSteps(model, 1)):
         record = evaluate(early, "digits", ["fad"], n=64)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import METRICS, Request, compare, evaluate, read_record, reference, score, table, write_record
+from tcja_gen.evaluation.real_images import RealImages
 from tcja_gen.metrics import (
     AutoencoderFeatures,
     ClassifierFeatures,
@@ -249,6 +250,7 @@ def test_memorisation_names_the_samples_that_are_nearest_to_training_images(weig
     nearest = evaluate(images, "digits", "memorisation-autoencoder", n=40, autoencoder=weights)["nearest"]
     assert {(row["image"], row["training"]) for row in nearest[:2]} == {(7, 5), (20, 300)} and len(nearest) == 10
     assert nearest[1]["distance"] == 0 < nearest[2]["distance"]
+    assert torch.equal(RealImages(Request(data="digits")).training_images([300, 5, 300]), train[[300, 5, 300]])
 
 
 def test_metrics_are_a_list_or_names_with_commas_between(weights, judge):

@@ -3,7 +3,7 @@
 import pytest
 
 
-def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(script):
+def test_reconstructions_of_training_images_lie_between_the_floor_and_samples(script, quick_networks):
     table = script("prior_limit.py", "digits", "--n", "128", "--metrics", "fid-classifier")
     lines = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
     names, scores = [line[0] for line in lines], [float(line[1]) for line in lines]

@@ -9,7 +9,7 @@ from PIL.Image import Image
 NOTEBOOK = Path(__file__).parent.parent.parent / "experiments" / "quickstart.ipynb"
 
 
-def test_every_cell_runs_and_shows_a_picture_or_words(tmp_path, monkeypatch):
+def test_every_cell_runs_and_shows_a_picture_or_words(tmp_path, monkeypatch, quick_networks):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEPS", "4")
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+pytestmark = pytest.mark.usefixtures("quick_networks")
 EXPERIMENTS = Path(__file__).parent.parent.parent / "experiments"
 COMMON = """
 data = "digits"
@@ -137,7 +138,7 @@ def book(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory):
+def measured(tmp_path_factory, quick_networks):
     """A book whose experiment has been run."""
     folder = write_book(tmp_path_factory.mktemp("book"))
     done = run(folder, "tiny")
@@ -302,14 +303,6 @@ def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
     assert "| attention, k |" in text and "| TCJA(2,1), 3 |" in text and "none" not in text
 
 
-@pytest.mark.slow
-def test_smoke_runs_what_is_only_for_a_gpu_and_leaves_the_results_alone(book):
-    (book / "book.toml").write_text(BOOK.replace("cpu = {}\ngpu", "gpu"))
-    assert run(book, "tiny").returncode == 2
-    assert run(book, "tiny", "--scale", "smoke").returncode == 0
-    assert not (book / "results").exists() and (book / "runs" / "smoke" / "results" / "tiny.json").exists()
-
-
 @pytest.mark.parametrize(
     "arguments, hint",
     [
@@ -359,16 +352,18 @@ def test_an_experiment_starts_from_kept_weights_and_has_to_be_run_again_when_the
 
 
 @pytest.mark.slow
-def test_one_stage_of_a_recipe_can_be_an_experiment(book):
-    first = another("first", "staged.toml") + 'stage = "autoencoder"\nset = { steps = 1 }\n'
-    first = first.replace('protocol = "digits"', 'protocol = "reconstruction"')
+def test_one_stage_of_a_recipe_that_is_only_for_a_gpu_is_tried_by_smoke_which_leaves_the_results_alone(book):
+    first = another("first", "staged.toml") + 'stage = "autoencoder"\nset = { lr = 0.01 }\n'
+    first = first.replace('protocol = "digits"', 'protocol = "reconstruction"').replace("cpu =", "gpu =")
     protocol = '[protocol.reconstruction]\ndata = "digits"\nn = 64\nmetrics = ["reconstruction"]\n'
     (book / "book.toml").write_text(BOOK + protocol + first)
-    assert run(book, "first").returncode == 0
-    found = result(book, "first")["asked"]["settings"]
-    assert found["fit"] == "autoencoder" and found["steps"] == 1 and "stage" not in found
+    assert run(book, "first").returncode == 2
+    assert run(book, "first", "--scale", "smoke").returncode == 0
+    assert not (book / "results").exists()
+    found = json.loads((book / "runs" / "smoke" / "results" / "first.json").read_text())["smoke"]["asked"]["settings"]
+    assert found["fit"] == "autoencoder" and found["lr"] == 0.01 and "stage" not in found
     (book / "book.toml").write_text(BOOK + protocol + first.replace('stage = "auto', 'stage = "no-auto'))
-    answer = run(book, "first")
+    answer = run(book, "first", "--scale", "smoke")
     assert answer.returncode == 2 and "has no stage" in answer.stderr
 
 
