@@ -153,19 +153,22 @@ def peak_memory(device: torch.device) -> float | None:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes on macOS, KiB elsewhere
 
 
-def reuse_freed_memory() -> None:
-    """Lets glibc keep freed memory for the next tensor. Does nothing with another C library.
+def reuse_freed_memory(whether: bool = True) -> None:
+    """Whether glibc keeps freed memory for the next tensor, or returns that of large ones at once. Does nothing with
+    another C library.
 
-    By default every tensor above 32 MiB is mapped anew and its pages are faulted in one by one. A training step on a
-    CPU then takes up to twice as long.
+    glibc returns tensors above 32 MiB at once if it is not told otherwise, and the pages of the next one are faulted in
+    one by one: a training step on a CPU takes up to twice as long. What is kept does not always fit what comes next. A
+    network with tensors of gigabytes then takes up to twice the memory.
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    trim_threshold, top_pad, mmap_threshold, mmap_max = -1, -2, -3, -4
     libc = ctypes.CDLL(None)
-    libc.mallopt(mmap_max, 0)
-    libc.mallopt(trim_threshold, 2**31 - 1)
-    libc.mallopt(top_pad, 64 * 2**20)
+    libc.mallopt(mmap_max, 0 if whether else 2**16)
+    libc.mallopt(mmap_threshold, 32 * 2**20)
+    libc.mallopt(trim_threshold, 2**31 - 1 if whether else 64 * 2**20)
+    libc.mallopt(top_pad, 64 * 2**20 if whether else 2**17)
 
 
 @contextmanager

@@ -178,3 +178,22 @@ def test_a_cache_that_cannot_be_written_costs_a_compilation_and_not_the_kernels(
     (tmp_path / "full").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "full"))
     assert build().parts
+
+
+KEPT = """
+import os, sys, torch
+from tcja_gen.process import reuse_freed_memory
+
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+for whether in (False, True, False):
+    reuse_freed_memory(whether)
+    before, several = resident(), [torch.ones(2**24) for _ in range(4)]  # 64 MiB each
+    del several
+    print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_a_training_that_recomputes_gives_large_tensors_back_at_once():
+    returned, kept, again = map(float, python(KEPT).stdout.split())
+    assert returned < 64 and kept > 192 and again < 64

@@ -123,8 +123,8 @@ class Config(StageSettings):
     graph: Literal["auto", "on", "off"] = "auto"
     """Run training steps as a CUDA graph, which makes small networks fast on a GPU. auto: in one process on a GPU."""
     memory: Literal["speed", "recompute"] = "speed"
-    """recompute: store only the spikes between layers, one byte each, and compute the rest twice; for large T and
-    images."""
+    """recompute: store only the spikes between layers, one byte each, and compute the rest twice; on a CPU, give freed
+    memory back at once, too. For large T and images."""
     device: str = "auto"
     """cpu, cuda, cuda:1; auto: a GPU if there is one."""
     log_every: int = setting(50, least=1)

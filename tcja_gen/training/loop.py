@@ -21,7 +21,7 @@ from ..evaluation import pictures
 from ..models import FITS, store
 from ..models.settings import build
 from ..nn import StepDraws, evaluating, fuse, set_memory
-from ..process import Process, first_ahead, neuron_path, peak_memory
+from ..process import Process, first_ahead, neuron_path, peak_memory, reuse_freed_memory
 from ..progress import clock
 from ..settings import differences, shortened
 from . import activity, checkpoints, runs
@@ -139,6 +139,8 @@ class Trainer:
         for part in (self.model, self.terms):
             fuse(part, neuron_path(self.device, config.compile)[0])
             set_memory(part, config.memory)
+        if self.device.type == "cpu":
+            reuse_freed_memory(config.memory == "speed")
         self.batches = self.data.batches(config, self.process)
         self.stepper = Step(self.model, self.terms, config, self.process)
         self.guard = Guard("try a lower --lr or --precision fp32", self.process.world)
