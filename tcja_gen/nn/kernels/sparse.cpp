@@ -2,13 +2,13 @@
 //
 // Spikes are kept as bits, 64 channels a word. For every output pixel the rows of weights are listed whose neurons fired
 // below its kernel. The forward pass adds these rows up; the gradient of the weights adds the pixel's gradient to them.
-// With gates, a row counts by the value of its spike.
+// With gates, a row counts by the value of its spike, or by the factor of its frame and channel.
 //
 // A sum starts with the bias and runs over the kernel's taps and the channels, always in this order, so that it depends
 // on nothing but the pixels below the kernel. The gradient is summed up in parts, whose number follows from the shape.
 // Hence neither depends on the number of threads.
 //
-// x (frames, pixels, in), y and its gradient (frames, pixels, out) are channels last. Rows of weights (tap, in) are cut
+// x (frames, pixels or 1, in), y and its gradient (frames, pixels, out) are channels last. Rows of weights (tap, in) are cut
 // into blocks of WIDTH outputs, which lie one after the other; bias and rows are padded to `row`, a multiple of NARROW.
 
 #include <algorithm>
@@ -49,6 +49,7 @@ inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
 struct Shape {
     Size frames, height, width, in, out_height, out_width, out, row, kernel, stride, padding, transposed;
+    Size values;  // rows of values of a frame: one for each pixel, or one for all
 
     Size pixels() const { return height * width; }
     Size out_pixels() const { return out_height * out_width; }
@@ -147,7 +148,7 @@ struct Rows {
         for (Size p = 0; p < last - first; p++) {
             begin[p] = n;
             output[p] = (frame * s.out_pixels() + windows.wanted[i]) * s.out;
-            for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame * s.pixels() + windows.seen[j].pixel, windows.seen[j], n);
+            for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame, windows.seen[j], n);
             if (++i == wanted) {
                 i = 0;
                 frame++;
@@ -156,11 +157,12 @@ struct Rows {
         begin[last - first] = n;
     }
 
-    Size add(Size pixel, const Seen& seen, Size n) {
+    Size add(Size frame, const Seen& seen, Size n) {
         const Shape& s = windows.s;
-        const Size channel = seen.word * WORD;
+        const Size channel = seen.word * WORD, pixel = frame * s.pixels() + seen.pixel;
+        const Size of = s.values == 1 ? frame : pixel;  // the row of values
         return n + list_bits(bits[pixel * s.words() + seen.word], std::min(WORD, s.in - channel), seen.row, &rows[n],
-                             x ? x + pixel * s.in + channel : nullptr, x ? &values[n] : nullptr);
+                             x ? x + of * s.in + channel : nullptr, x ? &values[n] : nullptr);
     }
 };
 
@@ -258,8 +260,37 @@ void add_gradients(const Rows& list, Size pixels, const float* gy, float* weight
     }
 }
 
-// The bits of up to 64 channels.
-inline uint64_t word_of(const float* x, Size channels) {
+// A sum for each of up to W channels of a word, of the numbers of those that fired.
+template <Size W>
+struct FiredSum {
+#ifdef __AVX512F__
+    __m512 sums[W / 16] = {};
+
+    void add(uint64_t word, const float* numbers) {
+        for (Size v = 0; v < W / 16; v++)
+            sums[v] = _mm512_add_ps(sums[v], _mm512_maskz_loadu_ps(__mmask16(word >> 16 * v), numbers + 16 * v));
+    }
+#else
+    float sums[W] = {};
+
+    void add(uint64_t word, const float* numbers) {
+        for (; word; word &= word - 1) sums[__builtin_ctzll(word)] += numbers[__builtin_ctzll(word)];
+    }
+#endif
+    void to(float* out, Size channels) const { std::memcpy(out, sums, channels * sizeof(float)); }
+};
+
+// Sums of the numbers of n words of bits and of numbers, which lie so far apart.
+template <Size W = NARROW>
+void sum_fired(const uint64_t* bits, Size apart, const float* numbers, Size numbers_apart, Size n, float* out, Size channels) {
+    if (W < channels && W < WORD) return sum_fired<std::min(2 * W, WORD)>(bits, apart, numbers, numbers_apart, n, out, channels);
+    FiredSum<W> sum;
+    for (Size i = 0; i < n; i++) sum.add(bits[i * apart], numbers + i * numbers_apart);
+    sum.to(out, channels);
+}
+
+// The bits of up to 64 channels; `cpu.cpp` uses it, too.
+uint64_t word_of(const float* x, Size channels) {
     uint64_t word = 0;
     Size c = 0;
 #if defined(__AVX512F__)
@@ -297,6 +328,32 @@ int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
         ones &= binary;
     }
     return ones;
+}
+
+// out (frames, in): the sums over a frame's pixels of g where a neuron fired, g (frames, pixels, in) or for fewer frames,
+// which are used in turn; null: of 1.
+void sums_over_pixels(const uint64_t* bits, const float* g, float* out, Size frames, Size pixels, Size in, Size g_frames,
+                      Size threads) {
+    const Size words = (in + WORD - 1) / WORD;
+    const std::vector<float> ones(WORD, 1.0f);
+#pragma omp parallel for num_threads(threads) if (frames * pixels * in > SMALL)
+    for (Size frame = 0; frame < frames; frame++)
+        for (Size w = 0; w < words; w++) {
+            const float* numbers = g ? g + frame % g_frames * pixels * in + w * WORD : ones.data();
+            sum_fired(bits + frame * pixels * words + w, words, numbers, g ? in : 0, pixels, out + frame * in + w * WORD,
+                      std::min(WORD, in - w * WORD));
+        }
+}
+
+// out (images, pixels, in): the sum over time of the factors f (steps, images, in) of those neurons that fired.
+void sums_over_time(const uint64_t* bits, const float* f, float* out, Size steps, Size images, Size pixels, Size in,
+                    Size threads) {
+    const Size words = (in + WORD - 1) / WORD;
+#pragma omp parallel for num_threads(threads) if (steps * images * pixels * in > SMALL)
+    for (Size row = 0; row < images * pixels; row++)
+        for (Size w = 0; w < words; w++)
+            sum_fired(bits + row * words + w, images * pixels * words, f + row / pixels * in + w * WORD, images * in, steps,
+                      out + row * in + w * WORD, std::min(WORD, in - w * WORD));
 }
 
 // x: null if all spikes are 1. mask (out_pixels): the pixels to compute, the others are 0; null: all. finish: or null.
