@@ -49,8 +49,8 @@ class SpikingBlock(nn.Module):
         return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, gate=behind, **options)
 
     def joins(self, gate: nn.Module, x: Tensor) -> bool:
-        """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not gated.
-        Not if anything watches them."""
+        """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
+        gated. Not if anything watches them."""
         if not isinstance(gate, Gate) or is_watched(gate, self, self.weights):
             return False
         return self.weights.skips_zeros(x.flatten(0, 1))

@@ -4,9 +4,9 @@ On a CPU with kernels (`kernels/sparse.py`), in float32, such a layer adds up th
 gated spike counts by its factor. The gradient of the weights is made in the same way, that of the spikes is a dense
 product. For the backward pass spikes are kept as bits. Everywhere else the layers here are those of PyTorch.
 
-A gate right in front of such a layer is part of it (`gate`, an `attention.Gate`). For spikes S, the gate's F and weights
-W the output is W (F S). Neither F S nor a gradient of it is kept: with the gradient G of F S, that of F is the sum over
-pixels of G S, and that of S is F G + dL/dZ / P for the squeezed Z and P pixels.
+A gate right in front of such a layer is part of it (`gate`, an `attention.Gate`): the output for spikes S, the gate's F
+and weights W is W (F S), and F S is never written. With the gradient G of F S, that of F is the sum over pixels of G S,
+and that of S is F G + dL/dZ / P for the squeezed Z and P pixels.
 
 The choice depends on the layer alone and never on how much has fired, because the result of an image must not depend on
 the others of its batch. The kernels are ahead of dense products up to a firing rate of about one half.
@@ -161,8 +161,8 @@ class _SpikeWeights(torch.autograd.Function):
 def _gate_gradients(
     g: Tensor, bits: Tensor, z: Tensor, f: Tensor, parameters: Sequence[Tensor], needed: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Gradients of spikes, in the place of g, and of the gate's parameters, from the gradient g of the gated spikes, (N,
-    C, H, W) or (N, F)."""
+    """Gradients of spikes, in the place of g, and of the gate's parameters. g: the gradient of the gated spikes, (N, C,
+    H, W) or (N, F)."""
     rows = g.flatten(2).mT if g.dim() == 4 else g[:, None]  # (N, P, C)
     gf = sparse.sums_over_pixels(bits.flatten(1, 2), rows.shape[2], rows).view_as(f)
     gz, *gp = graph_gradients(f, z, parameters, needed, gf)

@@ -126,29 +126,39 @@ inline Size list_bits(uint64_t word, Size channels, uint32_t first, uint32_t* to
     return n;
 }
 
+// What a row of weights counts by.
+enum Count { ONE, VALUE, FACTOR };
+
 // Rows of weights of the neurons that fired, for a group of output pixels.
 struct Rows {
     const Windows& windows;
     const uint64_t* bits;
     const float* x;  // null: all spikes are 1
+    const Count count;
     std::vector<uint32_t> rows;
-    std::vector<float> values;
-    std::vector<Size> begin, output;  // of every pixel in the lists, and where its outputs are
+    std::vector<float> values;          // of the listed rows
+    std::vector<float> factors;         // of some frames, for every row of weights
+    Size from = 0, to = 0;              // these frames
+    std::vector<Size> begin, output;    // of every pixel in the lists, and where its outputs are
+    std::vector<const float*> factor;   // where the factors of its frame are
 
     Rows(const Windows& w, const uint64_t* bits, const float* x)
-        : windows(w), bits(bits), x(x), rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES),
-          values(x ? rows.size() : 0), begin(GROUP + 1), output(GROUP) {}
+        : windows(w), bits(bits), x(x), count(!x ? ONE : w.s.values == 1 ? FACTOR : VALUE),
+          rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES), values(count == VALUE ? rows.size() : 0),
+          begin(GROUP + 1), output(GROUP), factor(GROUP) {}
 
     // Lists the rows of pixels first to last - 1.
     void find(Size tile, Size first, Size last) {
         const Shape& s = windows.s;
-        const Size wanted = windows.wanted.size();
+        const Size wanted = windows.wanted.size(), weights = s.taps() * s.in;
         const Size* seen = &windows.begin[tile * (wanted + 1)];
         Size frame = first / wanted, i = first % wanted, n = 0;
+        if (count == FACTOR) repeat_factors(frame, (last - 1) / wanted + 1);
         for (Size p = 0; p < last - first; p++) {
             begin[p] = n;
             output[p] = (frame * s.out_pixels() + windows.wanted[i]) * s.out;
-            for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame, windows.seen[j], n);
+            if (count == FACTOR) factor[p] = &factors[(frame - from) * weights];
+            for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame * s.pixels() + windows.seen[j].pixel, windows.seen[j], n);
             if (++i == wanted) {
                 i = 0;
                 frame++;
@@ -157,14 +167,37 @@ struct Rows {
         begin[last - first] = n;
     }
 
-    Size add(Size frame, const Seen& seen, Size n) {
+    Size add(Size pixel, const Seen& seen, Size n) {
         const Shape& s = windows.s;
-        const Size channel = seen.word * WORD, pixel = frame * s.pixels() + seen.pixel;
-        const Size of = s.values == 1 ? frame : pixel;  // the row of values
+        const Size channel = seen.word * WORD;
+        const bool valued = count == VALUE;
         return n + list_bits(bits[pixel * s.words() + seen.word], std::min(WORD, s.in - channel), seen.row, &rows[n],
-                             x ? x + of * s.in + channel : nullptr, x ? &values[n] : nullptr);
+                             valued ? x + pixel * s.in + channel : nullptr, valued ? &values[n] : nullptr);
+    }
+
+    // Writes down the factors of frames first to last - 1 for every tap.
+    void repeat_factors(Size first, Size last) {
+        const Size in = windows.s.in, taps = windows.s.taps();
+        if (first == from && last == to) return;
+        from = first, to = last;
+        factors.resize((to - from) * taps * in);
+        for (Size i = 0; i < (to - from) * taps; i++) std::copy_n(x + (from + i / taps) * in, in, &factors[i * in]);
+    }
+
+    // What the i-th row, of pixel p, counts by.
+    template <Count COUNT>
+    float share(Size p, Size i) const {
+        return COUNT == ONE ? 1 : COUNT == VALUE ? values[i] : factor[p][rows[i]];
     }
 };
+
+// Calls add(the count as a constant).
+template <class Add>
+void by_count(Count count, Add add) {
+    if (count == ONE) add(std::integral_constant<Count, ONE>());
+    if (count == VALUE) add(std::integral_constant<Count, VALUE>());
+    if (count == FACTOR) add(std::integral_constant<Count, FACTOR>());
+}
 
 // The outputs, cut into pieces where there are less than TASKS other tasks.
 struct Pieces {
@@ -219,7 +252,7 @@ inline void store_block(float* to, const Vector* from, Size kept) {
 }
 
 // Adds a block's weights to y, which is `bias` before, or null for what y is; then what follows, or null.
-template <Size W, bool ONES>
+template <Size W, Count COUNT>
 void add_weights(const Rows& list, Size pixels, Size at, const float* weights, const float* bias, const Finish* finish,
                  float* y) {
     constexpr Size V = W / LANES;
@@ -234,7 +267,8 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
             load_block<W>(sums, to, kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             const float* row = weights + list.rows[i] * W;
-            for (Size v = 0; v < V; v++) sums[v] += ONES ? load(row + v * LANES) : list.values[i] * load(row + v * LANES);
+            const float share = list.share<COUNT>(p, i);
+            for (Size v = 0; v < V; v++) sums[v] += COUNT == ONE ? load(row + v * LANES) : share * load(row + v * LANES);
         }
         if (finish) {
             for (Size v = 0; v < V; v++) sums[v] = load(finish->scale + at + v * LANES) * sums[v] + load(finish->shift + at + v * LANES);
@@ -246,7 +280,7 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
 }
 
 // Adds the gradients of y to a block's weights.
-template <Size W, bool ONES>
+template <Size W, Count COUNT>
 void add_gradients(const Rows& list, Size pixels, const float* gy, float* weights, Size kept) {
     constexpr Size V = W / LANES;
     for (Size p = 0; p < pixels; p++) {
@@ -254,8 +288,9 @@ void add_gradients(const Rows& list, Size pixels, const float* gy, float* weight
         load_block<W>(g, gy + list.output[p], kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             float* row = weights + list.rows[i] * W;
+            const float share = list.share<COUNT>(p, i);
             for (Size v = 0; v < V; v++)
-                store(row + v * LANES, load(row + v * LANES) + (ONES ? g[v] : list.values[i] * g[v]));
+                store(row + v * LANES, load(row + v * LANES) + (COUNT == ONE ? g[v] : share * g[v]));
         }
     }
 }
@@ -375,9 +410,10 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
             for (Size piece = 0; piece < pieces.count; piece++)
                 each_tile(list, pieces, piece, group, [&](Size tile, Size count, Size at, auto width) {
                     constexpr Size W = decltype(width)::value;
-                    (x ? add_weights<W, false> : add_weights<W, true>)(list, count, at, weights + at * rows,
-                                                                       tile ? nullptr : bias,
-                                                                       tile + 1 < windows.tiles ? nullptr : finish, y);
+                    by_count(list.count, [&](auto by) {
+                        add_weights<W, decltype(by)::value>(list, count, at, weights + at * rows, tile ? nullptr : bias,
+                                                            tile + 1 < windows.tiles ? nullptr : finish, y);
+                    });
                 });
     }
 }
@@ -398,8 +434,9 @@ void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, floa
             for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++)
                 each_tile(list, pieces, piece, group, [&](Size, Size count, Size at, auto width) {
                     constexpr Size W = decltype(width)::value;
-                    (x ? add_gradients<W, false> : add_gradients<W, true>)(list, count, gy + at, sums + at * rows,
-                                                                           std::min(W, s.out - at));
+                    by_count(list.count, [&](auto by) {
+                        add_gradients<W, decltype(by)::value>(list, count, gy + at, sums + at * rows, std::min(W, s.out - at));
+                    });
                 });
         }
 }

@@ -34,8 +34,8 @@ class Finish(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values: what the spikes are where gates have changed them,
-    (N, H, W, C), or (N, 1, 1, C) the factors of a gate; None: all are 1."""
+    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values: what the spikes are where gates have changed
+    them, (N, H, W, C), or (N, 1, 1, C) the factors of a gate; None: all are 1."""
 
     bits: Tensor
     values: Tensor | None
