@@ -178,7 +178,8 @@ class TLA(Gate):
         w = self.tla.weight
         k = w.shape[2]
         z = F.pad(z, (0, 0, 0, 0, (k - 1) // 2, k // 2))  # T + k - 1 steps
-        return sum(F.linear(z[m : m + self.time_steps], w[:, :, m]) for m in range(k))
+        taps = w.permute(2, 0, 1).contiguous()  # else every product would copy its own
+        return sum(F.linear(z[m : m + self.time_steps], tap) for m, tap in enumerate(taps))
 
 
 @register_attention("CLA")

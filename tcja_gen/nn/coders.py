@@ -100,11 +100,15 @@ def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
 
 
 def _run(group: list[nn.Module], x: Tensor, steps: int | None, draws: Draws | None = None) -> Tensor:
-    for stage in group:
-        if isinstance(stage, TemporalDropout):
+    gates = {}  # of the weights that they are part of
+    for stage, after in zip(group, [*group[1:], None], strict=True):
+        if isinstance(after, SpikingBlock) and after.joins(stage, x):
+            gates = {"gate": stage}
+        elif isinstance(stage, TemporalDropout):
             x = stage(x, steps, draws)
         else:
-            x = stage(x, steps=steps) if steps and isinstance(stage, FIRING) else stage(x)
+            x = stage(x, steps=steps) if steps and isinstance(stage, FIRING) else stage(x, **gates)
+            gates = {}
     return x
 
 
@@ -365,22 +369,29 @@ class SpikingDecoder(Stages):
         return x if x.dim() == 5 else x.unflatten(-1, self.start)
 
     def forward(self, z: Tensor) -> Tensor:
-        end = self.stages[-1]
-        gated, summed = isinstance(end, Gate) and self.training, self._sums(end)
-        if not isinstance(self.readout, Readout) or not (gated or summed):
-            return self.readout(self.spikes(z), self.last)
-        x = self._latent(z)
-        recompute, binary = self.memory == "recompute", gives_spikes(self.project)
-        x = run_stages(self.stages[:-1], x, recompute, self.ends_network and gated, binary=binary)
-        if gated:
-            return self.readout(x, self.last, end)
-        return self.readout.of_sum(end.weighted_sum(x, self.readout.weights), self.last)
+        x, gate = self._latent(z), None
+        run = partial(run_stages, recompute=self.memory == "recompute", binary=gives_spikes(self.project))
+        *stages, end = self.stages
+        if isinstance(self.readout, Readout) and self.training and isinstance(end, Gate):
+            gate, (*stages, end) = end, stages
+        if not self._sums(end, gate):
+            gated = {} if gate is None else {"gate": gate}
+            return self.readout(run([*stages, end], x, ends_network=True), self.last, **gated)
+        front = stages.pop() if stages and isinstance(stages[-1], Gate) else None
+        x = run(stages, x, ends_network=False)
+        if front is not None and not end.joins(front, x):
+            x, front = front(x), None
+        return self.readout.of_sum(end.weighted_sum(x, self.readout.weights, front, gate), self.last)
 
-    def _sums(self, stage: nn.Module) -> bool:
-        """Whether the neurons of the last stage can sum up their spikes. Not if anything watches these."""
-        if not isinstance(stage, SpikingBlock) or not isinstance(stage.neurons, NormLIF) or stage.gate is not None:
+    def _sums(self, stage: nn.Module, gate: Gate | None) -> bool:
+        """Whether the neurons of the last stage can sum up their spikes, behind a gate if there is one. Not if anything
+        watches these."""
+        if not isinstance(self.readout, Readout) or not isinstance(stage, SpikingBlock) or stage.gate is not None:
             return False
-        return not is_watched(stage, stage.weights, stage.neurons, self.readout)
+        if not isinstance(stage.neurons, NormLIF) or gate is not None and stage.neurons.path != "native":
+            return False
+        watched = stage, stage.weights, stage.neurons, self.readout, *([] if gate is None else [gate])
+        return not is_watched(*watched)
 
     def film(self, z: Tensor) -> Tensor:
         """Images read out after the first 1, 2, ... T steps, (T, N, C, H, W)."""

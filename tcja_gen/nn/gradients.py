@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def differentiable_once(backward: Callable) -> Callable:
@@ -28,6 +28,12 @@ def differentiable_once(backward: Callable) -> Callable:
         return tuple(None if g is None else _Refused.apply(g, *depends) for g in several)
 
     return refusing
+
+
+def gate_graph(gate: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
+    """The squeezed stream z (T, N, C), as a leaf of autograd's graph where gradients are wanted, and its gate."""
+    z = z.detach().requires_grad_(torch.is_grad_enabled())
+    return z, gate.gate(z)
 
 
 def graph_gradients(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..registry import NEURONS
+from .attention import Gate
 from .currents import CurrentGate
 from .draws import Draws
 from .neurons import PRESETS, Neuron
@@ -30,25 +31,37 @@ class SpikingBlock(nn.Module):
         super().__init__()
         self.weights, self.neurons = weights, neurons
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        y, options = self._currents(x if steps else x.flatten(0, 1))  # (T*N, ...)
+    def forward(self, x: Tensor, steps: int | None = None, gate: Gate | None = None) -> Tensor:
+        """gate: of the spikes x, see `joins`."""
+        y, options = self._currents(x if steps else x.flatten(0, 1), gate)  # (T*N, ...)
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
-    def weighted_sum(self, x: Tensor, w: Tensor) -> Tensor:
-        """Sum over time of w_t times the spikes, (N, ...), which are not written to memory. x: (T, N, ...)."""
+    def weighted_sum(self, x: Tensor, w: Tensor, gate: Gate | None = None, behind: Gate | None = None) -> Tensor:
+        """Sum over time of w_t times the spikes, (N, ...), which are not written to memory. x: (T, N, ...).
+
+        gate: of the spikes x, see `joins`. behind: a gate of the spikes that are summed up, see `NormLIF.weighted_sum`.
+        """
         frames, options = x.flatten(0, 1), {}
         if self.training:
-            y, again = self.weights.recomputable(frames)
+            y, again = self.weights.recomputable(frames, gate)
             options = {"offset": self.weights.bias, "again": again}
         else:
-            y = self.weights(frames)
-        return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, **options)
+            y = self.weights(frames, gate)
+        return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, gate=behind, **options)
 
-    def _currents(self, frames: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def joins(self, gate: nn.Module, x: Tensor) -> bool:
+        """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
+        gated. Not if anything watches them."""
+        if not isinstance(gate, Gate) or is_watched(gate, self, self.weights):
+            return False
+        return self.weights.skips_zeros(x.flatten(0, 1))
+
+    def _currents(self, frames: Tensor, gate: Gate | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Output of the weights, and what the neurons must know about it."""
+        options = {} if gate is None else {"gate": gate}
         if self.training and isinstance(self.neurons, TDBatchNorm):
-            return self.weights.without_bias(frames), {"offset": self.weights.bias}
-        return self.weights(frames), {}
+            return self.weights.without_bias(frames, **options), {"offset": self.weights.bias}
+        return self.weights(frames, **options), {}
 
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""

@@ -12,7 +12,7 @@ T equal frames have the same mean and variance as one static frame; only the fac
 differs, since a static frame has n = N*H*W values and not T times more.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -20,8 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .gradients import differentiable_once, graph_gradients
-from .kernels import PATHS, kernel_for
+from .gradients import differentiable_once, gate_graph, graph_gradients
+from .kernels import PATHS, cpu, kernel_for, sparse
 from .neurons import (
     PRESETS,
     Neuron,
@@ -136,11 +136,12 @@ class NormLIF(TDBatchNorm):
         w: Tensor,
         offset: Tensor | None = None,
         again: Callable[[int, int], Tensor] | None = None,
+        gate: nn.Module | None = None,
     ) -> Tensor:
         """Sum over time of w_t times the spikes, (N, C, ...), which are not written. x: (T, N, C, ...). w: (T,).
 
         again: computes x.flatten(0, 1)[first:last] once more. If given, the gradient may take the place of x in memory,
-        so nothing else may use x.
+        so nothing else may use x. gate: an `attention.Gate` of the spikes, on the native path alone.
         """
         planes, frame = self._planes(x, None)
 
@@ -148,7 +149,11 @@ class NormLIF(TDBatchNorm):
             return self._planes(again(t * frame[0], (t + 1) * frame[0]), 1)[0]
 
         step = step if again is not None and self.path == "native" else None
-        total = _NormLIF.apply(planes, self.weight, self.bias, offset, self, len(planes), w, step)
+        given = planes, self.weight, self.bias, offset, self
+        if gate is None:
+            total = _NormLIF.apply(*given, len(planes), w, step)
+        else:
+            total = _NormLIFGate.apply(*given, w, step, gate, frame[0], *gate.parameters())
         return channels_third(total[None], frame)[0]
 
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -266,15 +271,81 @@ class _NormLIF(torch.autograd.Function):
             ctx.x_is_used_up = step is not None
         else:
             g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
-        sums, products = (part.sum(0) for part in parts)
-        mean_g, mean_gx = _mean_gradients(sums, products, x, training)
-        columns = a, mean, rstd, mean_g, mean_gx
-        if step is None:
-            g = kernel_for(path, batch_norm_backward)(g, x, *columns)
-        else:
-            for t in range(steps):
-                kernel_for(path, batch_norm_backward)(g[t : t + 1], step(t), *columns)  # in place
-        return g, products * scale, sums, _zero_gradient(offset), None, None, None, None
+        g, gw, gb = _norm_gradients(g, x, parts, (a, mean, rstd), scale, training, path, step)
+        return g, gw, gb, _zero_gradient(offset), None, None, None, None
+
+
+class _NormLIFGate(torch.autograd.Function):
+    """Sum over time of w_t F_t S_t for spikes S and a gate F of them: neurons, gate and sum as one operation of the
+    native path. It keeps its input and the spikes as bits.
+
+    With the gradient G of the sum, that of F_t is w_t times the sum over an image's pixels of G S_t, and that of S_t is
+    w_t F_t G + dL/dZ_t / P, for the squeezed Z of P pixels. `step` as in `_NormLIF`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        offset: Tensor | None,
+        layer: NormLIF,
+        w: Tensor,
+        step: Callable[[int], Tensor] | None,
+        gate: nn.Module,
+        images: int,
+        *parameters: Tensor,
+    ) -> Tensor:
+        mean, var = layer.moments(x, offset)
+        bits = cpu.spike_bits(x, *layer.affine(mean, var), layer.neuron)
+        rows = bits.unflatten(1, (images, -1)).flatten(0, 1)  # (T * N, P, words)
+        z = (sparse.sums_over_pixels(rows, x.shape[2]) / rows.shape[1]).unflatten(0, (-1, images))
+        with torch.enable_grad():
+            z, f = gate_graph(gate, z)
+        ctx.save_for_backward(x, weight, bias, mean, var, rows)
+        ctx.settings = layer.neuron, layer.scale, layer.eps, layer.training, layer.path, offset, w[:, None, None], step
+        ctx.gate, ctx.parameters, ctx.x_is_used_up = (z, f), parameters, False
+        return sparse.sums_over_time(bits, w[:, None, None] * f.detach()).to(x.dtype)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, grad: Tensor):
+        x, weight, bias, mean, var, rows = ctx.saved_tensors
+        (neuron, scale, eps, training, path, offset, w, step), (z, f) = ctx.settings, ctx.gate
+        gf = w * sparse.sums_over_pixels(rows, x.shape[2], grad.unflatten(0, (f.shape[1], -1))).view_as(f)
+        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[9:], gf.to(f.dtype))
+        rstd = torch.rsqrt(var + eps)
+        a, b = _affine(weight, bias, scale, mean, rstd)
+        if ctx.x_is_used_up:
+            x = torch.cat([step(t) for t in range(len(x))])
+        u, shift = w * f.detach(), gz / rows.shape[1]
+        g, *parts = cpu.scaled_sum_backward(x, a, b, grad, mean, rstd, neuron, u, shift, overwrite=step is not None)
+        ctx.x_is_used_up = step is not None
+        g, gw, gb = _norm_gradients(g, x, parts, (a, mean, rstd), scale, training, path, step)
+        return g, gw, gb, _zero_gradient(offset), None, None, None, None, None, *gp
+
+
+def _norm_gradients(
+    g: Tensor,
+    x: Tensor,
+    parts: Sequence[Tensor],
+    columns: tuple[Tensor, Tensor, Tensor],
+    scale: float,
+    training: bool,
+    path: str,
+    step: Callable[[int], Tensor] | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the input, weight and bias of a normalisation, from g = dL/dI and the parts of its sums. columns: a,
+    mean and rstd. step: see `_NormLIF`; the gradient then takes the place of g."""
+    sums, products = (part.sum(0) for part in parts)
+    columns = *columns, *_mean_gradients(sums, products, x, training)
+    if step is None:
+        g = kernel_for(path, batch_norm_backward)(g, x, *columns)
+    else:
+        for t in range(len(g)):
+            kernel_for(path, batch_norm_backward)(g[t : t + 1], step(t), *columns)  # in place
+    return g, products * scale, sums
 
 
 class _GatedNormLIF(torch.autograd.Function):

@@ -4,20 +4,29 @@ On a CPU with kernels (`kernels/sparse.py`), in float32, such a layer adds up th
 gated spike counts by its factor. The gradient of the weights is made in the same way, that of the spikes is a dense
 product. For the backward pass spikes are kept as bits. Everywhere else the layers here are those of PyTorch.
 
+A gate right in front of such a layer is part of it (`gate`, an `attention.Gate`): the output for spikes S, the gate's F
+and weights W is W (F S), and F S is never written. With the gradient G of F S, that of F is the sum over pixels of G S,
+and that of S is F G + dL/dZ / P for the squeezed Z and P pixels.
+
 The choice depends on the layer alone and never on how much has fired, because the result of an image must not depend on
 the others of its batch. The kernels are ahead of dense products up to a firing rate of about one half.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .gradients import differentiable_once
+from .gradients import differentiable_once, gate_graph, graph_gradients
 from .kernels import sparse
+
+if TYPE_CHECKING:
+    from .attention import Gate
 
 # Pixels (H', W') of the output that a layer computes, bool; every pixel without an entry. Each thread has its own.
 wanted: ContextVar[dict[nn.Module, Tensor]] = ContextVar("wanted", default={})  # noqa: B039  never changed in place
@@ -42,13 +51,16 @@ class SpikeWeights:
         """Output channels or features."""
         return self.out_features if isinstance(self, nn.Linear) else self.out_channels
 
-    def forward(self, x: Tensor) -> Tensor:
-        return _SpikeWeights.apply(x, self.weight, self.bias, self) if self.skips_zeros(x) else super().forward(x)
+    def forward(self, x: Tensor, gate: "Gate | None" = None) -> Tensor:
+        return self._sparse(x, self.bias, gate)[0] if self.skips_zeros(x) else super().forward(x)
 
-    def without_bias(self, x: Tensor) -> Tensor:
-        """The output minus the bias. oneDNN takes long for the gradient of the bias of a transposed convolution."""
+    def without_bias(self, x: Tensor, gate: "Gate | None" = None) -> Tensor:
+        """The output minus the bias. oneDNN takes long for the gradient of the bias of a transposed convolution.
+
+        gate: scales the spikes first, where the layer skips zeros.
+        """
         if self.skips_zeros(x):
-            return _SpikeWeights.apply(x, self.weight, None, self)
+            return self._sparse(x, None, gate)[0]
         if isinstance(self, nn.Linear):
             return F.linear(x, self.weight)
         where = {name: getattr(self, name) for name in ("stride", "padding", "dilation", "groups")}
@@ -56,14 +68,25 @@ class SpikeWeights:
             return F.conv_transpose2d(x, self.weight, output_padding=self.output_padding, **where)
         return F.conv2d(x, self.weight, **where)
 
-    def recomputable(self, x: Tensor) -> tuple[Tensor, Callable[[int, int], Tensor] | None]:
-        """`without_bias(x)`, and a function (first, last) that computes it again for frames first to last - 1, without
-        gradient and with the same bits. None in its place where the layer does not skip zeros."""
+    def recomputable(self, x: Tensor, gate: "Gate | None" = None) -> tuple[Tensor, Callable[[int, int], Tensor] | None]:
+        """`without_bias(x, gate)`, and a function (first, last) that computes it again for frames first to last - 1,
+        without gradient and with the same bits. None in its place where the layer does not skip zeros."""
         if not self.skips_zeros(x):
             return self.without_bias(x), None
-        spikes = sparse.pack(x)
-        y = _SpikeWeights.apply(x, self.weight, None, self, spikes)
+        y, spikes = self._sparse(x, None, gate)
         return y, lambda first, last: sparse.forward(self, spikes.frames(first, last), None)
+
+    def _sparse(self, x: Tensor, bias: Tensor | None, gate: "Gate | None" = None) -> tuple[Tensor, sparse.Spikes]:
+        """The output, and the spikes as the kernels see them."""
+        spikes = sparse.pack(x)
+        if gate is None:
+            return _SpikeWeights.apply(x, self.weight, bias, self, spikes), spikes
+        if spikes.values is not None:  # gated already, or no spikes
+            return self._sparse(gate(x.unflatten(0, (gate.time_steps, -1))).flatten(0, 1), bias)
+        counts = sparse.sums_over_pixels(spikes.bits.flatten(1, 2), spikes.channels)
+        z, f = gate_graph(gate, (counts / x[0, 0].numel()).unflatten(0, (gate.time_steps, -1)))
+        spikes = replace(spikes, values=f.detach().reshape(len(x), 1, 1, -1))
+        return _SpikeWeights.apply(x, self.weight, bias, self, spikes, (z, f), *gate.parameters()), spikes
 
     def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
         """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
@@ -97,7 +120,8 @@ def dense(module: nn.Module):
 
 
 class _SpikeWeights(torch.autograd.Function):
-    """A layer's output for spikes x, (N, C, H, W) or (N, F)."""
+    """A layer's output for spikes x, (N, C, H, W) or (N, F). With a gate, `spikes` have its factors, and `graph` is the
+    squeezed stream and the gate, for autograd."""
 
     @staticmethod
     def forward(
@@ -106,11 +130,12 @@ class _SpikeWeights(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         layer: SpikeWeights,
-        spikes: sparse.Spikes | None = None,
+        spikes: sparse.Spikes,
+        graph: tuple[Tensor, Tensor] | None = None,
+        *parameters: Tensor,
     ) -> Tensor:
-        spikes = spikes or sparse.pack(x)
         ctx.save_for_backward(weight, spikes.bits, spikes.values)
-        ctx.layer, ctx.shape = layer, x.shape
+        ctx.layer, ctx.shape, ctx.graph, ctx.parameters = layer, x.shape, graph, parameters
         y = sparse.forward(layer, spikes, bias, wanted.get().get(layer))
         return y if x.dim() == 4 else y.flatten(1)
 
@@ -119,15 +144,31 @@ class _SpikeWeights(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         weight, bits, values = ctx.saved_tensors
         planes = grad if grad.dim() == 4 else grad[:, :, None, None]
+        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         gx = gw = gb = None
-        if ctx.needs_input_grad[0]:
+        gp = [None] * len(ctx.parameters)
+        if needs_x or any(ctx.needs_input_grad[6:]):
             gx = _input_gradient(ctx.layer, weight, grad, ctx.shape)
-        if ctx.needs_input_grad[1]:
-            spikes = sparse.Spikes(bits, values, ctx.shape[1])
-            gw = sparse.weight_gradient(ctx.layer, spikes, planes)
-        if ctx.needs_input_grad[2]:
+        if gx is not None and ctx.graph is not None:
+            gx, *gp = _gate_gradients(gx, bits, *ctx.graph, ctx.parameters, ctx.needs_input_grad[6:])
+        if needs_weight:
+            gw = sparse.weight_gradient(ctx.layer, sparse.Spikes(bits, values, ctx.shape[1]), planes)
+        if needs_bias:
             gb = planes.sum((0, 2, 3))
-        return gx, gw, gb, None, None
+        return gx, gw, gb, None, None, None, *gp
+
+
+def _gate_gradients(
+    g: Tensor, bits: Tensor, z: Tensor, f: Tensor, parameters: Sequence[Tensor], needed: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients of spikes, in the place of g, and of the gate's parameters. g: the gradient of the gated spikes, (N, C,
+    H, W) or (N, F)."""
+    rows = g.flatten(2).mT if g.dim() == 4 else g[:, None]  # (N, P, C)
+    gf = sparse.sums_over_pixels(bits.flatten(1, 2), rows.shape[2], rows).view_as(f)
+    gz, *gp = graph_gradients(f, z, parameters, needed, gf)
+    shift, factors = (part.detach().flatten(0, 1)[:, None] for part in (gz / rows.shape[1], f))
+    torch.addcmul(shift, rows, factors, out=rows)
+    return [g, *gp]
 
 
 def _input_gradient(layer: SpikeWeights, weight: Tensor, grad: Tensor, shape: torch.Size) -> Tensor:

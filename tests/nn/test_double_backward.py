@@ -9,14 +9,15 @@ from torch import nn
 from torch.autograd import Function, gradgradcheck
 
 import tcja_gen
-from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, set_memory
+from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, fuse, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
 from tcja_gen.nn.gradients import _Refused
+from tcja_gen.nn.kernels import sparse
 from tcja_gen.nn.kernels.cpu import compiler
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
-from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF
+from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF, _NormLIFGate
 from tcja_gen.nn.pooling import _MaxPool, max_pool
 from tcja_gen.nn.readouts import _WeightedSum
 from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
@@ -27,7 +28,13 @@ def lean() -> nn.Module:
 
 
 def for_spikes(x: torch.Tensor) -> torch.Tensor:
-    return _SpikeWeights.apply(x.flatten(0, 1), (layer := Conv2d(4, 32, 3)).weight, layer.bias, layer)
+    layer, frames = Conv2d(4, 32, 3), x.flatten(0, 1)
+    return _SpikeWeights.apply(frames, layer.weight, layer.bias, layer, sparse.pack(frames))
+
+
+def behind_gate(x: torch.Tensor) -> torch.Tensor:
+    layer = fuse(NormLIF(4))
+    return layer.weighted_sum(x, torch.ones(3), gate=TCJA(3, 4))
 
 
 def gated() -> nn.Module:
@@ -45,7 +52,7 @@ REFUSED = {
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
     _MaxPool: lambda x: max_pool(x.flatten(0, 1), 2),
-    **({_SpikeWeights: for_spikes} if compiler() else {}),
+    **({_SpikeWeights: for_spikes, _NormLIFGate: behind_gate} if compiler() else {}),
 }
 RIGHT = {
     _Fire: lambda x: _Fire.apply(x, PRESETS["tcja"]),

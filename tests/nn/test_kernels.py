@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
-from tcja_gen.nn.kernels import cpu
+from tcja_gen.nn.kernels import cpu, sparse
 from tcja_gen.nn.neurons import (
     PRESETS,
     SURROGATES,
@@ -130,6 +130,34 @@ def test_spikes_that_are_only_summed_up_count_as_those_that_are_written(kernels,
     for one, other in zip(found, wanted, strict=True):
         one, other = (part if part.shape == x.shape else part.sum(0) for part in (one, other))
         torch.testing.assert_close(one, other, rtol=2e-2 if half else 2e-5, atol=5e-2 if half else 2e-5)
+
+
+@pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "steps, images, pixels, width", [(3, 4, 9, 24), (2, 3, 50, 200), (5, 7, 4, 1100), (3, 3, 1, 16)]
+)
+def test_spikes_as_bits_are_summed_up_and_learn_as_those_that_are_written(steps, images, pixels, width, half):
+    dtype, neuron = torch.bfloat16 if half else torch.float32, PRESETS["fsvae"]
+    x, (a, b, mean, rstd) = numbers(steps, images * pixels, width).to(dtype), affine(width)
+    fired = spikes(x, a, b, neuron, steps).float().unflatten(1, (images, pixels))
+    bits = cpu.spike_bits(x, a, b, neuron)
+    rows = bits.unflatten(1, (images, pixels)).flatten(0, 1)
+    assert torch.equal(rows, sparse.pack(fired.flatten(0, 1).mT[..., None]).bits[:, :, 0])
+    assert torch.equal(sparse.sums_over_pixels(rows, width), fired.sum(2).flatten(0, 1))
+    grad, scale, shift = (numbers(*size, seed=7) for size in ((images, pixels, width), *[(steps, images, width)] * 2))
+    sums = sparse.sums_over_pixels(rows, width, grad)
+    torch.testing.assert_close(sums, (fired * grad).sum(2).flatten(0, 1), rtol=1e-5, atol=1e-5)
+    total = sparse.sums_over_time(bits, scale)
+    torch.testing.assert_close(total, (fired * scale[:, :, None]).sum(0).flatten(0, 1), rtol=1e-5, atol=1e-5)
+    flat = grad.flatten(0, 1).to(dtype)
+    found = cpu.scaled_sum_backward(x, a, b, flat, mean, rstd, neuron, scale, shift)
+    given = (scale[:, :, None] * flat.float().unflatten(0, (images, pixels)) + shift[:, :, None]).flatten(1, 2)
+    close(
+        summed(*found, None),
+        summed(*spikes_backward(x, a, b, given, mean, rstd, neuron, steps)),
+        2e-2 if half else 1e-4,
+    )
 
 
 @pytest.mark.parametrize("surrogate", SURROGATES)

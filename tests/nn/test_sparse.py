@@ -3,6 +3,7 @@
 import copy
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -11,9 +12,11 @@ from torch import nn
 
 from tcja_gen.models import build
 from tcja_gen.nn import (
+    TCJA,
     CodeLatent,
     CodeSettings,
     Context,
+    Gate,
     ImageDraws,
     SpikingDecoder,
     SpikingEncoder,
@@ -21,9 +24,10 @@ from tcja_gen.nn import (
     fuse,
     set_memory,
 )
-from tcja_gen.nn.kernels import cpu
+from tcja_gen.nn.kernels import cpu, sparse
 from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense, wanted
 
+GATED = "32C3-TCJA-16T4s2-TCJA"  # a decoder
 pytestmark = pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
 LAYERS = {
     "3 x 3": (lambda i, o: Conv2d(i, o, 3, 1, 1), (5, 7)),
@@ -45,6 +49,13 @@ def spikes(*shape: int, rate: float = 0.2, gated: bool = False) -> torch.Tensor:
 def skipping(layer: nn.Module) -> nn.Module:
     layer.takes_spikes, layer.path = True, "native"
     return layer
+
+
+class Half(Gate):
+    """A gate without weights."""
+
+    def scores(self, z: torch.Tensor) -> torch.Tensor:
+        return 0 * z
 
 
 def gradients(layer: nn.Module, x: torch.Tensor, biased: bool) -> list[torch.Tensor]:
@@ -73,6 +84,28 @@ def test_a_layer_and_its_gradients_are_those_of_the_dense_one(kind, frames, chan
                 torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=3e-6 * scale)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("images, channels, out", [(1, 1, 16), (3, 67, 37), (23, 16, 48)])
+def test_a_layer_with_a_gate_has_the_gradients_of_the_dense_one_behind_the_gate(kind, images, channels, out):
+    torch.manual_seed(0)
+    make, sides = LAYERS[kind]
+    layer, gate = skipping(make(channels, out)), TCJA(3, channels, 2, min(channels, 2))
+    for rate in (0.0, 0.2, 1.0):
+        x, found = spikes(3, images, channels, *sides, rate=rate), []
+        for joined in (True, False):
+            block, scale = (layer, gate) if joined else (copy.deepcopy(part).double() for part in (layer, gate))
+            frames = x.to(block.weight.dtype).requires_grad_()
+            y = block(frames.flatten(0, 1), scale) if joined else block(scale(frames).flatten(0, 1))
+            grad = torch.rand(y.shape, generator=torch.Generator().manual_seed(1)) - 0.5
+            wanted = [frames, *block.parameters(), *scale.parameters()]
+            found.append([y.detach(), *torch.autograd.grad(y, wanted, grad.to(y.dtype))])
+        for ours, theirs in zip(*found, strict=True):
+            limit = 3e-6 * max(float(theirs.abs().max()), 1.0)
+            torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=limit)
+        twice = spikes(3, images, channels, *sides, rate=rate, gated=True)
+        torch.testing.assert_close(layer(twice.flatten(0, 1), gate), layer(gate(twice).flatten(0, 1)))
+
+
 def test_gradients_do_not_depend_on_the_number_of_threads():
     x, before = spikes(130, 24, 9, 7), torch.get_num_threads()
     for layer in (Conv2d(24, 96, 3, 2, 1), Conv2d(24, 2000, 5, 1, 2)):  # one with several partial sums, one with one
@@ -84,6 +117,22 @@ def test_gradients_do_not_depend_on_the_number_of_threads():
                 assert torch.equal(found[0], wanted[0]) and torch.equal(found[2], wanted[2])
         finally:
             torch.set_num_threads(before)
+
+
+def test_sums_of_gated_spikes_do_not_depend_on_the_number_of_threads():
+    layer, factors, found = skipping(Conv2d(24, 96, 3, 2, 1)), torch.rand(130, 1, 1, 24), []
+    gated = replace(sparse.pack(spikes(130, 24, 9, 7)), values=factors)
+    grad, bits, before = torch.rand(130, 96, 5, 4) - 0.5, gated.bits.flatten(1, 2), torch.get_num_threads()
+    for threads in (1, 3):
+        try:
+            torch.set_num_threads(threads)
+            products = sparse.forward(layer, gated, None), sparse.weight_gradient(layer, gated, grad)
+            over_pixels = sparse.sums_over_pixels(bits, 24, factors.view(130, 1, 24).repeat(1, 63, 1))
+            over_time = sparse.sums_over_time(gated.bits.view(2, -1, 1), factors.view(2, 65, 24))
+            found.append([*products, over_pixels, over_time])
+        finally:
+            torch.set_num_threads(before)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_frozen_weights_and_images_get_no_gradient():
@@ -104,6 +153,11 @@ def test_training_keeps_spikes_as_bits():
         kept.clear()
         layer(spikes(8, 64, 6, 6, gated=True))  # these have values as well
         assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) == 8 * 6 * 6 * (8 + 256)
+        kept.clear()
+        layer(spikes(8, 64, 6, 6), Half(4, 64))  # of a gate that is part of the layer: a few times its factors
+        assert sum(t.nbytes for t in kept if t is not None and t.shape != layer.weight.shape) < 8 * (
+            6 * 6 * 8 + 4 * 256
+        )
 
 
 def test_a_step_of_training_has_the_loss_and_the_gradients_of_the_dense_one():
@@ -227,8 +281,28 @@ def test_watching_the_last_spikes_changes_no_bit_of_an_image_or_a_gradient(path,
         assert torch.equal(decoder.film(spikes(3, 5, 4))[-1], decoder(spikes(3, 5, 4)))
 
 
-def test_a_second_pass_back_finds_the_currents_that_the_first_one_has_used_up():
-    decoder = fuse(SpikingDecoder("32C3-16T4s2", 4, (8, 4, 4), 1, 3, image_size=8), "native")
+@pytest.mark.parametrize("memory", ["speed", "recompute"])
+@pytest.mark.parametrize("notation", [GATED, "32C3-TCJA-CLA-16T4s2-TCJA", "32C3-32R3[TCJA]-16T4s2-TCJA-SE"])
+def test_gates_that_something_watches_give_the_same_image_and_gradients(notation, memory):
+    torch.manual_seed(0)
+    decoder = fuse(set_memory(SpikingDecoder(notation, 4, (8, 4, 4), 1, 3, image_size=8), memory), "native")
+    gates, found, seen = [part for part in decoder.modules() if isinstance(part, Gate)], [], []
+    for watch in (False, True):
+        for gate in gates if watch else []:
+            gate.register_forward_hook(lambda gate, x, y: seen.append(y))
+        decoder.zero_grad()
+        image = decoder.train()(spikes(3, 5, 4))
+        image.square().sum().backward()
+        with torch.no_grad():
+            found.append([decoder.eval()(spikes(3, 5, 4)), image.detach(), *(p.grad for p in decoder.parameters())])
+    assert torch.equal(found[0][0], found[1][0]) and len(seen) >= 2 * len(gates) - 1
+    for ours, watched in zip(found[0][1:], found[1][1:], strict=True):
+        torch.testing.assert_close(ours, watched, rtol=1e-4, atol=1e-5 * max(float(watched.abs().max()), 1.0))
+
+
+@pytest.mark.parametrize("notation", ["32C3-16T4s2", GATED])
+def test_a_second_pass_back_finds_the_currents_that_the_first_one_has_used_up(notation):
+    decoder = fuse(SpikingDecoder(notation, 4, (8, 4, 4), 1, 3, image_size=8), "native")
     loss, found = decoder(spikes(3, 5, 4)).square().sum(), []
     for _ in range(3):
         decoder.zero_grad()

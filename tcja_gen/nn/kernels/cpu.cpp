@@ -7,7 +7,9 @@
 //
 // Arrays are contiguous (T, M, C), X is float or bfloat16. A null pointer means that an argument is not given. Factors f
 // (T, N, C) gate the currents of N images, each of which has `pixels` = M / N rows. With weights w (T,) the spikes are not
-// written, only the sum over time of w_t times the spikes, (M, C); the gradient is that of the sum.
+// written, only the sum over time of w_t times the spikes, (M, C); the gradient is that of the sum. With `bits` the spikes
+// are written as bits, 64 columns a word; with a scale u and a shift z, both (T, N, C), the gradient of a spike is u times
+// that of row and column, (M, C), plus z.
 
 #include <algorithm>
 #include <cmath>
@@ -16,6 +18,8 @@
 #include <vector>
 
 using Size = int64_t;
+uint64_t word_of(const float* x, Size channels);  // in sparse.cpp
+constexpr Size WORD = 64;
 constexpr Size TILE = 1024;    // neurons
 constexpr Size PARTS = 64;     // of the rows, at most
 constexpr Size SMALL = 16384;  // elements that are not worth a second thread
@@ -165,7 +169,7 @@ void surrogate(const float* v, float* ds, Size length, const Neuron& n) {
 
 template <typename X, bool DECAY_INPUT, bool GATED>
 void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w, X* out,
-                 float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
+                 uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from();
@@ -174,7 +178,8 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
         const Planes planes{tiles, column, columns};
         std::vector<float> factors(GATED ? steps * TILE : 0);
         float h[TILE], sum[TILE];  // sum: of the weighted spikes
-        X passing[TILE];           // spikes that only the sum needs
+        float fired[TILE];
+        X passing[TILE];  // spikes that are not written
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
@@ -182,7 +187,7 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
             std::fill(sum, sum + length, 0.0f);
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
-                X* spikes = w ? passing : out + at + t * frame;
+                X* spikes = w || bits ? passing : out + at + t * frame;
                 float* F = GATED ? &factors[t * TILE] : nullptr;
                 if (GATED) planes.read(F, f + t * frame / pixels, row, count);
                 for (Size j = 0; j < length; j++) {
@@ -193,6 +198,12 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
                     put(spikes[j], fired ? 1 : 0);
                 }
                 for (Size j = 0; w && j < length; j++) sum[j] += w[t] * wide(spikes[j]);
+                if (!bits) continue;
+                for (Size j = 0; j < length; j++) fired[j] = wide(spikes[j]);
+                for (Size r = 0; r < count; r++)
+                    for (Size c = 0; c < columns; c += WORD)
+                        bits[(t * rows + row + r) * ((width + WORD - 1) / WORD) + (column + c) / WORD] =
+                            word_of(fired + r * columns + c, std::min(WORD, columns - c));
             }
             for (Size j = 0; w && j < length; j++) put(out[at + j], sum[j]);
             if (v_end) std::copy(h, h + length, v_end + at);
@@ -204,7 +215,7 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
 // of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0. gx may be x
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
 void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
-                  const X* grad, const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
+                  const float* u, const float* z, const X* grad, const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
                   Size pixels, Size steps, const Neuron& n, Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
@@ -216,9 +227,11 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
         float d[TILE], dx[TILE];                            // of a gated stream: dL/dI, and dL/dI (x - mean)
+        float dg[TILE];                                     // dL/dS
         X before[TILE];                                     // currents that gx takes the place of
         const Planes planes{tiles, column, columns};
         std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);
+        std::vector<float> scales(u ? steps * TILE : 0), shifts(scales);
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
@@ -238,15 +251,19 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
             std::fill(still, still + length, 0.0f);
             for (Size t = steps - 1; t >= 0; t--) {
                 const float* v = &membranes[t * TILE];
-                const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + (w ? 0 : t * frame);
+                const X *current = x + at + (STATIC ? 0 : t * frame), *g = grad + at + (w || u ? 0 : t * frame);
                 const float share = w ? w[t] : 1;  // of the gradient
+                float *U = u ? &scales[t * TILE] : nullptr, *Z = u ? &shifts[t * TILE] : nullptr;
+                if (u) planes.read(U, u + t * frame / pixels, row, count);
+                if (u) planes.read(Z, z + t * frame / pixels, row, count);
                 X* out = gx + at + (STATIC ? 0 : t * frame);
                 if (gx == x) current = (X*)std::memcpy(before, current, length * sizeof(X));
                 surrogate(v, ds, length, n);
+                for (Size j = 0; j < length; j++) dg[j] = u ? U[j] * wide(g[j]) + Z[j] : share * wide(g[j]);
                 const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
-                    const float dv = share * wide(g[j]) * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
+                    const float dv = dg[j] * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
                     float di = dv * gain;
                     if (GATED) {
@@ -336,13 +353,13 @@ void run_batch_norm_backward(X* g, const X* x, const float* a, const float* mean
 
 extern "C" {
 
-Size parts(Size rows, Size width) { return Tiles(rows, width).parts; }
+Size parts(Size rows, Size width, Size pixels) { return Tiles(rows, width, pixels).parts; }
 
 #define FORWARD(X, DECAY)                                                                                            \
-    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, w, (X*)out, v_end, rows, \
-                                                                     width, pixels, steps, frames, *n, threads)
+    (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, w, (X*)out, bits, v_end, \
+                                                                     rows, width, pixels, steps, frames, *n, threads)
 void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w, void* out,
-             float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+             uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(FORWARD(float, true), FORWARD(bf16, true))
     } else {
@@ -353,11 +370,11 @@ void forward(const void* x, const float* a, const float* b, const float* f, cons
 #define BACKWARD(X, DECAY)                                                                                            \
     (frames == 1 && steps > 1 ? f ? run_backward<X, DECAY, true, true> : run_backward<X, DECAY, true, false>          \
      : f                      ? run_backward<X, DECAY, false, true>                                                   \
-                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, w, (const X*)grad, mean, \
-                                                                      rstd, (X*)gx, gv, sums, products, rows, width,  \
+                              : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, w, u, z, (const X*)grad, \
+                                                                      mean, rstd, (X*)gx, gv, sums, products, rows, width,  \
                                                                       pixels, steps, *n, threads)
 void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
-              const void* grad, const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
+              const float* u, const float* z, const void* grad, const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
               Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))

@@ -26,6 +26,7 @@ SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cpp", "sparse.cpp")]
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 # tried in this order, until the compiler accepts one
 OPTIONAL_FLAGS = [["-march=native", "-fopenmp"], ["-fopenmp"], ["-march=native"], []]
+WORD = 64  # channels of a word of bits
 SURROGATE_ORDER = ["atan", "triangle", "box", "box-zero"]  # as in the enum of cpu.cpp
 assert set(SURROGATE_ORDER) == set(SURROGATES)
 
@@ -160,15 +161,26 @@ def summed_spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor) ->
     return _spikes(x, a, b, neuron, len(w), None, None, w=w)
 
 
-def _spikes(x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f=None, w=None) -> Tensor:
+def spike_bits(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> Tensor:
+    """`neurons.spikes` for currents a x + b, x (T, M, C), as bits (T, M, words)."""
+    return _spikes(x, a, b, neuron, len(x), None, None, as_bits=True)
+
+
+def _spikes(
+    x: Tensor, a, b, neuron: Neuron, steps: int, v, end: Tensor | None, f=None, w=None, as_bits: bool = False
+) -> Tensor:
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     (a, b), (v,), (f, pixels) = float32_arrays(width, a, b), float32_arrays(rows * width, v), planes(rows, width, f)
     (w,) = float32_arrays(steps, w)
-    out = x.new_empty(*([steps] if w is None else []), rows, width)
-    _call("forward", x, x, a, b, f, v, w, out, end, rows, width, pixels, steps, frames, _constants(neuron))
-    return out
+    bits = out = None
+    if as_bits:
+        bits = x.new_empty(steps, rows, -(-width // WORD), dtype=torch.int64)
+    else:
+        out = x.new_empty(*([steps] if w is None else []), rows, width)
+    _call("forward", x, x, a, b, f, v, w, out, bits, end, rows, width, pixels, steps, frames, _constants(neuron))
+    return bits if as_bits else out
 
 
 def spikes_backward(
@@ -209,29 +221,60 @@ def summed_spikes_backward(
     return _backward(x, a, b, grad, mean, rstd, neuron, len(w), None, w=w, overwrite=overwrite)[:3]
 
 
+def scaled_sum_backward(
+    x: Tensor,
+    a: Tensor,
+    b: Tensor,
+    grad: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    neuron: Neuron,
+    u: Tensor,
+    shift: Tensor,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `summed_spikes_backward`, but the gradient of a spike is u grad + shift, for u and shift (T, N, C) of each of
+    N images."""
+    return _backward(x, a, b, grad, mean, rstd, neuron, len(u), None, scales=(u, shift), overwrite=overwrite)[:3]
+
+
 def _backward(
-    x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f=None, w=None, overwrite: bool = False
+    x: Tensor,
+    a,
+    b,
+    grad: Tensor,
+    mean,
+    rstd,
+    neuron: Neuron,
+    steps: int,
+    v,
+    f=None,
+    w=None,
+    scales=(None, None),
+    overwrite: bool = False,
 ):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
     check_frames(frames, steps)
     (w,) = float32_arrays(steps, w)
-    grad = array_like(x, (*([steps] if w is None else []), rows, width), grad)
+    summed = w is not None or scales[0] is not None
+    grad = array_like(x, (*([] if summed else [steps]), rows, width), grad)
     (a, b, mean, rstd), (v,) = float32_arrays(width, a, b, mean, rstd), float32_arrays(rows * width, v)
-    f, pixels = planes(rows, width, f)
+    (f, pixels), (u, per_scale), (shift, _) = (planes(rows, width, values) for values in (f, *scales))
+    pixels = max(pixels, per_scale)
     gx, gv = x if overwrite else torch.empty_like(x), None if v is None else torch.empty_like(v)
     sums = products = None
     if f is not None:
         sums, products = f.new_zeros(2, *f.shape)
     elif a is not None:
-        sums, products = x.new_empty(2, _part_count(rows, width), width, dtype=torch.float32)
-    arguments = x, a, b, f, v, w, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
+        sums, products = x.new_empty(2, _part_count(rows, width, pixels), width, dtype=torch.float32)
+    arguments = x, a, b, f, v, w, u, shift, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
     _call("backward", x, *arguments, _constants(neuron))
     return gx, sums, products, gv
 
 
-def _part_count(rows: int, width: int) -> int:
-    return library().parts(ctypes.c_int64(rows), ctypes.c_int64(width))
+def _part_count(rows: int, width: int, pixels: int = 1) -> int:
+    return library().parts(*map(ctypes.c_int64, (rows, width, pixels)))
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,13 @@
 //
 // Spikes are kept as bits, 64 channels a word. For every output pixel the rows of weights are listed whose neurons fired
 // below its kernel. The forward pass adds these rows up; the gradient of the weights adds the pixel's gradient to them.
-// With gates, a row counts by the value of its spike.
+// With gates, a row counts by the value of its spike, or by the factor of its frame and channel.
 //
 // A sum starts with the bias and runs over the kernel's taps and the channels, always in this order, so that it depends
 // on nothing but the pixels below the kernel. The gradient is summed up in parts, whose number follows from the shape.
 // Hence neither depends on the number of threads.
 //
-// x (frames, pixels, in), y and its gradient (frames, pixels, out) are channels last. Rows of weights (tap, in) are cut
+// x (frames, pixels or 1, in), y and its gradient (frames, pixels, out) are channels last. Rows of weights (tap, in) are cut
 // into blocks of WIDTH outputs, which lie one after the other; bias and rows are padded to `row`, a multiple of NARROW.
 
 #include <algorithm>
@@ -49,6 +49,7 @@ inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
 struct Shape {
     Size frames, height, width, in, out_height, out_width, out, row, kernel, stride, padding, transposed;
+    Size values;  // rows of values of a frame: one for each pixel, or one for all
 
     Size pixels() const { return height * width; }
     Size out_pixels() const { return out_height * out_width; }
@@ -125,28 +126,38 @@ inline Size list_bits(uint64_t word, Size channels, uint32_t first, uint32_t* to
     return n;
 }
 
+// What a row of weights counts by.
+enum Count { ONE, VALUE, FACTOR };
+
 // Rows of weights of the neurons that fired, for a group of output pixels.
 struct Rows {
     const Windows& windows;
     const uint64_t* bits;
     const float* x;  // null: all spikes are 1
+    const Count count;
     std::vector<uint32_t> rows;
-    std::vector<float> values;
-    std::vector<Size> begin, output;  // of every pixel in the lists, and where its outputs are
+    std::vector<float> values;          // of the listed rows
+    std::vector<float> factors;         // of some frames, for every row of weights
+    Size from = 0, to = 0;              // these frames
+    std::vector<Size> begin, output;    // of every pixel in the lists, and where its outputs are
+    std::vector<const float*> factor;   // where the factors of its frame are
 
     Rows(const Windows& w, const uint64_t* bits, const float* x)
-        : windows(w), bits(bits), x(x), rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES),
-          values(x ? rows.size() : 0), begin(GROUP + 1), output(GROUP) {}
+        : windows(w), bits(bits), x(x), count(!x ? ONE : w.s.values == 1 ? FACTOR : VALUE),
+          rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES), values(count == VALUE ? rows.size() : 0),
+          begin(GROUP + 1), output(GROUP), factor(GROUP) {}
 
     // Lists the rows of pixels first to last - 1.
     void find(Size tile, Size first, Size last) {
         const Shape& s = windows.s;
-        const Size wanted = windows.wanted.size();
+        const Size wanted = windows.wanted.size(), weights = s.taps() * s.in;
         const Size* seen = &windows.begin[tile * (wanted + 1)];
         Size frame = first / wanted, i = first % wanted, n = 0;
+        if (count == FACTOR) repeat_factors(frame, (last - 1) / wanted + 1);
         for (Size p = 0; p < last - first; p++) {
             begin[p] = n;
             output[p] = (frame * s.out_pixels() + windows.wanted[i]) * s.out;
+            if (count == FACTOR) factor[p] = &factors[(frame - from) * weights];
             for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame * s.pixels() + windows.seen[j].pixel, windows.seen[j], n);
             if (++i == wanted) {
                 i = 0;
@@ -159,10 +170,34 @@ struct Rows {
     Size add(Size pixel, const Seen& seen, Size n) {
         const Shape& s = windows.s;
         const Size channel = seen.word * WORD;
+        const bool valued = count == VALUE;
         return n + list_bits(bits[pixel * s.words() + seen.word], std::min(WORD, s.in - channel), seen.row, &rows[n],
-                             x ? x + pixel * s.in + channel : nullptr, x ? &values[n] : nullptr);
+                             valued ? x + pixel * s.in + channel : nullptr, valued ? &values[n] : nullptr);
+    }
+
+    // Writes down the factors of frames first to last - 1 for every tap.
+    void repeat_factors(Size first, Size last) {
+        const Size in = windows.s.in, taps = windows.s.taps();
+        if (first == from && last == to) return;
+        from = first, to = last;
+        factors.resize((to - from) * taps * in);
+        for (Size i = 0; i < (to - from) * taps; i++) std::copy_n(x + (from + i / taps) * in, in, &factors[i * in]);
+    }
+
+    // What the i-th row, of pixel p, counts by.
+    template <Count COUNT>
+    float share(Size p, Size i) const {
+        return COUNT == ONE ? 1 : COUNT == VALUE ? values[i] : factor[p][rows[i]];
     }
 };
+
+// Calls add(the count as a constant).
+template <class Add>
+void by_count(Count count, Add add) {
+    if (count == ONE) add(std::integral_constant<Count, ONE>());
+    if (count == VALUE) add(std::integral_constant<Count, VALUE>());
+    if (count == FACTOR) add(std::integral_constant<Count, FACTOR>());
+}
 
 // The outputs, cut into pieces where there are less than TASKS other tasks.
 struct Pieces {
@@ -217,7 +252,7 @@ inline void store_block(float* to, const Vector* from, Size kept) {
 }
 
 // Adds a block's weights to y, which is `bias` before, or null for what y is; then what follows, or null.
-template <Size W, bool ONES>
+template <Size W, Count COUNT>
 void add_weights(const Rows& list, Size pixels, Size at, const float* weights, const float* bias, const Finish* finish,
                  float* y) {
     constexpr Size V = W / LANES;
@@ -232,7 +267,8 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
             load_block<W>(sums, to, kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             const float* row = weights + list.rows[i] * W;
-            for (Size v = 0; v < V; v++) sums[v] += ONES ? load(row + v * LANES) : list.values[i] * load(row + v * LANES);
+            const float share = list.share<COUNT>(p, i);
+            for (Size v = 0; v < V; v++) sums[v] += COUNT == ONE ? load(row + v * LANES) : share * load(row + v * LANES);
         }
         if (finish) {
             for (Size v = 0; v < V; v++) sums[v] = load(finish->scale + at + v * LANES) * sums[v] + load(finish->shift + at + v * LANES);
@@ -244,7 +280,7 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
 }
 
 // Adds the gradients of y to a block's weights.
-template <Size W, bool ONES>
+template <Size W, Count COUNT>
 void add_gradients(const Rows& list, Size pixels, const float* gy, float* weights, Size kept) {
     constexpr Size V = W / LANES;
     for (Size p = 0; p < pixels; p++) {
@@ -252,14 +288,44 @@ void add_gradients(const Rows& list, Size pixels, const float* gy, float* weight
         load_block<W>(g, gy + list.output[p], kept);
         for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
             float* row = weights + list.rows[i] * W;
+            const float share = list.share<COUNT>(p, i);
             for (Size v = 0; v < V; v++)
-                store(row + v * LANES, load(row + v * LANES) + (ONES ? g[v] : list.values[i] * g[v]));
+                store(row + v * LANES, load(row + v * LANES) + (COUNT == ONE ? g[v] : share * g[v]));
         }
     }
 }
 
-// The bits of up to 64 channels.
-inline uint64_t word_of(const float* x, Size channels) {
+// A sum for each of up to W channels of a word, of the numbers of those that fired.
+template <Size W>
+struct FiredSum {
+#ifdef __AVX512F__
+    __m512 sums[W / 16] = {};
+
+    void add(uint64_t word, const float* numbers) {
+        for (Size v = 0; v < W / 16; v++)
+            sums[v] = _mm512_add_ps(sums[v], _mm512_maskz_loadu_ps(__mmask16(word >> 16 * v), numbers + 16 * v));
+    }
+#else
+    float sums[W] = {};
+
+    void add(uint64_t word, const float* numbers) {
+        for (; word; word &= word - 1) sums[__builtin_ctzll(word)] += numbers[__builtin_ctzll(word)];
+    }
+#endif
+    void to(float* out, Size channels) const { std::memcpy(out, sums, channels * sizeof(float)); }
+};
+
+// Sums of the numbers of n words of bits and of numbers, which lie so far apart.
+template <Size W = NARROW>
+void sum_fired(const uint64_t* bits, Size apart, const float* numbers, Size numbers_apart, Size n, float* out, Size channels) {
+    if (W < channels && W < WORD) return sum_fired<std::min(2 * W, WORD)>(bits, apart, numbers, numbers_apart, n, out, channels);
+    FiredSum<W> sum;
+    for (Size i = 0; i < n; i++) sum.add(bits[i * apart], numbers + i * numbers_apart);
+    sum.to(out, channels);
+}
+
+// The bits of up to 64 channels; `cpu.cpp` uses it, too.
+uint64_t word_of(const float* x, Size channels) {
     uint64_t word = 0;
     Size c = 0;
 #if defined(__AVX512F__)
@@ -299,6 +365,32 @@ int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
     return ones;
 }
 
+// out (frames, in): the sums over a frame's pixels of g where a neuron fired, g (frames, pixels, in) or for fewer frames,
+// which are used in turn; null: of 1.
+void sums_over_pixels(const uint64_t* bits, const float* g, float* out, Size frames, Size pixels, Size in, Size g_frames,
+                      Size threads) {
+    const Size words = (in + WORD - 1) / WORD;
+    const std::vector<float> ones(WORD, 1.0f);
+#pragma omp parallel for num_threads(threads) if (frames * pixels * in > SMALL)
+    for (Size frame = 0; frame < frames; frame++)
+        for (Size w = 0; w < words; w++) {
+            const float* numbers = g ? g + frame % g_frames * pixels * in + w * WORD : ones.data();
+            sum_fired(bits + frame * pixels * words + w, words, numbers, g ? in : 0, pixels, out + frame * in + w * WORD,
+                      std::min(WORD, in - w * WORD));
+        }
+}
+
+// out (images, pixels, in): the sum over time of the factors f (steps, images, in) of those neurons that fired.
+void sums_over_time(const uint64_t* bits, const float* f, float* out, Size steps, Size images, Size pixels, Size in,
+                    Size threads) {
+    const Size words = (in + WORD - 1) / WORD;
+#pragma omp parallel for num_threads(threads) if (steps * images * pixels * in > SMALL)
+    for (Size row = 0; row < images * pixels; row++)
+        for (Size w = 0; w < words; w++)
+            sum_fired(bits + row * words + w, images * pixels * words, f + row / pixels * in + w * WORD, images * in, steps,
+                      out + row * in + w * WORD, std::min(WORD, in - w * WORD));
+}
+
 // x: null if all spikes are 1. mask (out_pixels): the pixels to compute, the others are 0; null: all. finish: or null.
 void sparse_forward(const uint64_t* bits, const float* x, const float* weights, const float* bias, const Finish* finish,
                     const uint8_t* mask, float* y, const Shape* shape, Size threads) {
@@ -318,9 +410,10 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
             for (Size piece = 0; piece < pieces.count; piece++)
                 each_tile(list, pieces, piece, group, [&](Size tile, Size count, Size at, auto width) {
                     constexpr Size W = decltype(width)::value;
-                    (x ? add_weights<W, false> : add_weights<W, true>)(list, count, at, weights + at * rows,
-                                                                       tile ? nullptr : bias,
-                                                                       tile + 1 < windows.tiles ? nullptr : finish, y);
+                    by_count(list.count, [&](auto by) {
+                        add_weights<W, decltype(by)::value>(list, count, at, weights + at * rows, tile ? nullptr : bias,
+                                                            tile + 1 < windows.tiles ? nullptr : finish, y);
+                    });
                 });
     }
 }
@@ -341,8 +434,9 @@ void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, floa
             for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++)
                 each_tile(list, pieces, piece, group, [&](Size, Size count, Size at, auto width) {
                     constexpr Size W = decltype(width)::value;
-                    (x ? add_gradients<W, false> : add_gradients<W, true>)(list, count, gy + at, sums + at * rows,
-                                                                           std::min(W, s.out - at));
+                    by_count(list.count, [&](auto by) {
+                        add_gradients<W, decltype(by)::value>(list, count, gy + at, sums + at * rows, std::min(W, s.out - at));
+                    });
                 });
         }
 }

@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .cpu import library
+from .cpu import WORD, library
 
-WORD = 64  # channels of a word of bits
-FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed".split()
+FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed values".split()
 
 
 class Shape(ctypes.Structure):
@@ -35,8 +34,8 @@ class Finish(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Spikes:
-    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values (N, H, W, C): what the spikes are where gates have
-    changed them; None: all are 1."""
+    """Spikes of frames (N, C, H, W) as bits (N, H, W, words). values: what the spikes are where gates have changed
+    them, (N, H, W, C), or (N, 1, 1, C) the factors of a gate; None: all are 1."""
 
     bits: Tensor
     values: Tensor | None
@@ -66,6 +65,28 @@ def pack(x: Tensor) -> Spikes:
     bits = torch.empty(*pixels.shape[:3], -(-channels // WORD), dtype=torch.int64)
     ones = library().pack(*_pointers(pixels, bits), *_sizes(bits[..., 0].numel(), channels, torch.get_num_threads()))
     return Spikes(bits, None if ones else pixels, channels)
+
+
+def sums_over_pixels(bits: Tensor, channels: int, g: Tensor | None = None) -> Tensor:
+    """Sums over the pixels of g where a neuron fired, (N, C); without g, how many fired.
+
+    bits: (N, P, words). g: (N, P, C), or of a divisor of N frames, which are used in turn.
+    """
+    frames, pixels, _ = bits.shape
+    g = None if g is None else g.detach().float().contiguous()
+    out = torch.empty(frames, channels)
+    sizes = frames, pixels, channels, 1 if g is None else len(g), torch.get_num_threads()
+    library().sums_over_pixels(*_pointers(bits, g, out), *_sizes(*sizes))
+    return out
+
+
+def sums_over_time(bits: Tensor, f: Tensor) -> Tensor:
+    """Sums over time of the factors f (T, N, C) of those neurons that fired, (N * P, C). bits: (T, N * P, words)."""
+    (steps, rows, _), (_, images, channels) = bits.shape, f.shape
+    f, out = f.detach().float().contiguous(), torch.empty(rows, channels)
+    sizes = steps, images, rows // images, channels, torch.get_num_threads()
+    library().sums_over_time(*_pointers(bits, f, out), *_sizes(*sizes))
+    return out
 
 
 def forward(
@@ -142,7 +163,8 @@ def _shape(layer: nn.Module, spikes: Spikes) -> Shape:
     if spikes.channels != channels:
         raise ValueError(f"{spikes.channels} channels for weights of {channels}")
     row = -(-out // library().narrow()) * library().narrow()
-    return Shape(frames, height, width, channels, *sides, out, row, kernel, stride, padding, transposed)
+    values = 0 if spikes.values is None else spikes.values[0, ..., 0].numel()
+    return Shape(frames, height, width, channels, *sides, out, row, kernel, stride, padding, transposed, values)
 
 
 _kept = WeakIdKeyDictionary()  # rows of weights outside training, until these change
