@@ -372,7 +372,7 @@ class SpikingDecoder(Stages):
         x, gate = self._latent(z), None
         run = partial(run_stages, recompute=self.memory == "recompute", binary=gives_spikes(self.project))
         *stages, end = self.stages
-        if isinstance(self.readout, Readout) and self.training and isinstance(end, Gate):
+        if stages and isinstance(self.readout, Readout) and self.training and isinstance(end, Gate):
             gate, (*stages, end) = end, stages
         if not self._sums(end, gate):
             gated = {} if gate is None else {"gate": gate}

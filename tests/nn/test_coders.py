@@ -200,6 +200,12 @@ def test_a_decoder_reaches_the_image_size_in_many_ways(notation):
     assert images.shape == (2, 1, 8, 8)
 
 
+def test_a_decoder_of_attention_alone_trains():
+    decoder = SpikingDecoder("TCJA", 5, (6, 4, 4), 1, time_steps=3, image_size=4).train()
+    decoder(torch.ones(3, 2, 5)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in decoder.parameters())
+
+
 def test_upsampling_repeats_every_pixel():
     decoder = SpikingDecoder("U2", 5, (6, 4, 4), 1, time_steps=3, image_size=8)
     x = decoder.spikes((torch.rand(3, 2, 5) < 0.5).float())
