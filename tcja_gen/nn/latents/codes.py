@@ -240,10 +240,11 @@ class CodeLatent(Latent):
         """For each round, the indices (P',) of the places that it fills in, and a function that gives the logits
         (N, P', 2^group) of group g there. It looks at `tokens` (N, P, G) of earlier rounds and groups alone, which may
         be written meanwhile."""
+        known = torch.zeros_like(self.rank, dtype=torch.bool)
         for number, chosen in enumerate(self.places_of_rounds()):
-            known = self.rank < self.rank[chosen].min()
             guided = self.guidance > 0 and number >= self.first_guided_round
             yield chosen, self._logits(tokens, known, chosen, y, self.guidance if guided else 0.0)
+            known = known.index_fill(0, chosen, True)
 
     def places_of_rounds(self) -> list[Tensor]:
         """Indices (P',) of the places that each round fills in."""
