@@ -19,8 +19,8 @@
 
 using Size = int64_t;
 uint64_t word_of(const float* x, Size channels);  // in sparse.cpp
-constexpr Size WORD = 64;
-constexpr Size TILE = 1024;    // neurons
+constexpr Size WORD = 64;      // columns of a word of bits
+constexpr Size TILE = 512;     // neurons
 constexpr Size PARTS = 64;     // of the rows, at most
 constexpr Size SMALL = 16384;  // elements that are not worth a second thread
 
@@ -45,6 +45,12 @@ inline void put(bf16& to, float x) {  // to nearest, ties to even
     to.bits = x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
+// Begins to read what a tile needs in its next step, which is far from this one, so that no processor foresees it.
+template <typename X>
+inline void prefetch(const X* x, Size length) {
+    for (Size j = 0; j < length; j += Size(64 / sizeof(X))) __builtin_prefetch(x + j);
+}
+
 // The rows of a matrix (rows, width), cut into tiles: some whole rows, or a piece of one. A tile has rows of one image, or
 // whole images, and a part has whole images.
 struct Tiles {
@@ -65,7 +71,8 @@ struct Tiles {
         return pixels > high ? std::min(high, pixels - row % pixels) : std::min(group, last - row);
     }
 
-    // Calls part(index, first column, columns, first row, last row + 1) for every part, in parallel.
+    // Calls part(index, first column, columns, first row, last row + 1) for every part, in parallel. What `part` captures
+    // by value is known not to change by what it writes, which makes its loops faster.
     template <class Part>
     void each(Size steps, Size threads, Part part) const {
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (steps * rows * width > SMALL)
@@ -169,17 +176,16 @@ void surrogate(const float* v, float* ds, Size length, const Neuron& n) {
 
 template <typename X, bool DECAY_INPUT, bool GATED>
 void run_forward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w, X* out,
-                 uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron& n, Size threads) {
+                 uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron n,
+                 Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from();
-    tiles.each(steps, threads, [&](Size, Size column, Size columns, Size first, Size last) {
+    tiles.each(steps, threads, [=](Size, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
         const Planes planes{tiles, column, columns};
         std::vector<float> factors(GATED ? steps * TILE : 0);
-        float h[TILE], sum[TILE];  // sum: of the weighted spikes
-        float fired[TILE];
-        X passing[TILE];  // spikes that are not written
+        float h[TILE], sum[TILE], fired[TILE];  // sum: of the weighted spikes
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
             const Size at = row * width + column, length = count * columns;
@@ -187,23 +193,30 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
             std::fill(sum, sum + length, 0.0f);
             for (Size t = 0; t < steps; t++) {
                 const X* current = x + at + (frames == 1 ? 0 : t * frame);
-                X* spikes = w || bits ? passing : out + at + t * frame;
                 float* F = GATED ? &factors[t * TILE] : nullptr;
                 if (GATED) planes.read(F, f + t * frame / pixels, row, count);
-                for (Size j = 0; j < length; j++) {
-                    const float i = A[j] * wide(current[j]) + B[j];
-                    const float v = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
-                    const bool fired = v >= from;
-                    h[j] = fired ? n.v_reset : v;
-                    put(spikes[j], fired ? 1 : 0);
+                if (frames > 1 && t + 1 < steps) prefetch(current + frame, length);
+                auto run = [&](auto use) {
+                    for (Size j = 0; j < length; j++) {
+                        const float i = A[j] * wide(current[j]) + B[j];
+                        const float v = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
+                        h[j] = v >= from ? n.v_reset : v;
+                        use(j, v >= from ? 1.0f : 0.0f);
+                    }
+                };
+                if (w) {
+                    const float share = w[t];
+                    run([&](Size j, float spike) { sum[j] += share * spike; });
+                } else if (bits) {
+                    run([&](Size j, float spike) { fired[j] = spike; });
+                    for (Size r = 0; r < count; r++)
+                        for (Size c = 0; c < columns; c += WORD)
+                            bits[(t * rows + row + r) * ((width + WORD - 1) / WORD) + (column + c) / WORD] =
+                                word_of(fired + r * columns + c, std::min(WORD, columns - c));
+                } else {
+                    X* spikes = out + at + t * frame;
+                    run([&](Size j, float spike) { put(spikes[j], spike); });
                 }
-                for (Size j = 0; w && j < length; j++) sum[j] += w[t] * wide(spikes[j]);
-                if (!bits) continue;
-                for (Size j = 0; j < length; j++) fired[j] = wide(spikes[j]);
-                for (Size r = 0; r < count; r++)
-                    for (Size c = 0; c < columns; c += WORD)
-                        bits[(t * rows + row + r) * ((width + WORD - 1) / WORD) + (column + c) / WORD] =
-                            word_of(fired + r * columns + c, std::min(WORD, columns - c));
             }
             for (Size j = 0; w && j < length; j++) put(out[at + j], sum[j]);
             if (v_end) std::copy(h, h + length, v_end + at);
@@ -215,12 +228,13 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
 // of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0. gx may be x
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
 void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
-                  const float* u, const float* z, const X* grad, const float* mean, const float* rstd, X* gx, float* gv, float* sums, float* products, Size rows, Size width,
-                  Size pixels, Size steps, const Neuron& n, Size threads) {
+                  const float* u, const float* z, const X* grad, const float* mean, const float* rstd, X* gx, float* gv,
+                  float* sums, float* products, Size rows, Size width, Size pixels, Size steps, const Neuron n,
+                  Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
     const float from = n.fires_from(), gain = DECAY_INPUT ? 1 / n.tau : 1, through = n.detach_reset ? 0 : 1;
-    tiles.each(steps, threads, [&](Size p, Size column, Size columns, Size first, Size last) {
+    tiles.each(steps, threads, [=](Size p, Size column, Size columns, Size first, Size last) {
         const Columns A(a, 1, column, columns, tiles.high), B(b, 0, column, columns, tiles.high);
         const Columns MEAN(mean, 0, column, columns, tiles.high);
         Sums total, product;  // of dL/dI, and of dL/dI (x - mean)
@@ -241,6 +255,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 float* v = &membranes[t * TILE];
                 float* F = GATED ? &factors[t * TILE] : nullptr;
                 if (GATED) planes.read(F, f + t * frame / pixels, row, count);
+                if (!STATIC && t + 1 < steps) prefetch(current + frame, length);
                 for (Size j = 0; j < length; j++) {
                     const float i = A[j] * wide(current[j]) + B[j];
                     v[j] = charge<DECAY_INPUT>(h[j], GATED ? F[j] * i : i, n);
@@ -257,6 +272,8 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 if (u) planes.read(U, u + t * frame / pixels, row, count);
                 if (u) planes.read(Z, z + t * frame / pixels, row, count);
                 X* out = gx + at + (STATIC ? 0 : t * frame);
+                if (!STATIC && t) prefetch(current - frame, length);
+                if (!(w || u) && t) prefetch(g - frame, length);
                 if (gx == x) current = (X*)std::memcpy(before, current, length * sizeof(X));
                 surrogate(v, ds, length, n);
                 for (Size j = 0; j < length; j++) dg[j] = u ? U[j] * wide(g[j]) + Z[j] : share * wide(g[j]);
@@ -359,7 +376,8 @@ Size parts(Size rows, Size width, Size pixels) { return Tiles(rows, width, pixel
     (f ? run_forward<X, DECAY, true> : run_forward<X, DECAY, false>)((const X*)x, a, b, f, v0, w, (X*)out, bits, v_end, \
                                                                      rows, width, pixels, steps, frames, *n, threads)
 void forward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w, void* out,
-             uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+             uint64_t* bits, float* v_end, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n,
+             int half, Size threads) {
     if (n->decay_input) {
         TYPED(FORWARD(float, true), FORWARD(bf16, true))
     } else {
@@ -374,8 +392,9 @@ void forward(const void* x, const float* a, const float* b, const float* f, cons
                                                                       mean, rstd, (X*)gx, gv, sums, products, rows, width,  \
                                                                       pixels, steps, *n, threads)
 void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
-              const float* u, const float* z, const void* grad, const float* mean, const float* rstd, void* gx, float* gv, float* sums, float* products, Size rows,
-              Size width, Size pixels, Size steps, Size frames, const Neuron* n, int half, Size threads) {
+              const float* u, const float* z, const void* grad, const float* mean, const float* rstd, void* gx, float* gv,
+              float* sums, float* products, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n,
+              int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))
     } else {

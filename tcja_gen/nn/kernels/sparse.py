@@ -192,14 +192,16 @@ def _made_rows(layer: nn.Module, row: int) -> Tensor:
 
 def _blocks(layer: nn.Module, rows: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Views of the same weights in `rows`, block by block of outputs as the kernels have them, and in `weight`, which
-    has the shape of the layer's: both (tap row, tap column, input, outputs)."""
-    weight = weight if weight.dim() == 4 else weight[:, :, None, None]
-    weight = weight.permute((2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0))
+    has the shape of the layer's: both (tap row, tap column, input, outputs), or of a linear layer (input, outputs)."""
+    if isinstance(layer, nn.Linear):
+        weight = weight.mT
+    else:
+        weight = weight.permute((2, 3, 0, 1) if isinstance(layer, nn.ConvTranspose2d) else (2, 3, 1, 0))
     *taps, _ = weight.shape
     for first, width in _widths(rows.numel() // math.prod(taps)):
         block = rows[first * math.prod(taps) :][: width * math.prod(taps)].view(*taps, width)
         piece = weight[..., first : first + width]
-        yield block[..., : piece.shape[3]], piece
+        yield block[..., : piece.shape[-1]], piece
 
 
 def _widths(row: int) -> Iterator[tuple[int, int]]:
