@@ -50,7 +50,7 @@ class Place:
 
 
 def slug(name: str) -> str:
-    """A path of plain characters: "attention/TCJA, both" is attention/TCJA-both."""
+    """A path of plain characters: "gates/TCJAC, both" is gates/TCJAC-both."""
     return re.sub(r"[^\w./-]+", "-", name).replace("-/", "/").strip("-")
 
 
