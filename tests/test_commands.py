@@ -460,10 +460,11 @@ def test_a_conditional_prior_of_long_tokens_is_guided_and_filled_in_by_another_o
     words += ["--model.latent.random-masks", "0.5", "--model.latent.noise", "0.1"]
     assert main(["train", *TINY[:-4], *words, "--steps", "60", "--lr", "0.02", "--out", str(codes)]) == 0
     ways = {"own": [], "zero": ["--guidance", "0"], "guided": ["--guidance", "3"], "rows": ["--order", "rows"]}
+    ways["again"] = ["--sweeps", "2"]
     for name, way in ways.items():
         assert main(["sample", str(codes), "--n", "20", "--grid", "--out", str(pictures / name), *way]) == 0
     made = {name: (pictures / name / "samples.png").read_bytes() for name in ways}
-    assert made["own"] == made["zero"] and len({*made.values()}) == 3
+    assert made["own"] == made["zero"] and len({*made.values()}) == 4
     assert main(["show", str(codes), "--energy", "--out", str(tmp_path)]) == 0
     assert "unknown order 'spiral'" in mistake("sample", codes, "--order", "spiral")
     assert "guidance is -1.0, it must be positive, or 0" in mistake("sample", codes, "--guidance", "-1")

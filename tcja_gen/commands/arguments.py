@@ -23,6 +23,8 @@ class Sampling:
     """Passes of the prior for a sample. Fewer are faster and worse."""
     order: str | None = None
     """Order of the places: coarse-to-fine, rows or shuffled; for a prior trained with random_masks."""
+    sweeps: int | None = None
+    """How often all tokens are drawn again afterwards, given all others; for a prior trained with random_masks."""
     temperature: float | None = None
     """Temperature of the prior. Higher gives more varied images."""
     guidance: float | None = None

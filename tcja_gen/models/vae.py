@@ -143,7 +143,7 @@ class SpikingVAE(nn.Module):
         return self._chunks(lambda draws, *y: self.as_output(self.decoder(self.latent.sample(draws, *y))), seeds, y)
 
     def sample_by(self, **changes: float | str | None) -> None:
-        """Changes how samples are drawn from now on: for spatial codes rounds, order, temperature, guidance and
+        """Changes how samples are drawn from now on: for spatial codes rounds, order, sweeps, temperature, guidance and
         guided_rounds. See `Latent.sample_by`."""
         self.latent.sample_by(**changes)
 

@@ -18,7 +18,9 @@ A round is one pass of the network. The number of known places grows like 1 - co
 the last one many. The posterior has no entropy, so the divergence is the prior's cross-entropy in nats per token. It is
 averaged over the unknown places, and the number of known places is drawn uniformly. It trains the prior only: it does
 not push the codes to be easy to predict. With `random_masks`, some images know places at random, and not the first ones
-of the order; a prior that was trained so can fill in the places in another order.
+of the order; a prior that was trained so can fill in the places in another order. It can also draw tokens again: in
+each of the `sweeps`, the places of one round after the other are masked and drawn, given all others (block Gibbs
+sampling), so that early tokens come to fit late ones.
 
 With `flips`, bits are flipped at random in training, as by a noisy channel. The decoder learns to tolerate wrong bits,
 the encoder learns codes in which a wrong bit does little harm, and the prior learns not to trust its input too much.
@@ -49,7 +51,8 @@ from ..layers import conv_block
 from .masked_prior import LARGEST_GROUP, ORDERS, MaskedPrior
 from .protocol import Context, Latent, LatentSettings
 
-SAMPLING = ("rounds", "order", "temperature", "guidance", "guided_rounds")  # settings that may change afterwards
+# settings that may change afterwards
+SAMPLING = ("rounds", "order", "sweeps", "temperature", "guidance", "guided_rounds")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class CodeSettings(LatentSettings):
     """Passes of the prior for a sample."""
     order: str = "coarse-to-fine"
     """In which order the rounds fill in the places: coarse-to-fine, rows or shuffled."""
+    sweeps: int = setting(0, least=0)
+    """How often all tokens of a sample are drawn again afterwards, for a prior trained with `random_masks`."""
     temperature: float = setting(1.0, above=0)
     """Divides the prior's logits in sampling. Below 1: likelier tokens, less variety."""
     flips: float = setting(0.0, least=0, below=0.5)
@@ -98,8 +103,8 @@ class CodeLatent(Latent):
         features, *sides = context.shape
         self.sides, self.flips = tuple(sides), settings.flips
         self._set_groups(settings, self.channels * self.time_steps)
-        self.rounds, self.order, self.temperature = settings.rounds, settings.order, settings.temperature
-        self.guidance, self.guided_rounds = settings.guidance, settings.guided_rounds
+        for name in SAMPLING:
+            setattr(self, name, getattr(settings, name))
         self.register_buffer("powers", 2 ** torch.arange(self.group), persistent=False)
         self.register_buffer("rank", None, persistent=False)  # of every place in the order, (P,)
         self.sample_by()
@@ -124,7 +129,7 @@ class CodeLatent(Latent):
     def sampling(self) -> dict[str, float | str]:
         values = {"rounds": self.rounds, "temperature": self.temperature}
         if self.settings.random_masks:
-            values["order"] = self.order
+            values |= {"order": self.order, "sweeps": self.sweeps}
         if self.settings.class_dropout:
             values |= {"guidance": self.guidance, "guided_rounds": self.guided_rounds}
         return values
@@ -137,7 +142,7 @@ class CodeLatent(Latent):
             setattr(self, name, value)
         self.rank = ORDERS[self.order](*self.sides).flatten().to(self.powers.device)
 
-    def _check_sampling(self, rounds: int, order: str, guidance: float, **_) -> None:
+    def _check_sampling(self, rounds: int, order: str, sweeps: int, guidance: float, **_) -> None:
         places, sides = math.prod(self.sides), " x ".join(map(str, self.sides))
         if not 1 <= rounds <= places:
             raise UserError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
@@ -145,6 +150,8 @@ class CodeLatent(Latent):
             raise UserError(f"unknown order {order!r} of the places; known: {', '.join(ORDERS)}")
         if order != self.settings.order and not self.settings.random_masks:
             raise UserError(f"order {order!r}: trained with {self.settings.order!r} alone; random_masks allows any")
+        if sweeps and not self.settings.random_masks:
+            raise UserError(f"sweeps {sweeps}: the prior never knew later places; random_masks is for that")
         if guidance and not self.settings.class_dropout:
             raise UserError(f"guidance {guidance:g}: the prior met no images without class; class_dropout is for that")
 
@@ -194,16 +201,27 @@ class CodeLatent(Latent):
         return y * (draws.stream("class").uniform(1) >= self.settings.class_dropout)
 
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
-        """z (T, N, L, h, w). One uniform number per place and group decides its bits, for any number of rounds."""
-        places = len(self.rank)
-        u = draws.uniform(places * self.groups).unflatten(1, (places, self.groups))
+        """z (T, N, L, h, w). One uniform number per place and group decides its bits, for any number of rounds; in a
+        sweep it is another one."""
+        u = self._numbers(draws)
         tokens = torch.zeros_like(u, dtype=torch.long)
-        for chosen, logits in self._rounds(tokens, y):
+        self._draw(tokens, u, self._rounds(tokens, y))
+        for _ in range(self.sweeps):
+            self._draw(tokens, self._numbers(draws.stream("sweeps")), self._sweep(tokens, y))
+        return self.codes(tokens)
+
+    def _numbers(self, draws: Draws) -> Tensor:
+        """A uniform number for every place and group, (N, P, G)."""
+        places = len(self.rank)
+        return draws.uniform(places * self.groups).unflatten(1, (places, self.groups))
+
+    def _draw(self, tokens: Tensor, u: Tensor, passes: Iterator[tuple[Tensor, Callable[[int], Tensor]]]) -> None:
+        """Writes into `tokens` what the uniform numbers u choose by the logits of `_rounds`, or of `_sweep`."""
+        for chosen, logits in passes:
             for g in range(self.groups):
                 p = logits(g).softmax(2)
                 drawn = torch.searchsorted(p.cumsum(2), u[:, chosen, g, None])[..., 0].clamp(max=p.shape[2] - 1)
                 tokens[:, chosen, g] = drawn
-        return self.codes(tokens)
 
     def logits(self, z: Tensor, known: Tensor, y: Tensor | None = None) -> Tensor:
         """Logits (N, P, G, 2^group) of all tokens, of each group given the token's earlier ones in z, from one pass of
@@ -211,7 +229,10 @@ class CodeLatent(Latent):
         return self.prior(z.transpose(0, 1).flatten(1, 2), known, y)
 
     def nats(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """-log p(z | y) in nats, (N,), of codes z (T, N, L, h, w), as samples are drawn now."""
+        """-log p(z | y) in nats, (N,), of codes z (T, N, L, h, w), as samples are drawn now. UserError with sweeps, for
+        which p is not known."""
+        if self.sweeps:
+            raise UserError(f"samples of {self.sweeps} sweeps have no known likelihood; those of none have")
         tokens = self.tokens(z)
         nats = torch.zeros(len(tokens), device=tokens.device)
         for chosen, logits in self._rounds(tokens, y):
@@ -245,6 +266,12 @@ class CodeLatent(Latent):
             guided = self.guidance > 0 and number >= self.first_guided_round
             yield chosen, self._logits(tokens, known, chosen, y, self.guidance if guided else 0.0)
             known = known.index_fill(0, chosen, True)
+
+    def _sweep(self, tokens: Tensor, y: Tensor | None) -> Iterator[tuple[Tensor, Callable[[int], Tensor]]]:
+        """As `_rounds`, but of every round the places are masked again, and all others known."""
+        for chosen in self.places_of_rounds():
+            known = torch.ones_like(self.rank, dtype=torch.bool).index_fill(0, chosen, False)
+            yield chosen, self._logits(tokens, known, chosen, y, self.guidance)
 
     def places_of_rounds(self) -> list[Tensor]:
         """Indices (P',) of the places that each round fills in."""

@@ -44,6 +44,11 @@ def fitted() -> CodeLatent:
     return trained()
 
 
+@pytest.fixture(scope="module")
+def fitted_to_any_order() -> CodeLatent:
+    return trained(noise=0.1, random_masks=0.5, group=1)
+
+
 def test_tokens_are_the_bits_of_a_place_and_back():
     model = latent()
     z = (torch.rand(T, 3, L, *SIDES) < 0.5).float()
@@ -147,14 +152,31 @@ def test_bits_at_the_same_place_are_predicted_given_each_other():
     assert alike.float().mean() > 0.8
 
 
-def test_noise_and_random_masks_leave_the_targets_alone():
-    model = trained(noise=0.1, random_masks=0.5, group=1)
+def test_noise_and_random_masks_leave_the_targets_alone(fitted_to_any_order):
+    model = copy.deepcopy(fitted_to_any_order)
     for order in ORDERS:
         model.sample_by(order=order)
         z = model.sample(ImageDraws(range(400)))
         assert (z == z[:1, :, :, :1, :1]).all(0).flatten(1).all(1).float().mean() > 0.75, order
     with pytest.raises(ValueError, match="random_masks allows any"):
         latent().sample_by(order="rows")
+
+
+def test_tokens_that_are_drawn_again_fit_each_other_better(fitted_to_any_order):
+    model = copy.deepcopy(fitted_to_any_order)
+    shares = []
+    for sweeps in (0, 1, 3):
+        model.sample_by(rounds=2, sweeps=sweeps)
+        z = model.sample(ImageDraws(range(400)))
+        shares.append((z == z[:1, :, :, :1, :1]).all(0).flatten(1).all(1).float().mean().item())
+    assert shares[0] + 0.1 < shares[1] < shares[2] + 0.1, shares
+    assert model.sampling["sweeps"] == 3
+    z = model.sample(ImageDraws(range(8)))
+    assert torch.equal(z[:, [5]], model.sample(ImageDraws([5])))  # whatever the others of its batch are
+    with pytest.raises(ValueError, match="no known likelihood"):
+        model.nats(z)
+    with pytest.raises(ValueError, match="the prior never knew later places"):
+        latent().sample_by(sweeps=1)
 
 
 def test_guidance_makes_the_class_clearer_and_zero_changes_nothing():
