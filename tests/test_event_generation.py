@@ -12,6 +12,7 @@ import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.data import Events, integrate, load_events, moving, read_events, record, write_events
 from tcja_gen.errors import UserError
+from tcja_gen.evaluation import compare
 from tcja_gen.evaluation.recordings import draw_times, drawn_counts
 from tcja_gen.models import build
 
@@ -208,6 +209,7 @@ def test_a_classifier_recognises_samples_and_their_events(run, classifier, clips
     scored = json.loads((tmp_path / "record.json").read_text())
     assert scored["scores"].keys() == {*metrics} and 0 <= scored["scores"]["recognition"] <= 1
     assert "summed" in scored["protocol"]["fad"]["frames"]
+    assert len(compare({"this one": scored, "the same": scored})) == len(metrics)
     assert Image.open(tmp_path / "record.nearest.png").height > 2 * 12  # samples and training images, as sums of frames
 
 

@@ -24,7 +24,7 @@ from tcja_gen.training import recipes
 from .plan import PLACES, Experiment, Plan
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
-FROM_DATA = ("image_size", "image_width", "image_channels", "classes")  # settings that are 0 until the data are read
+FROM_DATA = ("image_size", "image_width", "image_channels", "classes", "full_count")  # settings that are 0 until the data are read
 TRAININGS: set[subprocess.Popen] = set()  # processes that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
 
@@ -378,12 +378,13 @@ def _origin(run: Path) -> dict:
 def picture(experiment: Experiment, weights: Path, file: Path) -> None:
     """Samples of the seeds from 0, if the model generates and its prior is trained."""
     from tcja_gen import load
-    from tcja_gen.evaluation.pictures import made_by, save_grid
+    from tcja_gen.evaluation.pictures import made_by, save_grid, strips
 
     model, tiles = load(weights), 8 if "/" in experiment.name else TILES
     if hasattr(model, "sample") and model.prior_is_trained:
         facts = made_by(model, range(tiles)) | {"command": command(experiment)}  # not this machine's paths
-        save_grid(model.sample(range(tiles)), file, min(tiles, 16), facts)
+        images = strips(model.sample(range(tiles)))
+        save_grid(images, file, min(tiles, 16 * images.shape[-2] // images.shape[-1]), facts)
 
 
 # checking

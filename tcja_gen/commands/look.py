@@ -87,7 +87,7 @@ class List:
 
         _section("recipes", "tcja-gen train NAME", {name: _first_comment(path) for name, path in recipes().items()})
         cards = {name: path.with_suffix(".md") for name, path in weights().items()}
-        _section("pretrained models", "tcja-gen sample NAME", {name: _first_text(path) for name, path in cards.items()})
+        _section("pretrained models", "tcja-gen show NAME", {name: _first_text(path) for name, path in cards.items()})
         _section("data sets", "--data NAME", DATASETS)
         _section("frames of recordings", "--events-by NAME", FRAMES)
         _section("attention", "a word of the notation", ATTENTION)

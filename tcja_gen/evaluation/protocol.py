@@ -58,6 +58,8 @@ def must_agree(metric: str) -> tuple[str, ...]:
     """The fields of a protocol that must agree before two scores of a metric are compared."""
     if metric.startswith("accuracy"):
         return OUTPUTS + ALL
+    if metric in ("recognition", "recognition-events"):  # by a classifier of one's own
+        return (*MADE, "extractor_hash", "n", "size", "channels", "versions")
     if metric in ("reconstruction", "psnr", "ssim"):
         return (*MADE, "range", *ALL)
     return MADE + FEATURES + ALL + OWN.get(_measure(metric), ())

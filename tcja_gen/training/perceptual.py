@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..metrics.autoencoder import Autoencoder, autoencoder_side, cached_autoencoder
 from ..metrics.classifier import Classifier, cached_classifier
 from ..nn import Draws
-from ..nn.normalisation import process_mean
+from ..nn.fused import process_mean
 from ..ranges import check_ranges, setting
 
 SEED = 1  # networks for scores have seed 0

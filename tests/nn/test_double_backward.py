@@ -11,13 +11,13 @@ from torch.autograd import Function, gradgradcheck
 import tcja_gen
 from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, fuse, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
+from tcja_gen.nn.fused import Norm, NormFire, NormFireGate, NormGateFire
 from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.kernels import sparse
 from tcja_gen.nn.kernels.cpu import compiler
 from tcja_gen.nn.latents.poisson import _Exceeds
 from tcja_gen.nn.memory import _Recompute
 from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
-from tcja_gen.nn.normalisation import _GatedNormLIF, _Norm, _NormLIF, _NormLIFGate
 from tcja_gen.nn.pooling import _MaxPool, max_pool
 from tcja_gen.nn.readouts import _WeightedSum
 from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
@@ -44,15 +44,15 @@ def gated() -> nn.Module:
 
 
 REFUSED = {
-    _Norm: lambda x: TDBatchNorm(4, 1.0)(x),
-    _NormLIF: lambda x: NormLIF(4)(x),
-    _GatedNormLIF: lambda x: gated()(x),
+    Norm: lambda x: TDBatchNorm(4, 1.0)(x),
+    NormFire: lambda x: NormLIF(4)(x),
+    NormGateFire: lambda x: gated()(x),
     _LIF: lambda x: LIF()(x),
     _Gated: lambda x: TCJA(3, 4)(x),
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
     _MaxPool: lambda x: max_pool(x.flatten(0, 1), 2),
-    **({_SpikeWeights: for_spikes, _NormLIFGate: behind_gate} if compiler() else {}),
+    **({_SpikeWeights: for_spikes, NormFireGate: behind_gate} if compiler() else {}),
 }
 RIGHT = {
     _Fire: lambda x: _Fire.apply(x, PRESETS["tcja"]),

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
+from tcja_gen.nn.fused import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.nn.kernels import cpu, sparse
 from tcja_gen.nn.neurons import (
     PRESETS,
@@ -22,7 +23,6 @@ from tcja_gen.nn.neurons import (
     summed_spikes,
     summed_spikes_backward,
 )
-from tcja_gen.nn.normalisation import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.process import neuron_path
 
 GPU = "cuda" if torch.cuda.is_available() else "cpu"  # where Triton runs

@@ -1,6 +1,6 @@
 """Kernels that run normalisation and neurons of a whole sequence as one operation.
 
-The functions of `neurons` and `normalisation` that pass over a stream exist on three paths, with the same names and
+The functions of `neurons` and `fused` that pass over a stream exist on three paths, with the same names and
 arguments:
 
     plain    PyTorch with a loop over time, on any device; the others are tested against it

@@ -1,5 +1,5 @@
 """Kernels for CPUs. `cpu.cpp` and `sparse.cpp` are compiled on first use and kept in the cache (`tcja_gen.cache`). The
-functions here replace those of the same names in `neurons` and `normalisation`; `sparse.py` calls the kernels for
+functions here replace those of the same names in `neurons` and `fused`; `sparse.py` calls the kernels for
 weights whose input is spikes."""
 
 import ctypes
@@ -278,13 +278,13 @@ def _part_count(rows: int, width: int, pixels: int = 1) -> int:
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """As `normalisation.spike_step`."""
+    """As `fused.spike_step`."""
     end = v.new_empty(v.shape, dtype=torch.float32)  # contiguous, whatever the strides of v are
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """As `normalisation.squared_deviations`, x (T, M, C) -> (parts, C)."""
+    """As `fused.squared_deviations`, x (T, M, C) -> (parts, C)."""
     x = x.detach().contiguous()
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     out = x.new_empty(_part_count(rows, width), width, dtype=torch.float32)
@@ -295,7 +295,7 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 def batch_norm_backward(
     g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
-    """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
+    """As `fused.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     x, width = x.detach().contiguous(), x.shape[-1]
     g = array_like(x, x.shape, g)
     columns = float32_arrays(width, a, mean, rstd, mean_g, mean_gx)

@@ -320,13 +320,13 @@ def _neurons_backward(
 
 
 def spike_step(x: Tensor, v: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """As `normalisation.spike_step`."""
+    """As `fused.spike_step`."""
     end = v.new_empty(v.shape, dtype=torch.float32)  # contiguous, whatever the strides of v are
     return _spikes(x[None], a, b, neuron, 1, v, end)[0], end
 
 
 def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
-    """As `normalisation.squared_deviations`, x (T, M, C) -> (programs, C)."""
+    """As `fused.squared_deviations`, x (T, M, C) -> (programs, C)."""
     rows, width = x.shape[0] * x.shape[1], x.shape[2]
     tile = _tile(rows, width)
     programs, across = _rounds(rows, width, tile)
@@ -340,7 +340,7 @@ def squared_deviations(x: Tensor, mean: Tensor) -> Tensor:
 def batch_norm_backward(
     g: Tensor, x: Tensor, a: Tensor, mean: Tensor, rstd: Tensor, mean_g: Tensor, mean_gx: Tensor, shift=None
 ) -> Tensor:
-    """As `normalisation.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
+    """As `fused.batch_norm_backward`. Overwrites g if it is contiguous and has x's dtype."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     g, tile = array_like(x, x.shape, g), _tile(rows, width)
     shift, pixels = planes(x.shape[-2], width, shift)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ...registry import register_latent
 from ..draws import Draws
-from ..normalisation import world_size
+from ..fused import world_size
 from .protocol import Context, Latent, LatentSettings
 
 BANDWIDTHS = 5
