@@ -227,9 +227,13 @@ def test_a_generator_of_images_takes_no_recordings_and_one_of_frames_no_images(c
     assert "makes event frames" in told(capsys)
 
 
-def test_a_page_of_event_frames_is_refused_and_a_description_is_not(run, tmp_path, capsys):
-    assert main(["show", str(run.folder), "--html", str(tmp_path / "page.html")]) == 2
-    assert "no page of a generator of event frames" in told(capsys)
+def test_a_generator_of_event_frames_has_a_page_and_a_description(run, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["show", str(run.folder), "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "Expected events of each frame" in text and "image/gif" in text and "of summed frames" in text
+    assert "squared error" in text and "(events)" in text and "Not shown: there are no records" in text
+    assert text.count("Not shown") == 1
     assert main(["show", str(run.folder), "--energy", "--out", str(tmp_path)]) == 0
     assert "decoder.readout" in capsys.readouterr().out
 

@@ -24,7 +24,8 @@ from tcja_gen.training import recipes
 from .plan import PLACES, Experiment, Plan
 
 FILES = ("autoencoder", "reference", "classifier", "inception")  # arguments of `evaluate` that name files
-FROM_DATA = ("image_size", "image_width", "image_channels", "classes", "full_count")  # settings that are 0 until the data are read
+# settings that are 0 until the data are read
+FROM_DATA = ("image_size", "image_width", "image_channels", "classes", "full_count")
 TRAININGS: set[subprocess.Popen] = set()  # processes that are running
 TILES = 32  # of a picture; a cell of a study has a row of 8
 

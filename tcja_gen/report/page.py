@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__, files
-from ..errors import UserError
 from . import comparison, html
 from .sections import sections
 from .subject import Subject
@@ -16,12 +15,9 @@ def write_page(names: Sequence[str | Path], path: str | Path, data_root: str | P
     """Writes the report of a run, or the comparison of several.
 
     names: of runs, checkpoints, files or pretrained models. data_root: folder of named data sets; "": the runs' own.
-    UserError or OSError if a model cannot be read, or is one of event frames.
+    UserError or OSError if a model cannot be read.
     """
     subjects = [Subject(name, data_root) for name in names]
-    if films := [subject.name for subject in subjects if getattr(subject.model, "full_count", 0)]:
-        ways = f"tcja-gen show {films[0]}, sample --film and reconstruct"
-        raise UserError(f"{films[0]}: --html has no page of a generator of event frames; look at it by {ways}")
     if len(subjects) == 1:
         subtitle, parts = f"A report of a {subjects[0].kind}.", sections(subjects[0])
     else:

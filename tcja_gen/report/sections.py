@@ -18,6 +18,7 @@ import torch
 from ..errors import UserError
 from ..evaluation import energy, pictures
 from ..evaluation.protocol import read_record
+from ..evaluation.summed_frames import SummedFrames
 from ..models import overview, store
 from ..nn import CodeLatent
 from ..nn.latents import LATENTS
@@ -34,6 +35,7 @@ from .text import short, size
 
 Parts = list[str]
 STRIP = 8  # images in a row
+FILMS = 2  # films of event frames in a row, their frames side by side
 KEPT = 6  # pictures of earlier steps, at most, and of time steps
 GIF = 400_000  # bytes of the film, at most
 ENCODED = 256  # images by which the use of the latent is measured
@@ -80,8 +82,10 @@ def samples(subject: Subject) -> Parts:
     images, names = subject.sampled[0], subject.model.provenance.get("data", {}).get("classes", ())
     if classes := subject.model.classes:
         return [strips(pictures.by_class(images, range(SHOWN), classes, names)[: 2 * STRIP])]
-    drawn = html.image(pictures.grid(images, STRIP, 256), "a grid of 64 samples")
-    return [html.figure(drawn, "Seeds 0 to 63, without selection: every seed always gives the same image.")]
+    images = images[: 2 * STRIP] if subject.makes_events else images
+    drawn = html.image(pictures.grid(pictures.strips(images), _across(images), 256), f"a grid of {len(images)} samples")
+    told = f"Seeds 0 to {len(images) - 1}, without selection: every seed always gives the same image."
+    return [html.figure(drawn, told)]
 
 
 def trained(subject: Subject) -> Parts:
@@ -168,8 +172,12 @@ def film(subject: Subject) -> Parts:
         return []
     films = subject.model.film(range(16)).cpu()
     steps = torch.linspace(0, films.shape[1] - 1, min(KEPT, films.shape[1])).round().int().tolist()
-    rows = [(f"after step {t + 1}", films[:STRIP, t]) for t in steps]
+    frames, label = films, "after step"
     text = "Images as the decoder forms them: what a readout after each time step shows. Seeds from 0 on."
+    if subject.makes_events:
+        frames, label = pictures.in_colour(films), "frame"
+        text = "Expected events of each frame: brighter is red, darker is blue. Seeds from 0 on."
+    rows = [(f"{label} {t + 1}", frames[:STRIP, t]) for t in steps]
     return [html.paragraph(text), strips(rows), *_moving(films[:, steps])]
 
 
@@ -188,17 +196,17 @@ def reconstructions(subject: Subject) -> Parts:
     if subject.kind != "generator":
         return []
     try:
-        originals = subject.validation(2 * STRIP)
+        originals = subject.validation(2 * (FILMS if subject.makes_events else STRIP))
     except (UserError, OSError):
         kept = [file for folder in subject.stages.values() for file in sorted(folder.glob("reconstructions/*.png"))]
         if not kept:
             raise
         return [_kept(kept[-1])]
     again = subject.model.reconstruct(originals).cpu()
-    cut = zip(originals.split(STRIP), again.split(STRIP), strict=True)
+    cut = zip(*(x.split(_across(x)) for x in (originals, again)), strict=True)
     rows = [row for a, b in cut for row in (("original", a), ("reconstruction", b))]
-    error = (again - originals).square().mean().item()
-    told = f"Validation images; mean squared error {error:.5f} (pixels in [0, 1]) over these {len(originals)}."
+    error, unit = (again - originals).square().mean().item(), "events" if subject.makes_events else "pixels in [0, 1]"
+    told = f"Validation samples; mean squared error {error:.5f} ({unit}) over these {len(originals)}."
     return [html.paragraph(told), strips(rows)]
 
 
@@ -206,14 +214,18 @@ def neighbours(subject: Subject) -> Parts:
     if subject.kind != "generator":
         return []
     subject.model.check_prior()
-    training_images, images = subject.split("train").images, subject.sampled[0]
+    training, images, held_out = subject.split("train"), subject.sampled[0], subject.validation(SHOWN)
+    if summed := SummedFrames.of(subject.model):
+        training, images, held_out = summed.image_set(training), summed.images(images), summed.images(held_out)
+    training_images = training.images
     index, distance = nearest(images, training_images)
-    _, unseen = nearest(subject.validation(SHOWN), training_images)
+    _, unseen = nearest(held_out, training_images)
     rows = [("sample", images[:STRIP]), ("nearest training image", training_images[index[:STRIP]].float() / 255)]
     told = (
-        f"By the pixels: the root mean squared difference is {distance.median():.3f} in the median of {len(images)} "
-        f"samples, {distance.min():.3f} at least. For validation images, which were not trained on, it is "
-        f"{unseen.median():.3f} and {unseen.min():.3f}. Copies of training images would be near 0."
+        f"By the pixels{' of summed frames' if summed else ''}: the root mean squared difference is "
+        f"{distance.median():.3f} in the median of {len(images)} samples, {distance.min():.3f} at least. For "
+        f"validation samples it is {unseen.median():.3f} and {unseen.min():.3f}; nothing was trained on these. Copies "
+        "of training samples would be near 0."
     )
     return [html.paragraph(told), strips(rows)]
 
@@ -416,13 +428,20 @@ def reproduce(subject: Subject) -> Parts:
 
 
 def strips(rows: Iterable[pictures.Row]) -> str:
-    """Labelled rows of images; where the screen is narrow, labels stand above."""
+    """Labelled rows of images, or of event frames; where the screen is narrow, labels stand above."""
     lines = []
     for label, images in rows:
-        drawn = html.image(pictures.grid(images[:STRIP], STRIP, 256), f"{label}, {len(images[:STRIP])} images")
-        share = 100 * min(len(images), STRIP) / STRIP
+        across = _across(images)
+        images = pictures.strips(images[:across])
+        drawn = html.image(pictures.grid(images, across, 256), f"{label}, {len(images)} images")
+        share = 100 * len(images) / across
         lines.append(f'<div>{html.escape(label)}</div><div style="width:{share:.0f}%">{drawn}</div>')
     return '<div class="strips">\n' + "\n".join(lines) + "\n</div>"
+
+
+def _across(images: torch.Tensor) -> int:
+    """How many images (N, C, H, W), or films of event frames (N, T, 2, H, W), stand in a row."""
+    return STRIP if images.dim() == 4 else FILMS
 
 
 def diagrams(drawn: dict[str, Panel], side: float = 3.0) -> str:

@@ -41,6 +41,11 @@ class Subject:
         """Whether the model makes images: it is a generator, and its prior is trained."""
         return self.kind == "generator" and self.model.prior_is_trained
 
+    @property
+    def makes_events(self) -> bool:
+        """Whether its samples are event frames."""
+        return self.kind == "generator" and self.model.full_count > 0
+
     @cached_property
     def stages(self) -> dict[str, Path]:
         """Folders of the run's stages that have been trained, by name; of a run without stages itself, as ""."""
