@@ -292,6 +292,11 @@ def _flat(record: dict) -> dict:
     return record | found
 
 
+def _metric(name: str) -> str:
+    """The metric of a score of `_flat`."""
+    return name.partition(" ")[0]
+
+
 def _fold(record: dict) -> str:
     """The fold that a record of a cross-validation is of; "" for others. Folds have other samples, seeds do not."""
     return str(next(iter(record["protocol"].values())).get("fold", ""))
@@ -397,10 +402,11 @@ def check(recorded: dict, weights: Path, folder: Path, place: Place) -> Iterable
     protocol, sampling = recorded["asked"]["protocol"], recorded["asked"]["sampling"]
     classifier = kept_classifier(folder, protocol)
     missing = {name: _missing(name, recorded, protocol, classifier, place) for name in recorded["scores"]}
-    there = [name for name, reason in missing.items() if not reason]
+    there = list(dict.fromkeys(_metric(name) for name, reason in missing.items() if not reason))
     asked = {key: value for key, value in protocol.items() if key not in FILES or (place.files / value).is_file()}
     given = classifier if any(name.endswith("-classifier") for name in there) and "classifier" not in protocol else None
-    found = scores(asked | {"metrics": there}, sampling, weights, place, classifier=given) if there else [{}] * sampling
+    records = scores(asked | {"metrics": there}, sampling, weights, place, classifier=given) if there else []
+    found = [_flat(record) for record in records] or [{}] * sampling
     for i, record in enumerate(found):
         for name, score in recorded["scores"].items():
             now = missing[name] or another_network(record, recorded, name)
@@ -411,7 +417,7 @@ def _missing(name: str, recorded: dict, protocol: dict, classifier: Path, place:
     """What a score needs and is not here, in words; "" if nothing is missing."""
     from tcja_gen.evaluation.metric_names import METRICS, weights_of
 
-    network = METRICS[name].network and weights_of(METRICS[name].network)
+    network = METRICS[_metric(name)].network and weights_of(METRICS[_metric(name)].network)
     if network in protocol:
         return "" if (place.files / protocol[network]).is_file() else f"{protocol[network]} is not in --autoencoder-dir"
     if network != "classifier":

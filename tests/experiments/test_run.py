@@ -251,6 +251,20 @@ def test_check_agrees_with_the_record_and_not_with_a_damaged_one(copy):
     assert answer.returncode == 1 and answer.stdout.count("DIFFERS") == 1, answer.stdout + answer.stderr
 
 
+@pytest.mark.slow
+def test_the_accuracy_of_every_time_step_is_kept_and_checked(book):
+    (book / "classes.toml").write_text(
+        f'task = "classify"{COMMON}steps = 2\n[model]\ntime_steps = 2\nencoder = "4C3s2"\nhead = "10L"\n'
+    )
+    protocol = '[protocol.named]\ndata = "digits"\nmetrics = ["accuracy", "accuracy-by-step"]\n'
+    written = another("classes", "classes.toml").replace('protocol = "digits"', 'protocol = "named"')
+    (book / "book.toml").write_text(protocol + written)
+    assert run(book, "classes").returncode == 0
+    assert {"accuracy", "accuracy-by-step 1", "accuracy-by-step 2"} == {*result(book, "classes")["scores"]}
+    answer = run(book, "classes", "--check")
+    assert answer.returncode == 0 and answer.stdout.count("agrees") == 3, answer.stdout + answer.stderr
+
+
 def test_check_tells_by_its_exit_code_what_it_could_not_compare(copy):
     (copy / "weights" / "classifiers" / "digits.safetensors").unlink()
     answer = run(copy, "tiny", "--check")
