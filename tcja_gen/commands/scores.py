@@ -55,7 +55,7 @@ class Evaluate:
       tcja-gen evaluate my_images/ --reference mnist.npz --metrics fad,kid-classifier
       tcja-gen evaluate runs/mnist --metrics fad-official --repeats 3
       tcja-gen evaluate runs/classifier --metrics accuracy,accuracy-by-step --split validation
-      tcja-gen evaluate runs/n-mnist --metrics recognition,fad --recogniser runs/classifier --n 500
+      tcja-gen evaluate runs/n-mnist --metrics recognition-events --recogniser n-mnist-classifier --n 500
     """
 
     target: Annotated[Positional[str], arg(metavar="RUN|FOLDER|ZIP")] = ""
@@ -87,7 +87,7 @@ class Evaluate:
     dinov2: str = ""
     """Weights of DINOv2, for fd-dinov2; default: $TCJA_GEN_DINOV2, then torch hub's folder of checkpoints."""
     recogniser: str = ""
-    """Run of a classifier, or its checkpoint or file, for recognition."""
+    """Run of a classifier, its checkpoint or file, or name of a pretrained one, for recognition."""
     resize: Literal["", "clean", "tf1", "torch"] = ""
     """How images are resized for Inception; default: clean (PIL's bicubic, as clean-fid)."""
     is_splits: int = 0
@@ -122,7 +122,8 @@ class Evaluate:
             raise MissingFile(f"{self.target}: no such run, checkpoint, pretrained model, folder or zip")
         data_exists(self.reference)
         data_exists(self.data)
-        files_exist(*self.compare, self.recogniser)
+        files_exist(*self.compare)
+        run_exists(self.recogniser)
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
