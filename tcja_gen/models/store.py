@@ -58,12 +58,16 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
 
 
 def save_half(run_or_file: str | Path, path: str | Path, which: str = "last") -> None:
-    """Writes a model that `find` finds with matrices in half precision (`half_precision.py`) and the same metadata.
+    """Writes a model that `find` finds with matrices in half precision (`half_precision.py`) and the same metadata, but
+    for the folder of the training data, which is this machine's own.
 
     To save that file once more changes nothing. Errors as those of `load`; OSError if the file cannot be written.
     """
     facts, tensors = _read(find(run_or_file, which))
-    files.write(Path(path), safetensors.torch.save(halved(tensors), facts))
+    provenance = json.loads(facts["provenance"])
+    for place in ("root", "path"):
+        provenance.get("data", {}).pop(place, None)
+    files.write(Path(path), safetensors.torch.save(halved(tensors), facts | {"provenance": json.dumps(provenance)}))
 
 
 def weights_hash(model: nn.Module) -> str:
