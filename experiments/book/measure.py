@@ -417,7 +417,8 @@ def _missing(name: str, recorded: dict, protocol: dict, classifier: Path, place:
     """What a score needs and is not here, in words; "" if nothing is missing."""
     from tcja_gen.evaluation.metric_names import METRICS, weights_of
 
-    network = METRICS[_metric(name)].network and weights_of(METRICS[_metric(name)].network)
+    network = METRICS[_metric(name)].network
+    network = network and weights_of(network)
     if network in protocol:
         return "" if (place.files / protocol[network]).is_file() else f"{protocol[network]} is not in --autoencoder-dir"
     if network != "classifier":

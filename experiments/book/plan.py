@@ -1,7 +1,7 @@
 """What `book.toml` says: protocols, experiments, studies, records and tables. Reads and checks; trains nothing.
 
     [protocol.NAME]    arguments of `tcja_gen.evaluate`; autoencoder and reference are names of files in
-                       --autoencoder-dir
+                       --autoencoder-dir, recogniser is that of a pretrained model
     [experiment.NAME]  about, protocol, and
                          recipe            name of a recipe of the package, or a file beside book.toml
                          stage = ""        train only this stage of the recipe

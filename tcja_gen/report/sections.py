@@ -195,15 +195,16 @@ def _moving(films: torch.Tensor) -> Parts:
 def reconstructions(subject: Subject) -> Parts:
     if subject.kind != "generator":
         return []
+    across = FILMS if subject.makes_events else STRIP
     try:
-        originals = subject.validation(2 * (FILMS if subject.makes_events else STRIP))
+        originals = subject.validation(2 * across)
     except (UserError, OSError):
         kept = [file for folder in subject.stages.values() for file in sorted(folder.glob("reconstructions/*.png"))]
         if not kept:
             raise
         return [_kept(kept[-1])]
     again = subject.model.reconstruct(originals).cpu()
-    cut = zip(*(x.split(_across(x)) for x in (originals, again)), strict=True)
+    cut = zip(originals.split(across), again.split(across), strict=True)
     rows = [row for a, b in cut for row in (("original", a), ("reconstruction", b))]
     error, unit = (again - originals).square().mean().item(), "events" if subject.makes_events else "pixels in [0, 1]"
     told = f"Validation samples; mean squared error {error:.5f} ({unit}) over these {len(originals)}."
@@ -217,10 +218,9 @@ def neighbours(subject: Subject) -> Parts:
     training, images, held_out = subject.split("train"), subject.sampled[0], subject.validation(SHOWN)
     if summed := SummedFrames.of(subject.model):
         training, images, held_out = summed.image_set(training), summed.images(images), summed.images(held_out)
-    training_images = training.images
-    index, distance = nearest(images, training_images)
-    _, unseen = nearest(held_out, training_images)
-    rows = [("sample", images[:STRIP]), ("nearest training image", training_images[index[:STRIP]].float() / 255)]
+    index, distance = nearest(images, training.images)
+    _, unseen = nearest(held_out, training.images)
+    rows = [("sample", images[:STRIP]), ("nearest training image", training.images[index[:STRIP]].float() / 255)]
     told = (
         f"By the pixels{' of summed frames' if summed else ''}: the root mean squared difference is "
         f"{distance.median():.3f} in the median of {len(images)} samples, {distance.min():.3f} at least. For "
