@@ -237,7 +237,7 @@ def weights(experiment: Experiment, seed: int, place: Place) -> Path:
         return run
     file = run / "half.safetensors"
     if not file.exists():
-        store.save_half(run, file)
+        store.save_copy(run, file, half=True)
     return file
 
 

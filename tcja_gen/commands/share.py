@@ -51,7 +51,7 @@ class Push:
     """Publish a model on the Hugging Face Hub, with a card of its training, settings and scores.
 
     Every command then takes hf:owner/name as RUN. The token is that of `hf auth login`, or $HF_TOKEN. The model's file
-    keeps facts of the training, such as the name or path of its data.
+    and settings keep facts of the training, such as the name of its data, but no folder of this machine.
 
     examples:
       tcja-gen push runs/mnist owner/spiking-mnist

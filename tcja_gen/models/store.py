@@ -8,8 +8,8 @@ A run stores such files as `checkpoints/step-000500/model.safetensors`. The last
 step, the best one follows from the scores in the files. There is no index that could contradict them. Damaged files are
 passed over.
 
-A run's files hold fp32. `save_half` makes one of about half the size of them, to keep or to give away; a model that is
-loaded from it has fp32 weights as well.
+A run's files hold fp32. `save_copy` makes one to give away, of about half the size if it is asked to; a model that is
+loaded from that has fp32 weights as well.
 """
 
 import hashlib
@@ -57,17 +57,22 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
     files.write(Path(path), safetensors.torch.save(tensors, facts))
 
 
-def save_half(run_or_file: str | Path, path: str | Path, which: str = "last") -> None:
-    """Writes a model that `find` finds with matrices in half precision (`half_precision.py`) and the same metadata, but
-    for the folder of the training data, which is this machine's own.
+def save_copy(run_or_file: str | Path, path: str | Path, which: str = "last", half: bool = False) -> None:
+    """Writes a model that `find` finds, to give away: the same metadata without folders of this machine. Of the path of
+    the training data its last part stays.
 
-    To save that file once more changes nothing. Errors as those of `load`; OSError if the file cannot be written.
+    half: matrices in half precision (`half_precision.py`); to copy that file once more changes nothing. Errors as those
+    of `load`; OSError if the file cannot be written.
     """
     facts, tensors = _read(find(run_or_file, which))
     provenance = json.loads(facts["provenance"])
+    data = provenance.get("data", {})
     for place in ("root", "path"):
-        provenance.get("data", {}).pop(place, None)
-    files.write(Path(path), safetensors.torch.save(halved(tensors), facts | {"provenance": json.dumps(provenance)}))
+        data.pop(place, None)
+    if "source" in data:
+        data["source"] = Path(data["source"]).name
+    tensors = halved(tensors) if half else tensors
+    files.write(Path(path), safetensors.torch.save(tensors, facts | {"provenance": json.dumps(provenance)}))
 
 
 def weights_hash(model: nn.Module) -> str:

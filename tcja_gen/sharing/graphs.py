@@ -4,7 +4,7 @@
     onnx     ONNX Runtime and others: InferenceSession(file).run(None, {name: array, ...})
     nir      neuromorphic hardware, and no tracing: see `nir.py`
 
-A fourth format, safetensors, is the whole model for this package, in half precision: see `store.save_half`.
+A fourth format, safetensors, is the whole model for this package, in half precision: see `store.save_copy`.
 
 torch.export traces the part once, on the plain path of the kernels, so that a file holds nothing but ATen or ONNX
 operations, gates and neurons unrolled over the T steps. The size of the batch is free. Results are the model's own
@@ -32,7 +32,7 @@ from ..errors import UserError
 from ..files import check_writable, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
-from ..models.store import save_half, weights_hash
+from ..models.store import save_copy, weights_hash
 from ..nn import fuse
 from . import nir
 from .parts import Part, make_part
@@ -68,7 +68,7 @@ def export(
 def _write_whole(model: nn.Module | str | Path, part: str, path: Path) -> Path:
     if part != "all" or isinstance(model, nn.Module):
         raise UserError("format safetensors is a whole model, with the settings in its file: give a name, and no part")
-    save_half(model, path)
+    save_copy(model, path, half=True)
     return path
 
 

@@ -1,10 +1,9 @@
 """`push`: a model to the Hugging Face Hub, where "hf:owner/name" finds it (`models/hub.py`).
 
 The repository gets the model's file, a model card made of what the run knows (`card.py`), a picture of samples, and the
-run's settings.
+run's settings, without the names of folders on this machine.
 """
 
-import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,9 +11,10 @@ from ..errors import UserError
 from ..evaluation import pictures
 from ..files import write
 from ..models.hub import library
-from ..models.store import WEIGHTS
+from ..models.store import WEIGHTS, save_copy
 from ..report.subject import Subject
 from ..shipped import HUB
+from ..training.config import text, without_places
 from .card import PICTURE, card
 
 SEEDS = range(36)  # of the picture
@@ -42,9 +42,9 @@ def push(run: str | Path, repository: str, private: bool = False) -> str:
 
 def write_repository(subject: Subject, repository: str, folder: Path) -> None:
     """Writes all files of a repository into a folder."""
-    shutil.copyfile(subject.file, folder / WEIGHTS)
+    save_copy(subject.file, folder / WEIGHTS)
     if subject.config:
-        shutil.copyfile(subject.run / "config.toml", folder / "config.toml")
+        write(folder / "config.toml", text(without_places(subject.config)))
     if subject.samples_are_made:
         pixels = pictures.samples(subject.model.sample(SEEDS), SEEDS)
         pictures.save(pixels, folder / PICTURE, pictures.made_by(subject.model, SEEDS))

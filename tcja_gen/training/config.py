@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError
@@ -362,6 +363,13 @@ def scaled(config: Config, factor: float) -> Config:
 
 
 SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that `scaled` changes, and their least values
+
+
+def without_places(config: Config) -> Config:
+    """The same training without folders of this machine, to give away. Of a path of data, or of a run to start from,
+    its last part stays."""
+    names = {name: Path(getattr(config, name)).name for name in ("data", "init_from")}
+    return replace(config, out=Config.out, data_root=Config.data_root, **names)
 
 
 # as a table and as TOML

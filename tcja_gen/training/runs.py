@@ -5,6 +5,7 @@ environment.json     command, versions, devices, data and its fingerprint, plugi
 log.txt  stats.jsonl  events.out.tfevents.*
 samples/step-000500.png  reconstructions/step-000500.png
 checkpoints/ ...     see `checkpoints`
+run.lock             held while a process trains, see `alone`
 """
 
 import json
@@ -13,21 +14,24 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .. import files
 from ..errors import UserError
 from ..models import store
+from ..process import Process
 from ..progress import in_notebook
 from ..registry import changed_plugins, missing_plugins, plugins
 from .config import Config, as_table, text
 
+LOCK = "run.lock"
 PACKAGES = ("tcja_gen", "torch", "torchvision", "torchmetrics", "spikingjelly", "numpy")
 
 OnRecord = Callable[[int, dict[str, float], dict[str, Tensor]], None]  # see `tg.train`
@@ -60,9 +64,32 @@ def new_folder(config: Config) -> Path:
         return path
 
 
+@contextmanager
+def alone(folder: Path, process: Process) -> Iterator[None]:
+    """Inside, no other job trains the run. UserError if one does. What a killed process held is free again.
+
+    Where the file system knows no locks, nothing is held.
+    """
+    lock, taken = FileLock(folder / LOCK), False
+    if process.first:
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            taken = True
+        except (OSError, NotImplementedError):
+            pass
+    if process.share(taken):
+        raise UserError(f"{folder}: another process trains this run now")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def remove_empty(folder: Path) -> None:
     """Removes config.toml of a run that could not start, and its folder if that is then empty."""
     (folder / "config.toml").unlink()
+    (folder / LOCK).unlink(missing_ok=True)
     with suppress(OSError):  # not empty
         folder.rmdir()
 

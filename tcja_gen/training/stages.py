@@ -63,15 +63,16 @@ def train(
     if start(config.device).first:
         runs.check_place(config)
     config, process, samples = prepare(config, given)
-    if not config.stages:
-        return Trainer(config, process, samples, quiet=quiet, on_record=on_record).run()
-    for one in one_by_one(config).values():
+    for one in one_by_one(config).values() if config.stages else ():
         rehearse(one, samples)
     folder = process.share(runs.new_folder(config) if process.first else None)
     try:
-        return _in_stages(config, process, samples, folder, quiet, stage, on_record)
+        with runs.alone(folder, process):
+            if config.stages:
+                return _in_stages(config, process, samples, folder, quiet, stage, on_record)
+            return Trainer(config, process, samples, folder, quiet, on_record=on_record).run()
     except UserError:
-        if process.first and not store.stages(folder):
+        if process.first and not runs.environment_of(folder):
             runs.remove_empty(folder)
         raise
 
@@ -92,7 +93,8 @@ def resume(
     stages, train this one again, with any overrides. The stages after it must then be trained again, too. on_record: as
     for `train`.
 
-    UserError for other settings or data than those of the run, Diverged if losses or gradients are not finite.
+    UserError for other settings or data than those of the run, or if another process trains it, Diverged if losses or
+    gradients are not finite.
     """
     folder = Path(run)
     saved = saved_config(folder, quiet)
@@ -108,11 +110,12 @@ def resume(
         advice = _advice(folder, saved, config)
         raise UserError(f"{folder}: a resumed run keeps its settings, but {shortened(changes)}; {advice}")
     prepared, process, samples = prepare(_with_data_paths(folder, saved, config), given)
-    if stage:
-        _begin_anew(folder, prepared, config, stage, process, samples)
-    if config.stages:
-        return _in_stages(prepared, process, samples, folder, quiet, stage, on_record)
-    return Trainer(prepared, process, samples, folder, quiet, on_record=on_record).run()
+    with runs.alone(folder, process):
+        if stage:
+            _begin_anew(folder, prepared, config, stage, process, samples)
+        if config.stages:
+            return _in_stages(prepared, process, samples, folder, quiet, stage, on_record)
+        return Trainer(prepared, process, samples, folder, quiet, on_record=on_record).run()
 
 
 def _base(config: Config | str | Path | None) -> Config:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tcja_gen.errors import UserError
 from tcja_gen.metrics.weights import save_tensors
 from tcja_gen.models import Classifier, Generator, build, load, pretrained, save
-from tcja_gen.models.store import find, metadata, save_half, weights_hash
+from tcja_gen.models.store import find, metadata, save_copy, weights_hash
 from tcja_gen.nn.objectives import TET
 from tcja_gen.settings import update
 
@@ -221,7 +221,7 @@ def test_a_file_in_half_precision_is_half_as_large_and_computes_in_fp32(tmp_path
     settings = update(Generator(), {"encoder": "32C3s2-TCJA-32C3s2", "image_size": 8, "latent": {"channels": 32}})
     whole, half, again = (tmp_path / f"{name}.safetensors" for name in ("whole", "half", "again"))
     save(whole, build(settings), settings, {"step": 7})
-    save_half(whole, half)
+    save_copy(whole, half, half=True)
     assert half.stat().st_size < 0.6 * whole.stat().st_size
     small, large = load(half), load(whole)
     assert small.provenance == large.provenance == {"step": 7}
@@ -236,12 +236,12 @@ def test_a_file_in_half_precision_is_half_as_large_and_computes_in_fp32(tmp_path
 
 def test_to_halve_a_file_again_or_in_its_place_changes_nothing(kept):
     path = kept[1]
-    save_half(path, path.with_name("half.safetensors"))
-    save_half(path.with_name("half.safetensors"), path)
+    save_copy(path, path.with_name("half.safetensors"), half=True)
+    save_copy(path.with_name("half.safetensors"), path, half=True)
     first, second = load_file(path), load_file(path.with_name("half.safetensors"))
     assert {str(t.dtype) for t in first.values()} >= {"torch.float16", "torch.float32"}
     assert all(torch.equal(first[name], t) and first[name].dtype == t.dtype for name, t in second.items())
-    save_half(path, path)
+    save_copy(path, path, half=True)
     assert all(torch.equal(first[name], t) for name, t in load_file(path).items())
 
 
@@ -252,7 +252,7 @@ def test_weights_that_half_precision_cannot_hold_stay_in_fp32(kept, value):
     name = next(name for name, t in tensors.items() if t.dim() > 1)
     tensors[name] = tensors[name] * 1e-7 if value == 1e-7 else tensors[name].fill_(value)
     rewrite(path, tensors)
-    save_half(path, half)
+    save_copy(path, half, half=True)
     found = load_file(half)
     assert found[name].dtype == torch.float32 and torch.equal(found[name].nan_to_num(), tensors[name].nan_to_num())
     assert [n for n, t in found.items() if t.dim() > 1 and t.dtype == torch.float32] == [name]
@@ -261,7 +261,7 @@ def test_weights_that_half_precision_cannot_hold_stay_in_fp32(kept, value):
 def test_a_damaged_file_is_not_halved(kept, tmp_path):
     kept[1].write_bytes(kept[1].read_bytes()[:1000])
     with pytest.raises(UserError, match="damaged"):
-        save_half(kept[1], tmp_path / "half.safetensors")
+        save_copy(kept[1], tmp_path / "half.safetensors", half=True)
     assert not (tmp_path / "half.safetensors").exists()
 
 

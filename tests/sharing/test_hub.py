@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.errors import MissingFile, UserError
+from tcja_gen.report.subject import Subject
+from tcja_gen.sharing.hub import write_repository
 from tcja_gen.shipped import weights
+from tcja_gen.training import recipes
 
 hub = pytest.importorskip("huggingface_hub")
 pytest.importorskip("huggingface_hub.constants")
@@ -128,6 +132,23 @@ def test_a_card_says_what_the_model_is(pushed):
     assert text.startswith("---\nlibrary_name: tcja_gen\n")
     assert 'tg.load("hf:somebody/spikes")' in text and "[model.latent]" in text and "digits" in text
     assert (folder / "samples.png").stat().st_size > 1000 and "samples.png" in text
+
+
+def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), i * 20).save(pictures / f"{i}.png")
+    short = {"steps": 1, "batch": 4, "warmup": 0, "quiet": True, "model": tiny}
+    before = tg.train(out=str(tmp_path / "before"), **short).folder
+    run = tg.train(data=str(pictures), out=str(tmp_path / "run"), init_from=str(before), **short).folder
+    write_repository(Subject(run), "somebody/pictures", tmp_path / "repository")
+    files = [*(tmp_path / "repository").iterdir()]
+    assert {file.name for file in files} == {"README.md", "config.toml", "model.safetensors", "samples.png"}
+    assert not [file.name for file in files if str(tmp_path).encode() in file.read_bytes()]
+    config = recipes.load(tmp_path / "repository" / "config.toml")
+    assert (config.data, config.init_from, config.steps) == ("pictures", "before", 1)
+    assert tg.load(tmp_path / "repository").provenance["data"]["source"] == "pictures"
 
 
 def test_without_a_network_the_copy_is_used_or_one_line_says_what_is_missing(pushed, monkeypatch):

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import tcja_gen as tg
+from tcja_gen.errors import UserError
 from tcja_gen.metrics import classifier
 from tcja_gen.models import Classifier, Generator
 from tcja_gen.nn import ScheduledSampling, latent_settings
@@ -114,6 +115,15 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert f"go on with: tcja-gen train --resume {out}" in text
     step = tg.load(out).provenance["step"]
     assert f"stopped at step {step}" in text
+
+
+def test_a_run_that_another_process_trains_is_left_alone(tmp_path):
+    out = tmp_path / "busy"
+    with process(out, steps=100000, sample_every=0) as child:
+        wait_for(out / "checkpoints" / "step-000006")
+        with pytest.raises(UserError, match="another process trains this run now"):
+            tg.resume(out, quiet=True)
+        child.send_signal(signal.SIGKILL)
 
 
 def test_a_run_shorter_than_its_log_interval_tells_its_loss(tmp_path, capsys):
