@@ -20,7 +20,7 @@ from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
 from .pooling import max_pool
-from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights
+from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, wanted
 
 
 class SpikingBlock(nn.Module):
@@ -33,6 +33,8 @@ class SpikingBlock(nn.Module):
 
     def forward(self, x: Tensor, steps: int | None = None, gate: Gate | None = None) -> Tensor:
         """gate: of the spikes x, see `joins`."""
+        if not steps and self._fires_at_once(x):
+            return self._fire(x, gate).unflatten(0, x.shape[:2])
         y, options = self._currents(x if steps else x.flatten(0, 1), gate)  # (T*N, ...)
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
@@ -41,6 +43,8 @@ class SpikingBlock(nn.Module):
 
         gate: of the spikes x, see `joins`. behind: a gate of the spikes that are summed up, see `NormLIF.weighted_sum`.
         """
+        if behind is None and self._fires_at_once(x):
+            return self._fire(x, gate, w)
         frames, options = x.flatten(0, 1), {}
         if self.training:
             y, again = self.weights.recomputable(frames, gate)
@@ -48,6 +52,21 @@ class SpikingBlock(nn.Module):
         else:
             y = self.weights(frames, gate)
         return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, gate=behind, **options)
+
+    def _fires_at_once(self, x: Tensor) -> bool:
+        """Whether weights and neurons are one pass over a stream x (T, N, ...), which writes no currents."""
+        behind = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
+        return behind and self._is_joined(x.flatten(0, 1))
+
+    def _fire(self, x: Tensor, gate: Gate | None, w: Tensor | None = None) -> Tensor:
+        """The spikes (T * N, ...), or with w (T,) the sum over time of w_t times them."""
+        a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
+        return self.weights.fire(x.flatten(0, 1), a, b, self.neurons.neuron, w, len(x), gate)
+
+    def _is_joined(self, frames: Tensor) -> bool:
+        """Whether weights and what follows may be one pass: no gradient is wanted, and nobody looks in between."""
+        apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
+        return not apart and self.weights.skips_zeros(frames)
 
     def joins(self, gate: nn.Module, x: Tensor) -> bool:
         """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
@@ -66,8 +85,7 @@ class SpikingBlock(nn.Module):
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
         frames = x.flatten(0, 1)
-        apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
-        if apart or not self.weights.skips_zeros(frames):
+        if not self._is_joined(frames):
             return self(x) + current
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])

@@ -8,6 +8,9 @@ A gate right in front of such a layer is part of it (`gate`, an `attention.Gate`
 and weights W is W (F S), and F S is never written. With the gradient G of F S, that of F is the sum over pixels of G S,
 and that of S is F G + dL/dZ / P for the squeezed Z and P pixels.
 
+Without gradient, the neurons behind such a layer are part of it, too (`fire`): what it adds up goes through all time
+steps in the nearest cache, and only spikes are written.
+
 The choice depends on the layer alone and never on how much has fired, because the result of an image must not depend on
 the others of its batch. The kernels are ahead of dense products up to a firing rate of about one half.
 """
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 from .gradients import differentiable_once, gate_graph, graph_gradients
 from .kernels import sparse
+from .neurons import Neuron
 
 if TYPE_CHECKING:
     from .attention import Gate
@@ -78,20 +82,34 @@ class SpikeWeights:
 
     def _sparse(self, x: Tensor, bias: Tensor | None, gate: "Gate | None" = None) -> tuple[Tensor, sparse.Spikes]:
         """The output, and the spikes as the kernels see them."""
-        spikes = sparse.pack(x)
-        if gate is None:
-            return _SpikeWeights.apply(x, self.weight, bias, self, spikes), spikes
-        if spikes.values is not None:  # gated already, or no spikes
-            return self._sparse(gate(x.unflatten(0, (gate.time_steps, -1))).flatten(0, 1), bias)
-        counts = sparse.sums_over_pixels(spikes.bits.flatten(1, 2), spikes.channels)
-        z, f = gate_graph(gate, (counts / x[0, 0].numel()).unflatten(0, (gate.time_steps, -1)))
-        spikes = replace(spikes, values=f.detach().reshape(len(x), 1, 1, -1))
-        return _SpikeWeights.apply(x, self.weight, bias, self, spikes, (z, f), *gate.parameters()), spikes
+        x, spikes, *graph = _packed(x, gate)
+        return _SpikeWeights.apply(x, self.weight, bias, self, spikes, *graph), spikes
+
+    def fire(
+        self, x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor | None, steps: int, gate: "Gate | None"
+    ) -> Tensor:
+        """Spikes of the neurons behind the layer for frames x (T * N, ...), without gradient, where it skips zeros: see
+        `kernels.sparse.fire`."""
+        y = sparse.fire(self, _packed(x, gate)[1], a, b, neuron, steps, w)
+        return y if x.dim() == 4 else y.flatten(1)
 
     def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
         """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
         fewer frames, it is used in turn."""
         return sparse.forward(self, sparse.pack(x), self.bias, wanted.get().get(self), (a, b, current))
+
+
+def _packed(x: Tensor, gate: "Gate | None") -> tuple:
+    """x, and its spikes as the kernels see them; behind a gate with its factors, and then the squeezed stream and the
+    gate, (T, N, C), for autograd, and the gate's parameters."""
+    spikes = sparse.pack(x)
+    if gate is None:
+        return x, spikes
+    if spikes.values is not None:  # gated already, or no spikes
+        return _packed(gate(x.unflatten(0, (gate.time_steps, -1))).flatten(0, 1), None)
+    counts = sparse.sums_over_pixels(spikes.bits.flatten(1, 2), spikes.channels)
+    z, f = gate_graph(gate, (counts / x[0, 0].numel()).unflatten(0, (gate.time_steps, -1)))
+    return x, replace(spikes, values=f.detach().reshape(len(x), 1, 1, -1)), (z, f), *gate.parameters()
 
 
 class Conv2d(SpikeWeights, nn.Conv2d):

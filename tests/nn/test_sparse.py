@@ -25,6 +25,9 @@ from tcja_gen.nn import (
     set_memory,
 )
 from tcja_gen.nn.kernels import cpu, sparse
+from tcja_gen.nn.layers import SpikingBlock
+from tcja_gen.nn.neurons import PRESETS
+from tcja_gen.nn.normalisation import NormLIF
 from tcja_gen.nn.sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, dense, wanted
 
 GATED = "32C3-TCJA-16T4s2-TCJA"  # a decoder
@@ -104,6 +107,43 @@ def test_a_layer_with_a_gate_has_the_gradients_of_the_dense_one_behind_the_gate(
             torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=limit)
         twice = spikes(3, images, channels, *sides, rate=rate, gated=True)
         torch.testing.assert_close(layer(twice.flatten(0, 1), gate), layer(gate(twice).flatten(0, 1)))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("images, channels, out", [(1, 1, 16), (3, 67, 37), (40, 16, 160)])
+def test_neurons_that_are_part_of_a_layer_fire_as_those_behind_it(kind, preset, images, channels, out):
+    torch.manual_seed(0)
+    make, sides = LAYERS[kind]
+    block = fuse(SpikingBlock(skipping(make(channels, out)), NormLIF(out, PRESETS[preset]))).eval()
+    for name, tensor in block.neurons.state_dict().items():
+        tensor.uniform_(0.5, 2) if name in ("weight", "running_var") else tensor.normal_()
+    gate, w, looked = TCJA(3, channels, 2, min(channels, 2)), torch.rand(3), []
+    for rate, gated in [(0.0, False), (0.2, False), (0.2, True), (1.0, False)]:
+        x = spikes(3, images, channels, *sides, rate=rate, gated=gated)
+        with torch.no_grad():
+            for how in ({}, {"gate": gate}):
+                at_once = block(x, **how), block.weighted_sum(x, w, **how)
+                assert not looked
+                with block.neurons.register_forward_hook(lambda *_: looked.append(1)):
+                    apart = block(x, **how), block.weighted_sum(x, w, **how)
+                assert looked.pop() and not looked  # whoever looks in between gets to see it
+                assert all(torch.equal(one, other) for one, other in zip(at_once, apart, strict=True))
+    assert 0.02 < at_once[0].mean() < 0.98
+
+
+def test_spikes_of_joined_neurons_do_not_depend_on_threads_or_on_other_images():
+    block = fuse(SpikingBlock(skipping(Conv2d(24, 96, 3, 2, 1)), NormLIF(96))).eval()
+    x, before, found = spikes(4, 30, 24, 9, 7, rate=0.5), torch.get_num_threads(), []
+    with torch.no_grad():
+        for threads in (1, 3):
+            try:
+                torch.set_num_threads(threads)
+                found.append(block(x))
+            finally:
+                torch.set_num_threads(before)
+        found.append(torch.cat([block(part) for part in x.split([1, 29], 1)], 1))
+    assert found[0].any() and all(torch.equal(found[0], other) for other in found[1:])
 
 
 def test_gradients_do_not_depend_on_the_number_of_threads():

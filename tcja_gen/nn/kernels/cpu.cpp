@@ -17,7 +17,8 @@
 #include <cstring>
 #include <vector>
 
-using Size = int64_t;
+#include "neuron.h"
+
 uint64_t word_of(const float* x, Size channels);  // in sparse.cpp
 constexpr Size WORD = 64;      // columns of a word of bits
 constexpr Size TILE = 512;     // neurons
@@ -141,18 +142,6 @@ struct Sums {
 };
 
 enum Surrogate { ATAN, TRIANGLE, BOX, BOX_ZERO };
-
-struct Neuron {
-    float tau, leak, v_threshold, v_reset, alpha;
-    int decay_input, strict, detach_reset, surrogate;
-
-    float fires_from() const { return strict ? std::nextafterf(v_threshold, INFINITY) : v_threshold; }
-};
-
-template <bool DECAY_INPUT>
-inline float charge(float h, float x, const Neuron& n) {
-    return DECAY_INPUT ? h + (x - (h - n.v_reset)) / n.tau : h * n.leak + (x + n.v_reset / n.tau);
-}
 
 // dS/dV of a tile
 void surrogate(const float* v, float* ds, Size length, const Neuron& n) {

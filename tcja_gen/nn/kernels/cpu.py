@@ -1,6 +1,6 @@
-"""Kernels for CPUs. `cpu.cpp` and `sparse.cpp` are compiled on first use and kept in the cache (`tcja_gen.cache`). The
-functions here replace those of the same names in `neurons` and `fused`; `sparse.py` calls the kernels for
-weights whose input is spikes."""
+"""Kernels for CPUs. `cpu.cpp` and `sparse.cpp`, which share `neuron.h`, are compiled on first use and kept in the cache
+(`tcja_gen.cache`). The functions here replace those of the same names in `neurons` and `fused`; `sparse.py` calls the
+kernels for weights whose input is spikes."""
 
 import ctypes
 import functools
@@ -22,6 +22,7 @@ from ..neurons import SURROGATES, Neuron
 from .arguments import array_like, check_frames, float32_arrays, planes
 
 SOURCES = [Path(__file__).with_name(name) for name in ("cpu.cpp", "sparse.cpp")]
+HEADER = Path(__file__).with_name("neuron.h")
 # IEEE 754 arithmetic without fused multiply-add, so that spikes are exactly those of the plain loop
 FLAGS = ["-O3", "-std=c++17", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 # tried in this order, until the compiler accepts one
@@ -32,7 +33,7 @@ assert set(SURROGATE_ORDER) == set(SURROGATES)
 
 
 class Constants(ctypes.Structure):
-    """The struct `Neuron` of cpu.cpp."""
+    """The struct `Neuron` of neuron.h."""
 
     _fields_ = [(name, ctypes.c_float) for name in ("tau", "leak", "v_threshold", "v_reset", "alpha")] + [
         (name, ctypes.c_int) for name in ("decay_input", "strict", "detach_reset", "surrogate")
@@ -61,7 +62,7 @@ def library() -> ctypes.CDLL:
     cxx = compiler()
     if not cxx or os.name == "nt":  # Windows compilers take other flags
         raise RuntimeError("there is no C++ compiler" if not cxx else "the kernels are not built on Windows")
-    sources = [source.read_text(encoding="utf-8") for source in SOURCES]
+    sources = [source.read_text(encoding="utf-8") for source in (*SOURCES, HEADER)]
     facts = {"sources": sources, "compiler": cxx, "flags": [FLAGS, OPTIONAL_FLAGS]}
     cached = cache_file("neurons", ".so", **facts, target=_target(shlex.split(cxx)))
     kept = _intact_library(cached)
@@ -117,7 +118,7 @@ def _compile(cxx: list[str], made: Path) -> None:
 
 
 @functools.cache
-def _constants(neuron: Neuron) -> Constants:
+def constants(neuron: Neuron) -> Constants:
     return Constants(
         neuron.tau,
         1 - 1 / neuron.tau,
@@ -179,7 +180,7 @@ def _spikes(
         bits = x.new_empty(steps, rows, -(-width // WORD), dtype=torch.int64)
     else:
         out = x.new_empty(*([steps] if w is None else []), rows, width)
-    _call("forward", x, x, a, b, f, v, w, out, bits, end, rows, width, pixels, steps, frames, _constants(neuron))
+    _call("forward", x, x, a, b, f, v, w, out, bits, end, rows, width, pixels, steps, frames, constants(neuron))
     return bits if as_bits else out
 
 
@@ -269,7 +270,7 @@ def _backward(
     elif a is not None:
         sums, products = x.new_empty(2, _part_count(rows, width, pixels), width, dtype=torch.float32)
     arguments = x, a, b, f, v, w, u, shift, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
-    _call("backward", x, *arguments, _constants(neuron))
+    _call("backward", x, *arguments, constants(neuron))
     return gx, sums, products, gv
 
 

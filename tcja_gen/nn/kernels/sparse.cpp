@@ -4,6 +4,9 @@
 // below its kernel. The forward pass adds these rows up; the gradient of the weights adds the pixel's gradient to them.
 // With gates, a row counts by the value of its spike, or by the factor of its frame and channel.
 //
+// In evaluation the neurons behind the weights are part of the forward pass: the sums of a group of pixels go through all
+// time steps while they stay in the nearest cache, and no current is written.
+//
 // A sum starts with the bias and runs over the kernel's taps and the channels, always in this order, so that it depends
 // on nothing but the pixels below the kernel. The gradient is summed up in parts, whose number follows from the shape.
 // Hence neither depends on the number of threads.
@@ -20,7 +23,7 @@
 #include <immintrin.h>
 #endif
 
-using Size = int64_t;
+#include "neuron.h"
 
 #if defined(__AVX512F__)
 constexpr Size LANES = 16;
@@ -139,7 +142,7 @@ struct Rows {
     std::vector<float> values;          // of the listed rows
     std::vector<float> factors;         // of some frames, for every row of weights
     Size from = 0, to = 0;              // these frames
-    std::vector<Size> begin, output;    // of every pixel in the lists, and where its outputs are
+    std::vector<Size> begin, output;    // of every pixel in the lists, and where its outputs are in y
     std::vector<const float*> factor;   // where the factors of its frame are
 
     Rows(const Windows& w, const uint64_t* bits, const float* x)
@@ -147,8 +150,8 @@ struct Rows {
           rows(GROUP * w.tile * std::min(w.s.in, WORD) + LANES), values(count == VALUE ? rows.size() : 0),
           begin(GROUP + 1), output(GROUP), factor(GROUP) {}
 
-    // Lists the rows of pixels first to last - 1.
-    void find(Size tile, Size first, Size last) {
+    // Lists the rows of pixels first to last - 1. apart: y has these pixels alone
+    void find(Size tile, Size first, Size last, bool apart) {
         const Shape& s = windows.s;
         const Size wanted = windows.wanted.size(), weights = s.taps() * s.in;
         const Size* seen = &windows.begin[tile * (wanted + 1)];
@@ -156,7 +159,7 @@ struct Rows {
         if (count == FACTOR) repeat_factors(frame, (last - 1) / wanted + 1);
         for (Size p = 0; p < last - first; p++) {
             begin[p] = n;
-            output[p] = (frame * s.out_pixels() + windows.wanted[i]) * s.out;
+            output[p] = (apart ? p : frame * s.out_pixels() + windows.wanted[i]) * s.out;
             if (count == FACTOR) factor[p] = &factors[(frame - from) * weights];
             for (Size j = seen[i]; j < seen[i + 1]; j++) n = add(frame * s.pixels() + windows.seen[j].pixel, windows.seen[j], n);
             if (++i == wanted) {
@@ -206,24 +209,26 @@ struct Pieces {
     Pieces(Size row, Size others)
         : row(row), blocks((row + WIDTH - 1) / WIDTH), count(std::clamp<Size>(TASKS / std::max<Size>(others, 1), 1, blocks)) {}
 
+    // The first output of a piece; of the one behind the last, the end.
+    Size first(Size piece) const { return std::min(blocks * piece / count * WIDTH, row); }
+
     // Calls block(its first output, its width as a constant) for every block of a piece.
     template <class Block>
     void each_block(Size piece, Block block) const {
-        Size first = blocks * piece / count * WIDTH;
-        const Size last = std::min(blocks * (piece + 1) / count * WIDTH, row);
+        Size first = this->first(piece);
+        const Size last = this->first(piece + 1);
         for (; last - first >= WIDTH; first += WIDTH) block(first, std::integral_constant<Size, WIDTH>());
         for (; last - first >= WIDTH / 2; first += WIDTH / 2) block(first, std::integral_constant<Size, WIDTH / 2>());
         for (; first < last; first += NARROW) block(first, std::integral_constant<Size, NARROW>());
     }
 };
 
-// Lists the rows of a group of pixels tile by tile, and calls add(tile, pixels, first output, width) for every block of a
-// piece.
+// Lists the rows of pixels first to last - 1 tile by tile, and calls add(tile, pixels, first output, width) for every block
+// of a piece.
 template <class Add>
-void each_tile(Rows& list, const Pieces& pieces, Size piece, Size group, Add add) {
-    const Size first = group * GROUP, last = std::min(first + GROUP, list.windows.pixels());
+void each_tile(Rows& list, const Pieces& pieces, Size piece, Size first, Size last, bool apart, Add add) {
     for (Size tile = 0; tile < list.windows.tiles; tile++) {
-        list.find(tile, first, last);
+        list.find(tile, first, last, apart);
         pieces.each_block(piece, [&](Size at, auto width) { add(tile, last - first, at, width); });
     }
 }
@@ -276,6 +281,46 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
             for (Size v = 0; v < V; v++) sums[v] += other[v];
         }
         store_block<W>(to, sums, kept);
+    }
+}
+
+// Adds the weights of a piece to pixels first to last - 1 of y, for which `bias` and `finish` are meant.
+void add_group(Rows& list, const Pieces& pieces, Size piece, Size first, Size last, bool apart, const float* weights,
+               const float* bias, const Finish* finish, float* y) {
+    const Size rows = list.windows.s.taps() * list.windows.s.in;
+    each_tile(list, pieces, piece, first, last, apart, [&](Size tile, Size count, Size at, auto width) {
+        constexpr Size W = decltype(width)::value;
+        by_count(list.count, [&](auto by) {
+            add_weights<W, decltype(by)::value>(list, count, at, weights + at * rows, tile ? nullptr : bias,
+                                                tile + 1 < list.windows.tiles ? nullptr : finish, y);
+        });
+    });
+}
+
+// The neurons behind a layer: their currents are scale y + shift. Where w is given, they give the sum over time of w_t times
+// their spikes.
+struct Neurons {
+    const float *scale, *shift, *w;
+    const Neuron* kind;
+    Size steps;
+};
+
+// Step t of the neurons of so many pixels and `width` channels, the first of which is number `at`: sums y, membranes h, and
+// what they give, all `row` numbers a pixel apart.
+template <bool DECAY_INPUT, bool SUM>
+void fire(const float* y, float* h, float* out, Size pixels, Size row, Size width, const Neurons& n, Size at, Size t) {
+    const Neuron kind = *n.kind;
+    const float from = kind.fires_from(), share = SUM ? n.w[t] : 1;
+    const float *scale = n.scale + at, *shift = n.shift + at;
+    for (Size p = 0; p < pixels; p++) {
+        const float* __restrict Y = y + p * row;
+        float *__restrict H = h + p * row, *__restrict OUT = out + p * row;
+        for (Size c = 0; c < width; c++) {
+            const float v = charge<DECAY_INPUT>(H[c], scale[c] * Y[c] + shift[c], kind);
+            const float spike = v >= from ? 1.0f : 0.0f;
+            H[c] = v >= from ? kind.v_reset : v;
+            OUT[c] = SUM ? (t ? OUT[c] : 0) + share * spike : spike;
+        }
     }
 }
 
@@ -396,7 +441,7 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
                     const uint8_t* mask, float* y, const Shape* shape, Size threads) {
     const Shape s = *shape;
     const Windows windows(s, mask);
-    const Size pixels = windows.pixels(), rows = s.taps() * s.in, groups = (pixels + GROUP - 1) / GROUP;
+    const Size pixels = windows.pixels(), groups = (pixels + GROUP - 1) / GROUP;
     const Pieces pieces(s.row, groups);
 #pragma omp parallel num_threads(threads) if (pixels * s.out > SMALL)
     {
@@ -408,13 +453,38 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
 #pragma omp for collapse(2) schedule(static)
         for (Size group = 0; group < groups; group++)
             for (Size piece = 0; piece < pieces.count; piece++)
-                each_tile(list, pieces, piece, group, [&](Size tile, Size count, Size at, auto width) {
-                    constexpr Size W = decltype(width)::value;
-                    by_count(list.count, [&](auto by) {
-                        add_weights<W, decltype(by)::value>(list, count, at, weights + at * rows, tile ? nullptr : bias,
-                                                            tile + 1 < windows.tiles ? nullptr : finish, y);
-                    });
-                });
+                add_group(list, pieces, piece, group * GROUP, std::min((group + 1) * GROUP, pixels), false, weights, bias,
+                          finish, y);
+    }
+}
+
+// The spikes of the neurons behind the layer, out (steps, images, out_pixels, out), or the sums over time of them, (images,
+// out_pixels, out). The rest as of sparse_forward, but for `bits` of steps * images frames.
+void sparse_fire(const uint64_t* bits, const float* x, const float* weights, const float* bias, const Neurons* neurons,
+                 float* out, const Shape* shape, Size threads) {
+    const Shape s = *shape;
+    const Neurons n = *neurons;
+    const Windows windows(s, nullptr);
+    const Size pixels = windows.pixels() / n.steps, groups = (pixels + GROUP - 1) / GROUP;
+    const Pieces pieces(s.row, groups);
+    const auto step = n.kind->decay_input ? n.w ? fire<true, true> : fire<true, false>
+                                          : n.w ? fire<false, true> : fire<false, false>;
+#pragma omp parallel num_threads(threads) if (pixels * n.steps * s.out > SMALL)
+    {
+        Rows list(windows, bits, x);
+        std::vector<float> y(GROUP * s.out), membranes(GROUP * s.out);
+#pragma omp for collapse(2) schedule(static)
+        for (Size group = 0; group < groups; group++)
+            for (Size piece = 0; piece < pieces.count; piece++) {
+                const Size first = group * GROUP, last = std::min(first + GROUP, pixels), left = pieces.first(piece);
+                const Size width = std::min(pieces.first(piece + 1), s.out) - left;
+                std::fill(membranes.begin(), membranes.end(), n.kind->v_reset);
+                for (Size t = 0; t < n.steps; t++) {
+                    add_group(list, pieces, piece, t * pixels + first, t * pixels + last, true, weights, bias, nullptr, y.data());
+                    float* to = out + ((n.w ? 0 : t * pixels) + first) * s.out;
+                    step(&y[left], &membranes[left], to + left, last - first, s.out, width, n, left, t);
+                }
+            }
     }
 }
 
@@ -431,13 +501,15 @@ void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, floa
         for (Size piece = 0; piece < pieces.count; piece++) {
             float* sums = weights + part * rows * s.row;
             Rows list(windows, bits, x);
-            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++)
-                each_tile(list, pieces, piece, group, [&](Size, Size count, Size at, auto width) {
+            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
+                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
+                each_tile(list, pieces, piece, first, last, false, [&](Size, Size count, Size at, auto width) {
                     constexpr Size W = decltype(width)::value;
                     by_count(list.count, [&](auto by) {
                         add_gradients<W, decltype(by)::value>(list, count, gy + at, sums + at * rows, std::min(W, s.out - at));
                     });
                 });
+            }
         }
 }
 }

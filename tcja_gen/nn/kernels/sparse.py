@@ -8,6 +8,8 @@ outputs.
 import ctypes
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
-from .cpu import WORD, library
+from ..neurons import Neuron
+from .cpu import WORD, Constants, constants, library
 
 FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed values".split()
 
@@ -30,6 +33,16 @@ class Finish(ctypes.Structure):
     """The struct `Finish` of sparse.cpp."""
 
     _fields_ = [(name, ctypes.c_void_p) for name in ("scale", "shift", "current")] + [("numbers", ctypes.c_int64)]
+
+
+class Neurons(ctypes.Structure):
+    """The struct `Neurons` of sparse.cpp."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("scale", "shift", "w")),
+        ("kind", ctypes.POINTER(Constants)),
+        ("steps", ctypes.c_int64),
+    ]
 
 
 @dataclass(frozen=True)
@@ -116,6 +129,25 @@ def forward(
     return y.permute(0, 3, 1, 2)
 
 
+def fire(
+    layer: nn.Module, spikes: Spikes, a: Tensor, b: Tensor, neuron: Neuron, steps: int, w: Tensor | None = None
+) -> Tensor:
+    """Spikes (T * N, C', H', W') of the neurons behind a layer of T * N frames, at rest at first, for currents a y + b,
+    which are not written. a, b: (C',). With w (T,) the sum over time of w_t times the spikes, (N, C', H', W').
+    """
+    shape = _shape(layer, spikes)
+    weights, start = _rows(layer, shape.row), torch.zeros(shape.out) if layer.bias is None else layer.bias
+    start, frames = _padded(start, shape.row), shape.frames if w is None else shape.frames // steps
+    kept = [None if f is None else f.detach().float().contiguous() for f in (a, b, w)]
+    behind = Neurons(*_pointers(*kept), ctypes.pointer(constants(neuron)), steps)
+    y = torch.empty(frames, shape.out_height, shape.out_width, shape.out)
+    tensors = _pointers(spikes.bits, spikes.values, weights, start)
+    library().sparse_fire(
+        *tensors, ctypes.byref(behind), *_pointers(y), ctypes.byref(shape), *_sizes(torch.get_num_threads())
+    )
+    return y.permute(0, 3, 1, 2)
+
+
 def _padded(x: Tensor, row: int) -> Tensor:
     """x (C',) with zeros up to `row` numbers."""
     return F.pad(x.detach(), (0, row - len(x)))
@@ -168,17 +200,33 @@ def _shape(layer: nn.Module, spikes: Spikes) -> Shape:
 
 
 _kept = WeakIdKeyDictionary()  # rows of weights outside training, until these change
+_seen: ContextVar[set[int] | None] = ContextVar("seen", default=None)  # inside `steady`, layers whose rows are made
+
+
+@contextmanager
+def steady():
+    """Inside, no weights change, so that it is asked once for each layer whether they did."""
+    token = _seen.set(set())
+    try:
+        yield
+    finally:
+        _seen.reset(token)
 
 
 def _rows(layer: nn.Module, row: int) -> Tensor:
     """The layer's weights as the kernels take them, of `row` outputs."""
     if layer.training or layer.weight.is_inference():  # they change at every step, or nobody knows whether they do
         return _made_rows(layer, row)
+    seen = _seen.get()
+    if seen is not None and id(layer) in seen:
+        return _kept[layer.weight][1]
     weight = layer.weight.detach()
     state = weight.data_ptr(), weight._version, weight.sum().item()  # a change through `.data` has no other trace
     kept = _kept.get(layer.weight)
     if kept is None or kept[0] != state:
         kept = _kept[layer.weight] = state, _made_rows(layer, row)
+    if seen is not None:
+        seen.add(id(layer))
     return kept[1]
 
 

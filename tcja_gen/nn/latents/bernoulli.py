@@ -23,6 +23,7 @@ from ...errors import UserError
 from ...ranges import check_ranges, setting
 from ...registry import register_latent
 from ..draws import Draws
+from ..kernels.sparse import steady
 from ..layers import Build, linear_block
 from ..modes import evaluating
 from ..nodes import NodeNeuron
@@ -193,6 +194,7 @@ class BernoulliLatent(Latent):
         p = self.prior(self._with_class(previous, y))
         return z, self.divergence(q.mean(-1), p.mean(-1))
 
+    @steady()
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L) from the prior, one row of draws per image."""
         j = self._indices(draws)
@@ -220,6 +222,7 @@ class BernoulliLatent(Latent):
         return (draws.uniform(self.time_steps, self.channels) * self.k).long().transpose(0, 1)
 
     @torch.no_grad()
+    @steady()
     def _draw_posterior(self, h: Tensor, j: Tensor) -> Tensor:
         """z_0 .. z_{T-1}, the posterior's input from the previous step, (T, N, L)."""
         z = [torch.zeros_like(h[0])]
@@ -236,6 +239,7 @@ class BernoulliLatent(Latent):
         return torch.stack(z)
 
     @torch.no_grad()
+    @steady()
     def _mix(self, previous: Tensor, draws: Draws, progress: float | Tensor, y: Tensor | None = None) -> Tensor:
         """Scheduled sampling: replaces some of z_1 .. z_{T-1} (rows 1.. of `previous`) by the prior's own z."""
         plan = self._plan(draws, self.scheduled.probability(progress))

@@ -47,6 +47,7 @@ from ...errors import UserError
 from ...ranges import setting
 from ...registry import register_latent
 from ..draws import Draws
+from ..kernels.sparse import steady
 from ..layers import conv_block
 from .masked_prior import LARGEST_GROUP, ORDERS, MaskedPrior
 from .protocol import Context, Latent, LatentSettings
@@ -200,6 +201,7 @@ class CodeLatent(Latent):
             return y
         return y * (draws.stream("class").uniform(1) >= self.settings.class_dropout)
 
+    @steady()
     def sample(self, draws: Draws, y: Tensor | None = None) -> Tensor:
         """z (T, N, L, h, w). One uniform number per place and group decides its bits, for any number of rounds; in a
         sweep it is another one."""
