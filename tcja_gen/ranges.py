@@ -43,9 +43,15 @@ def setting(default, **limits: float):
     return field(default=default, metadata={"range": Range(**limits)})
 
 
+KINDS = {int: "a whole number", bool: "True or False"}
+
+
 def check_ranges(settings, where: str) -> None:
-    """UserError for the first setting of a dataclass that is out of its range. where: prefix of its name in the
-    message, such as "model."."""
+    """UserError for the first setting of a dataclass that is out of its range, or is no whole number, or not True or
+    False, where it should be. where: prefix of its name in the message, such as "model."."""
     for f in fields(settings):
+        value = getattr(settings, f.name)
+        if f.type in KINDS and type(value) is not f.type:
+            raise UserError(f"{where}{f.name} is {value!r}, it must be {KINDS[f.type]}")
         if "range" in f.metadata:
-            f.metadata["range"].check(f"{where}{f.name}", getattr(settings, f.name))
+            f.metadata["range"].check(f"{where}{f.name}", value)

@@ -42,6 +42,7 @@ class Source:
 
     @classmethod
     def of(cls, part: Any) -> "Source":
+        part = inspect.unwrap(getattr(part, "func", part))  # of functools.partial, of functools.cache
         try:
             file = Path(inspect.getsourcefile(part) or "").resolve()
         except (OSError, TypeError):  # a class from an interactive session

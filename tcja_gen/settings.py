@@ -178,11 +178,11 @@ def differences(a: Mapping, b: Mapping, ignore: tuple[str, ...] = ()) -> list[st
     """Lines "key: value in a -> value in b" for the values in which two nested tables differ. ignore: keys of the
     outer tables that are not compared."""
     lines = []
-    for key in {**a, **b}:
+    for key in (key for key in {**a, **b} if key not in ignore):
         x, y = a.get(key), b.get(key)
         if isinstance(x, Mapping) and isinstance(y, Mapping):
             lines += [f"{key}.{line}" for line in differences(x, y)]
-        elif x != y and key not in ignore:
+        elif x != y:
             lines.append(f"{key}: {x!r} -> {y!r}")
     return lines
 

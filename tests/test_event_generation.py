@@ -114,6 +114,15 @@ def test_poisson_draws_have_the_expected_mean_and_variance():
     assert torch.equal(drawn_counts(mean[:2], [3, 63])[1], drawn_counts(mean, range(64))[63])
 
 
+def test_many_events_in_a_pixel_are_drawn_and_leave_the_draws_of_few_as_they_are():
+    mean = torch.tensor([0.3, 480.0, 746.0, 3000.0]).view(1, 1, 1, 1, 4).expand(8, 2, 2, 200, 4)
+    counts = drawn_counts(mean, range(8))
+    found = counts.flatten(0, 3).double()
+    assert torch.allclose(found.mean(0), mean[0, 0, 0, 0].double(), rtol=0.02, atol=0.05)
+    assert torch.allclose(found.var(0), mean[0, 0, 0, 0].double(), rtol=0.1, atol=0.05)
+    assert torch.equal(counts[..., :2], drawn_counts(mean.clamp(max=480), range(8))[..., :2])
+
+
 def test_a_threshold_rounds():
     frames = torch.tensor([0.4, 0.6, 1.7]).view(1, 1, 1, 1, 3).expand(1, 2, 2, 2, 3)
     assert drawn_counts(frames, [0], "threshold")[0, 0, 0, 0].tolist() == [0, 1, 2]
@@ -260,6 +269,20 @@ def test_a_run_is_scored_on_its_own_fold(clips, tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "c"), "--split", "validation", "--json"]) == 0
     facts = next((tmp_path / "c").glob("scores/*/*.json")).read_text()
     assert '"fold": [\n' in facts and '"n": 8' in facts
+
+
+def test_a_generator_is_scored_on_the_fold_that_it_did_not_see(clips, tmp_path, capsys):
+    model = FRAMES | {"full_count": 0}
+    how = {"steps": 1, "batch": 4, "warmup": 0, "events_by": "time", "model": model, "quiet": True}
+    folder = str(tg.train(data=str(clips), out=str(tmp_path / "run"), folds=3, fold=1, **how).folder)
+    model = tg.load(folder)
+    record = tg.evaluate(model, str(clips), ["reconstruction"], n=8, split="validation")
+    assert record["protocol"]["reconstruction"]["fold"] == [1, 3] and record["protocol"]["reconstruction"]["n"] == 8
+    assert main(["evaluate", folder, "--metrics", "reconstruction"]) == 2 and "validation is fold 1" in told(capsys)
+    assert main(["reconstruct", folder, "--n", "99", "--out", str(tmp_path)]) == 0
+    assert "over 8 recordings" in capsys.readouterr().out
+    with pytest.raises(UserError, match="scored at its own size"):
+        tg.evaluate(model, str(clips), "all", n=8, split="validation", size=64)
 
 
 @pytest.mark.parametrize("wrong", [["--folds", "1"], ["--fold", "0"], ["--folds", "3", "--fold", "3"]])

@@ -415,6 +415,14 @@ def test_a_fault_inside_of_a_plugin_is_told_with_its_line(tmp_path, monkeypatch,
     assert "parts.py, line 11: AttributeError" in line
 
 
+def test_a_part_that_is_wrapped_is_of_the_file_that_wrote_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = "import functools\ndef quick(tau): return tg.Neuron(tau=tau)\n"
+    text += "tg.register_neuron('quick')(functools.partial(quick, 1.5))\n"
+    tg.load_plugin(written(text))
+    assert [Path(name).name for name in registry.plugins({"model": {"neuron": "quick"}})] == ["parts.py"]
+
+
 def test_a_part_of_a_notebook_may_be_written_again():
     code = "@tg.register_readout('cell')\ndef cell(time_steps): ...\n"
     for cell in ("<ipython-input-1>", "<ipython-input-2>"):

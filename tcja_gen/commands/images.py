@@ -270,14 +270,16 @@ def _class(model, label: str) -> int:
 
 def _images(model, command: "Reconstruct | Interpolate", n: int):
     """Up to n images (n, C, H, W), uint8, with the model's size and channels, or event counts (n, T, 2, H, W): test
-    images of a named data set, or of all images of a folder. A note on stderr tells if those of a folder are
-    converted."""
+    images of a named data set (where a fold validated the training, those of the fold), or of all images of a folder. A
+    note on stderr tells if those of a folder are converted."""
     from ..data import even, load_images
     from ..evaluation import own_data
     from ..evaluation.classification import load_for
+    from ..evaluation.summed_frames import folds_of
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
+    split = "validation" if source in folds_of(model) else split
     if model.full_count:
         frames = load_for(model, source, split, command.data_root).frames
         return frames[even(n, len(frames))]

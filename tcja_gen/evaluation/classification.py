@@ -23,7 +23,7 @@ from .asked_classes import confusion, numbered_as
 from .generate import classify
 from .protocol import circumstances
 from .request import Request
-from .summed_frames import cut_by
+from .summed_frames import cut_by, folds_of
 
 
 def score(model, metrics: Sequence[str], request: Request) -> dict:
@@ -60,8 +60,8 @@ def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dic
     drawn = None if n == len(real) else f"by seed {request.seed}"
     facts = dict(data=real.name, split=request.split, reference=_identity(real), n=n, drawn=drawn)
     facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=model.head.classes)
-    if fold := model.provenance.get("data", {}).get("fold"):
-        facts["fold"] = fold
+    if fold := folds_of(model).get(str(request.data)):
+        facts["fold"] = list(fold)
     facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
     return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
 
@@ -107,13 +107,9 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
         raise UserError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
     if not events and height != width:
         raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
-    facts = model.provenance.get("data", {})
-    fold = facts.get("fold")
-    size = (height, width) if events else height
-    own = str(data) in (facts.get("source"), facts.get("path"))  # the folds of its training, which other data have not
-    shape = {"fold": tuple(fold)} if fold and own else {}
-    shape |= {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
-    return load(data, split, **shape, root=root, download=download)
+    size, fold = (height, width) if events else height, folds_of(model).get(str(data))
+    shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
+    return load(data, split, **shape, root=root, download=download, fold=fold)
 
 
 def _chosen(total: int, n: int | None, seed: int) -> Tensor:

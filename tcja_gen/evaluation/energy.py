@@ -57,13 +57,13 @@ def operations(model: nn.Module, run: Callable[[], object], n: int) -> list[Row]
 
 
 def _with_passes(model: nn.Module, rows: list[Row]) -> list[Row]:
-    """The rows with `passes` set: an ANN runs a layer once, or once in each round of a masked prior."""
-    for name, layer in model.named_modules():
-        if not isinstance(layer, CodeLatent):
-            continue
+    """The rows with `passes` set: an ANN runs a layer once, or as often as a masked prior runs: in each round and each
+    sweep, twice where it is guided. The prior's first layer sees one static frame in each pass."""
+    for prior in [f"{name}.prior." for name, layer in model.named_modules() if isinstance(layer, CodeLatent)]:
+        passes = next((row.frames for row in rows if row.layer.startswith(f"{prior}trunk.")), 0)
         for i, row in enumerate(rows):
-            if row.layer.startswith(f"{name}.prior."):  # the logits run once for each place, whatever the rounds
-                rows[i] = replace(row, passes=row.frames if row.kind == "linear" else layer.rounds)
+            if row.layer.startswith(prior):  # the logits run once for each place, whatever the rounds
+                rows[i] = replace(row, passes=row.frames if row.kind == "linear" else passes)
     return rows
 
 

@@ -19,13 +19,13 @@ def check_metrics(model, names: Sequence[str], request: Request) -> None:
     if request.repeats is not None and model is None:
         told = f"{request.spell('repeats')} {request.repeats}: images are one set"
         raise UserError(f"{told}; only a model makes others by other seeds")
+    if getattr(model, "full_count", 0) and (request.size or request.channels or request.reference):
+        given = [request.spell(name) for name in ("size", "channels", "reference") if getattr(request, name)]
+        raise UserError(f"{given[0]}: a generator of event frames is scored at its own size, against recordings")
     if request.everything:
         return
     if reason := _unrecognised(model, names, request):
         raise UserError(reason)
-    if getattr(model, "full_count", 0) and (request.size or request.channels or request.reference):
-        given = [request.spell(name) for name in ("size", "channels", "reference") if getattr(request, name)]
-        raise UserError(f"{given[0]}: a generator of event frames is scored at its own size, against recordings")
     if model is None and (rebuilt := [name for name in names if _of_reconstructions(name)]):
         raise UserError(f"{', '.join(rebuilt)}: only a model reconstructs; images take fad or fad-official")
     if not _prior_is_trained(model) and not all(map(_of_reconstructions, names)):

@@ -8,7 +8,7 @@ from ..files import write
 from .references import Reference
 from .results import Result
 
-VERSION = 2  # of the kept floors; another number makes every one anew
+VERSION = 3  # of the kept floors; another number makes every one anew
 
 
 def known_floor(reference: Reference, measure: str, result: Result) -> float | None:
@@ -29,7 +29,8 @@ def floor_name(reference: Reference, measure: str, result: Result) -> str:
 
 
 def _entry(reference: Reference, measure: str, result: Result) -> Entry[float]:
-    return entry("floor", ".json", VERSION, _read, **_facts(reference, measure, result))
+    facts = _facts(reference, measure, result)
+    return entry("floor", ".json", VERSION, _read, **facts, training=reference.real.training_identity)
 
 
 def _facts(reference: Reference, measure: str, result: Result) -> dict:

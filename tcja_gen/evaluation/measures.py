@@ -9,6 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from ..data import ImageSet
+from ..errors import UserError
 from ..metrics import (
     Extractor,
     Statistics,
@@ -148,6 +149,9 @@ def _memorisation(features: Tensor, reference: Reference) -> tuple[tuple, dict, 
 
 
 def _recognised(labels: Tensor, features: Tensor, reference: Reference) -> tuple[tuple, dict, dict]:
+    known, classes = reference.extractor.classes, len(reference.class_names)
+    if known != classes:
+        raise UserError(f"recognition: the classifier names {known} classes, the data have {classes}")
     named = reference.extractor.logits(features).argmax(1)
     facts = {"n_reference": None, "reference": None}
     value = int((named == labels).sum()) / len(labels)

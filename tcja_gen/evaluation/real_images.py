@@ -6,8 +6,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..data import ImageSet, load_events, load_images
+from ..data import ImageSet, is_named, load_events, load_images
 from ..errors import UserError
+from ..registry import DATASETS
 from .request import Request
 from .summed_frames import SummedFrames
 
@@ -28,6 +29,19 @@ class RealImages:
     def training(self) -> ImageSet:
         return self._load("train")
 
+    @property
+    def fold(self) -> tuple[int, int] | None:
+        """The fold that validated where these are the recordings of a generator's own training."""
+        return self.frames.folds.get(str(self.request.data)) if self.frames else None
+
+    @property
+    def training_identity(self) -> str:
+        """What tells the training split from others: of a set of this package its name, for which nothing is read, else
+        the fingerprint of its images. "" without a set."""
+        data = str(self.request.data or "")
+        published = is_named(data) and data not in DATASETS.from_plugins()
+        return data if published or not data else self.training.fingerprint
+
     def training_images(self, numbers: Sequence[int]) -> Tensor:
         """Some images of the training split by their numbers, uint8 `(n, C, H, W)`. No other pictures are read."""
         if self.frames:
@@ -43,7 +57,7 @@ class RealImages:
                 held = f"{asked.reference}: has no images of the {split} split"
             raise UserError(f"{held}; name the data set, too: {asked.spell('data')}")
         if frames := self.frames:
-            made = dict(time_steps=frames.time_steps, by=frames.by, size=frames.size)
+            made = dict(time_steps=frames.time_steps, by=frames.by, size=frames.size, fold=self.fold)
             return frames.image_set(load_events(asked.data, split, **made, root=asked.root))
         shape = dict(size=asked.size, channels=asked.channels)
         return load_images(asked.data, split, **shape, root=asked.root, download=asked.download, pick=pick)

@@ -8,6 +8,7 @@ recording gives the counts that it was drawn from, if its first and last frame h
 from the seed of the film.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from .generate import BATCH
 
 WAYS = ("poisson", "threshold")
 MILLISECONDS = 300  # of a recording of N-MNIST
+LARGEST_MEAN = 500.0  # events that are drawn at once: exp(-mean) must not be 0
 
 
 def write_recordings(
@@ -56,7 +58,12 @@ def drawn_counts(frames: Tensor, seeds: Sequence[int], way: str = "poisson") -> 
     """Numbers of events (N, T, 2, H, W), int64, for expected counts of the same shape; seed i draws those of film i."""
     if way == "threshold":
         return frames.round().long()
-    return _poisson(frames.double(), ImageDraws(seeds, frames.device).stream("events").uniform(*frames.shape[1:]))
+    mean, draws = frames.double(), ImageDraws(seeds, frames.device).stream("events")
+    counts = _poisson(mean.clamp(max=LARGEST_MEAN), draws.uniform(*frames.shape[1:]))
+    for _ in range(math.ceil(float(mean.max()) / LARGEST_MEAN) - 1):  # a sum of Poisson numbers is one
+        mean = (mean - LARGEST_MEAN).clamp(min=0)
+        counts += _poisson(mean.clamp(max=LARGEST_MEAN), draws.uniform(*frames.shape[1:]))
+    return counts
 
 
 def _poisson(mean: Tensor, u: Tensor) -> Tensor:

@@ -194,6 +194,7 @@ class References:
         """Fields of the protocol that tell which real images the metrics compare with."""
         asked, file = self.request, self.file
         where = dict(split=asked.split, size=asked.size, channels=asked.channels)
+        where |= {"fold": list(self.real.fold)} if self.real.fold else {}
         if file and not file.published:
             return dict(data=file.facts["data"]) | where
         loaded = file is None or any(METRICS[name].of == "reconstructions" for name in names)

@@ -19,6 +19,14 @@ def cut_by(model) -> str:
     return model.provenance.get("data", {}).get("by", "number")
 
 
+def folds_of(model) -> dict[str, tuple[int, int]]:
+    """The fold that validated in a model's training and how many there were, by the names of the data that it was
+    trained on; other data have no such folds. Empty if it was trained on a set's own splits."""
+    facts = model.provenance.get("data", {})
+    names = {facts.get("source"), facts.get("path")} - {None} if "fold" in facts else ()
+    return {name: tuple(facts["fold"]) for name in names}
+
+
 @dataclass(frozen=True)
 class SummedFrames:
     """How the frames of a generator are made and summed."""
@@ -27,13 +35,14 @@ class SummedFrames:
     by: str
     size: int
     full_count: int
+    folds: dict[str, tuple[int, int]]  # see `folds_of`
 
     @classmethod
     def of(cls, model) -> "SummedFrames | None":
         """None for a generator of images."""
         if not getattr(model, "full_count", 0):
             return None
-        return cls(model.time_steps, cut_by(model), model.image_size, model.full_count)
+        return cls(model.time_steps, cut_by(model), model.image_size, model.full_count, folds_of(model))
 
     def images(self, counts: Tensor) -> Tensor:
         """Counts (N, T, 2, H, W), which may be a mapped file, -> images (N, 1, H, W), float in [0, 1]."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..nn import Draws, SpikingEncoder, SpikingHead, evaluating
 from ..nn.objectives import CrossEntropy, accuracy
-from .inputs import check_frames, check_images, check_precision, check_tensor
+from .inputs import check_alike, check_frames, check_images, check_precision, check_tensor
 from .overview import overview
 from .vae import chunk_size, time_first
 
@@ -28,6 +28,7 @@ class SpikingClassifier(nn.Module):
 
     def __init__(self, encoder: SpikingEncoder, head: SpikingHead, objective: CrossEntropy | None = None):
         super().__init__()
+        check_alike("numbers of time steps", {encoder.time_steps, head.time_steps})
         self.encoder, self.head, self.objective = encoder, head, objective or CrossEntropy()
         self.image_channels, self.image_size, self.image_width = encoder.input
         self.time_steps, self.classes = encoder.time_steps, head.classes

@@ -14,6 +14,12 @@ from ..errors import UserError
 ROUNDING = 1e-4  # how far computed images may lie outside [0, 1]
 
 
+def check_alike(what: str, found: set) -> None:
+    """UserError if the parts of a model differ in something."""
+    if len(found) > 1:
+        raise UserError(f"the parts of a model have different {what}: {', '.join(map(str, sorted(found)))}")
+
+
 def check_precision(network: nn.Module) -> None:
     """UserError if the weights or torch's default dtype are not float32."""
     if others := {p.dtype for p in network.parameters()} - {torch.float32}:

@@ -163,6 +163,8 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     A run with stages stands for its last finished stage, or for the first one while none is finished. which: as for
     `load`. MissingFile if there is no whole checkpoint.
     """
+    if which not in ("last", "best"):
+        raise UserError(f"which = {which!r}: wanted 'last' or 'best'")
     if str(run_or_file).startswith(shipped.HUB):
         return hub.find(str(run_or_file), WEIGHTS)
     path = Path(run_or_file)

@@ -32,6 +32,7 @@ from ..nn.objectives import CrossEntropy, accuracy
 from ..process import without_tf32
 from .fit import ALL, Fit
 from .inputs import (
+    check_alike,
     check_classes,
     check_ends,
     check_frames,
@@ -69,6 +70,10 @@ class SpikingVAE(nn.Module):
         full_count: int = 0,
     ):
         super().__init__()
+        steps = {part.time_steps for part in (encoder, latent, decoder, head) if part is not None}
+        check_alike("numbers of time steps", steps)
+        check_alike("latent channels", {latent.channels, decoder.latent})
+        check_alike("channels and sizes of images", {encoder.input, (decoder.last.out_channels, *decoder.shape[1:])})
         self.encoder, self.latent, self.decoder, self.head = encoder, latent, decoder, head
         self.objective, self.classes, self.time_steps = objective or CrossEntropy(), latent.classes, encoder.time_steps
         self.image_channels, self.image_size, self.image_width = encoder.input

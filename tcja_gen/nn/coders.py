@@ -335,7 +335,7 @@ class SpikingDecoder(Stages):
             raise UserError(
                 f"notation {notation!r} ends at {self.shape[-1]} pixels a side, the images have {image_size}"
             )
-        self.project, self.start = project, tuple(start)
+        self.project, self.start, self.latent = project, tuple(start), latent
         self.last = nn.ConvTranspose2d(self.shape[0], out_channels, 3, 1, 1)
         self.readout = make_readout(readout, time_steps, out_channels)
 
@@ -372,7 +372,8 @@ class SpikingDecoder(Stages):
         x, gate = self._latent(z), None
         run = partial(run_stages, recompute=self.memory == "recompute", binary=gives_spikes(self.project))
         *stages, end = self.stages
-        if stages and isinstance(self.readout, Readout) and self.training and isinstance(end, Gate):
+        joined = self.training and isinstance(self.readout, Readout) and isinstance(end, Gate) and not is_watched(end)
+        if stages and joined:
             gate, (*stages, end) = end, stages
         if not self._sums(end, gate):
             gated = {} if gate is None else {"gate": gate}

@@ -154,7 +154,7 @@ class GivenDraws(_RoutedDraws):
 
 
 class RepeatedDraws:
-    """Draws for `times` copies of a batch, one copy after the other; all copies of an image get the same numbers."""
+    """Draws for `times` copies of a batch, one copy after the other; each copy gets numbers of its own."""
 
     def __init__(self, draws: "Draws", times: int):
         self.draws, self.times, self.device = draws, times, draws.device

@@ -70,8 +70,10 @@ class SpikingBlock(nn.Module):
 
     def joins(self, gate: nn.Module, x: Tensor) -> bool:
         """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
-        gated. Not if anything watches them."""
+        gated. Not if anything watches them, nor if the gate is of other streams, which it then tells."""
         if not isinstance(gate, Gate) or is_watched(gate, self, self.weights):
+            return False
+        if (gate.time_steps, gate.channels) != (len(x), x.shape[2]):
             return False
         return self.weights.skips_zeros(x.flatten(0, 1))
 
@@ -186,7 +188,7 @@ def transposed_block(
     """Transposed convolution from `in_size` to `out_size` pixels a side. UserError if its stride cannot reach that."""
     padding = (kernel - 1) // 2
     extra = out_size - ((in_size - 1) * stride - 2 * padding + kernel)  # output_padding
-    if not 0 <= extra < max(stride, 2):
+    if not 0 <= extra < stride:
         raise UserError(f"{channels}T{kernel}s{stride} cannot make {out_size} pixels a side of {in_size}")
     conv = ConvTranspose2d(in_channels, channels, kernel, stride, padding, output_padding=extra, bias=build.bias)
     return SpikingBlock(_for_spikes(conv, build), build.neurons(channels))

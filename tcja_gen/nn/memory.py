@@ -42,5 +42,5 @@ class _Recompute(torch.autograd.Function):
         with torch.enable_grad(), torch.autocast(*precision), updating_statistics(stage, False):
             end = get_gradient_edge(run(x))  # does not keep the output itself
         wanted = [*([x] if x.requires_grad else []), *ctx.parameters]
-        grads = torch.autograd.grad(end, wanted, grad)
+        grads = torch.autograd.grad(end, wanted, grad, allow_unused=True)
         return None, None, None, *([] if x.requires_grad else [None]), *grads

@@ -161,7 +161,9 @@ def _spikingjelly_node(name: str) -> nn.Module:
     except UserError as error:
         raise UserError(f"neuron {name!r}: {error}") from None
     except AssertionError:
-        raise UserError(f"neuron {name!r}: an argument has the wrong type; write whole numbers as 2.0") from None
+        raise UserError(
+            f"neuron {name!r}: an argument has the wrong type (write whole numbers as 2.0) or is out of range"
+        ) from None
     except (SyntaxError, TypeError, ValueError) as error:
         raise UserError(f"neuron {name!r}: {_line(error)}") from None
     return made

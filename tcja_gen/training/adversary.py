@@ -51,7 +51,7 @@ class Adversary(nn.Module):
     def forward(self, y: Tensor, x: Tensor, draws: Draws) -> Tensor:
         """The sum of both losses, a scalar, for generated images y and real images x, (N, C, H, W) in [-1, 1], or event
         frames (T, N, 2, H, W) in [-1, 1], of which D sees a stream."""
-        draws = RepeatedDraws(draws, 2)  # the same random numbers for real and generated images
+        draws = RepeatedDraws(draws, 2)  # for real and for generated images
         noise = self.noise * _normal(draws, x) if self.noise else 0.0
         real, generated = self._judge(x, y.detach(), noise, draws)
         hinge = F.relu(1 - real).mean() + F.relu(1 + generated).mean()

@@ -165,6 +165,7 @@ FREE_ON_RESUME = (  # settings that may change when a run is resumed
     "log_every",
     "sample_every",
     "checkpoint_every",
+    "keep_every",
 )
 
 

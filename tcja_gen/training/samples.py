@@ -52,7 +52,7 @@ class Samples:
 
     def complete(self, config: Config) -> Config:
         """`config` with the sizes, channels and classes that follow from the data."""
-        return replace(config, model=replace(config.model, **shapes(config, self.train)))
+        return replace(config, model=replace(config.model, **shapes(config, self.train, self.validation)))
 
     def batches(self, config: Config, process: Process) -> Batches:
         """The training samples in batches."""
@@ -128,28 +128,28 @@ def _check_readout(config: Config) -> None:
     raise UserError(f"{config.data}: {made}")
 
 
-def shapes(config: Config, data: ImageSet | EventSet) -> dict[str, int]:
-    """Settings of the model that follow from the data: sizes, channels, classes, the count of a full pixel.
-    UserError for data that do not fit."""
+def shapes(config: Config, data: ImageSet | EventSet, validation: ImageSet | EventSet) -> dict[str, int]:
+    """Settings of the model that follow from the data, the training split: sizes, channels, the count of a full pixel;
+    and classes, which may be in either split. UserError for data that do not fit."""
     *_, channels, height, width = data.samples.shape
     if config.task == "generate" and height != width:
         raise UserError(f"{config.data}: images must be square, these are {height} x {width}")
-    sizes = {"image_size": height, "image_channels": channels, "classes": _classes(config, data)}
+    sizes = {"image_size": height, "image_channels": channels, "classes": _classes(config, data, validation)}
     if config.task == "generate" and isinstance(data, EventSet):
         sizes["full_count"] = config.model.full_count or full_count(data)
     return sizes | ({"image_width": width} if height != width else {})
 
 
-def _classes(config: Config, data: ImageSet | EventSet) -> int:
+def _classes(config: Config, *splits: ImageSet | EventSet) -> int:
     """K, the number of classes of the model; 0 if it does not use classes."""
     asked = config.model.classes
     if not (config.task == "classify" or config.model.head or config.model.conditional):
         if asked:
             raise UserError("config: model.classes has no meaning without model.head or model.latent.conditional")
         return 0
-    if data.labels is None:
+    if any(split.labels is None for split in splits):
         raise UserError(f"{config.data}: no labels; classes come from named sets or from a folder for each class")
-    present = max(len(data.classes or ()), int(data.labels.max()) + 1)
+    present = max(max(len(split.classes or ()), int(split.labels.max()) + 1) for split in splits)
     if asked and present > asked:
         raise UserError(f"{config.data}: {present} classes in the data, model.classes is {asked}")
     return asked or present

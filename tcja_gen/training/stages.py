@@ -22,7 +22,7 @@ from ..models import FITS, store
 from ..process import Process, start
 from ..settings import differences, shortened
 from . import runs
-from .config import FREE_ON_RESUME, Config, as_table, change, one_by_one, text
+from .config import FREE_ON_RESUME, STAGE_KEYS, Config, as_table, change, one_by_one, text
 from .loop import Place, Run, Trainer, rehearse
 from .recipes import load
 from .samples import Samples, Splits, prepare
@@ -106,7 +106,11 @@ def resume(
     config = change(saved, overrides, stage)
     if config.out != saved.out and Path(config.out) != folder:
         raise UserError(f"{folder}: a run goes on in its own folder; leave out --out {config.out}")
-    if not stage and (changes := _differences(saved, config)):
+    if config.init_from != saved.init_from:
+        raise UserError(
+            f"{folder}: what a run starts from has been taken over; leave out --init-from {config.init_from}"
+        )
+    if changes := _differences(saved, config, ("model", *STAGE_KEYS) if stage else ()):
         advice = _advice(folder, saved, config)
         raise UserError(f"{folder}: a resumed run keeps its settings, but {shortened(changes)}; {advice}")
     prepared, process, samples = prepare(_with_data_paths(folder, saved, config), given)
@@ -151,11 +155,12 @@ def saved_config(folder: Path, quiet: bool = False) -> Config:
         raise UserError(f"{error}: a run of an earlier version, which cannot be resumed; {advice}") from None
 
 
-def _differences(saved: Config, config: Config) -> list[str]:
-    """Lines that tell in which settings, of any stage, two configs differ, of those that can change the result."""
+def _differences(saved: Config, config: Config, free: Sequence[str] = ()) -> list[str]:
+    """Lines that tell in which settings, of any stage, two configs differ, of those that can change the result. free:
+    more settings that may differ."""
     before, now = ([as_table(one) for one in one_by_one(each).values()] for each in (saved, config))
     pairs = zip(before, now, strict=True)
-    return [*dict.fromkeys(line for a, b in pairs for line in differences(a, b, FREE_ON_RESUME))]
+    return [*dict.fromkeys(line for a, b in pairs for line in differences(a, b, (*FREE_ON_RESUME, *free)))]
 
 
 def _advice(folder: Path, saved: Config, config: Config) -> str:

@@ -246,6 +246,17 @@ def test_a_masked_prior_costs_its_twin_a_pass_a_round():
     assert twins[4]["decoder.last", "transposed"] == 484 * 8  # 8 x 8 pixels, 3 x 3 taps, less what falls outside
 
 
+def test_a_prior_that_is_guided_or_sweeps_costs_its_twin_every_pass():
+    latent = {"kind": "codes", "channels": 2, "prior": "8C3", "rounds": 4, "conditional": True}
+    latent |= {"class_dropout": 0.2, "random_masks": 0.2}
+    generator = build({"image_size": 8, "encoder": "8C3s2", "decoder": "8T4s2", "latent": latent, "classes": 2})
+    first, passes = "latent.prior.trunk.stages.0", {}
+    for name, how in {"plain": {}, "guided": {"guidance": 1.0}, "sweeps": {"guidance": 0.0, "sweeps": 2}}.items():
+        generator.sample_by(**how)  # guided in half of the rounds, if nothing else is said
+        passes[name] = by_layer(ann_twin(count(generator, range(64))), "convolution")[first].frames
+    assert passes == {"plain": 4, "guided": 6, "sweeps": 12}
+
+
 def test_a_net_of_relus_has_no_spikes_and_costs_what_a_twin_does(tiny):
     torch.manual_seed(0)
     model = build(tiny | LATENT_KINDS["gaussian"])

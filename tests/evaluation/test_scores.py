@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tcja_gen.data import load_images
@@ -235,6 +236,10 @@ def test_samples_of_a_class_are_recognised_or_named_as_what_they_are_taken_for(j
     (tmp_path / "x").rename(pictures / "1")
     swapped = evaluate(pictures, "digits", name, **how)
     assert swapped["scores"][name] < 0.1 and swapped["recognition"]["classes"][0]["else taken for"] == "1"
+    twelve = train_classifier(load_images("digits", "train").images[:100], torch.arange(100) % 12, steps=2)
+    twelve.save(tmp_path / "twelve.safetensors")
+    with pytest.raises(ValueError, match="the classifier names 12 classes, the data have 10"):
+        evaluate(pictures, "digits", name, n=24, classifier=tmp_path / "twelve.safetensors")
     made = reference("digits", n=64, autoencoder=weights, classifier=judge, out=tmp_path / "ref.npz")
     assert made["classifier_accuracy"] == record["protocol"][name]["classifier_accuracy"]
     by_file = evaluate(pictures, None, name, n=24, reference=tmp_path / "ref.npz")
@@ -439,6 +444,20 @@ def test_the_reference_of_a_set_comes_with_its_floor(weights, judge):
     assert scored["floor"] == {name: made["floor"][name]["score"] for name in ("fad", "is-classifier")}
     assert not evaluate(images, "digits", ["fad"], n=298, autoencoder=weights)["floor"]  # another n, another floor
     json.dumps(made)
+
+
+def test_a_floor_is_that_of_the_training_images_that_are_there(weights, tmp_path):
+    images = load_images("digits", "train").images
+    for name, first in (("a", 0), ("b", 300)):
+        for split, part in (("train", images[first : first + 300] // (1 + first)), ("test", images[600:900])):
+            (tmp_path / name / split).mkdir(parents=True)
+            for i, image in enumerate(part):
+                Image.fromarray(image[0].numpy()).save(tmp_path / name / split / f"{i}.png")
+    how = dict(n=256, autoencoder=weights)
+    floors = {name: reference(tmp_path / name, **how)["floor"]["fad"]["score"] for name in ("a", "b")}
+    assert floors["a"] != floors["b"]
+    for name, floor in floors.items():
+        assert evaluate(images, tmp_path / name, ["fad"], **how)["floor"]["fad"] == floor
 
 
 def test_unlike_protocols_are_not_compared_and_the_field_is_named(weights, tmp_path):

@@ -71,6 +71,8 @@ def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, set
         save(run / f"checkpoints/step-{step:06d}/model.safetensors", model, settings, facts)
     assert load(run).provenance["step"] == 1_000_000
     assert load(run, which="best").provenance["step"] == 999_999
+    with pytest.raises(UserError, match="wanted 'last' or 'best'"):
+        load(run, which="Best")
     assert find(run).parent.name == "step-1000000"
 
 

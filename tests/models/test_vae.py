@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tcja_gen.models import Generator, build, load, save
-from tcja_gen.nn import ImageDraws, StepDraws, fuse
+from tcja_gen.models import Generator, SpikingVAE, build, load, save
+from tcja_gen.nn import ImageDraws, SpikingDecoder, StepDraws, fuse
 from tcja_gen.nn.kernels.cpu import compiler
 from tcja_gen.settings import update
 
@@ -161,6 +161,22 @@ def test_half_precision_trains(tiny, latent_kind):
 
 
 @pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"time_steps": 2}, "different numbers of time steps: 2, 3"),
+        ({"latent": 9}, "different latent channels: 8, 9"),
+        ({"out_channels": 3}, r"different channels and sizes of images: \(1, 8, 8\), \(3, 8, 8\)"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(tiny, change, named):
+    model = build(tiny)
+    how = {"latent": 8, "start": model.encoder.shape, "out_channels": 1, "time_steps": 3, "image_size": 8}
+    decoder = SpikingDecoder("8T3s2-8T3s2", **how | change)
+    with pytest.raises(ValueError, match=named):
+        SpikingVAE(model.encoder, model.latent, decoder)
+
+
+@pytest.mark.parametrize(
     ("settings", "named"),
     [
         ({"time_steps": 0}, "time_steps is 0"),
@@ -175,6 +191,7 @@ def test_half_precision_trains(tiny, latent_kind):
         ({"latent": {"channels": 0}}, "channels is 0"),
         ({"latent": {"kind": "spline"}}, "model.latent.kind' is 'spline'; known: bernoulli, codes, gaussian, poisson"),
         ({"latent": {"k": 0}}, "k is 0"),
+        ({"encoder": "8C3s2-8FC", "decoder": "8T3s2"}, "encoder '8C3s2-8FC' ends with a linear layer"),
         ({"neuron": "relu", "time_steps": 1}, "BernoulliLatent needs spiking neurons"),
         ({"neuron": "relu", "time_steps": 1, "latent": {"kind": "poisson"}}, "PoissonLatent needs spiking neurons"),
         ({"latent": {"kind": "gaussian"}, "time_steps": 1}, "GaussianLatent needs neuron = 'relu'"),

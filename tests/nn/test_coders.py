@@ -186,6 +186,7 @@ def test_images_of_the_wrong_shape_are_named(shape, named):
         ("4T3s2-MP2", "'MP2': a decoder has"),
         ("4T3s2-4T3s2", "'4T3s2': 4T3s2 cannot make"),
         ("4T3", "'4T3': 4T3s1 cannot make 8 pixels a side of 4"),
+        ("4T2-4T3s2", "'4T2': 4T2s1 cannot make 4 pixels a side of 4"),
         ("TCJA", "ends at 4 pixels a side, the images have 8"),
     ],
 )

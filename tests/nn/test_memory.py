@@ -39,6 +39,25 @@ def test_a_step_that_keeps_less_is_the_same_step(name, half):
         torch.testing.assert_close(ours[key], value, rtol=1e-5, atol=1e-6 * float(value.abs().max()), msg=key)
 
 
+class Spare(torch.nn.Module):
+    """Attention of which a part is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.used * x
+
+
+def test_a_weight_that_nothing_uses_is_no_reason_to_keep_more():
+    encoder = set_memory(SpikingEncoder("4C3-4C3-4C3", 1, 2, image_size=4), "recompute")
+    encoder.stages.insert(1, Spare())
+    encoder.train()(torch.rand(2, 1, 4, 4)).sum().backward()
+    attention = encoder.stages[1]
+    assert attention.used.grad is not None and attention.spare.grad is None
+
+
 def test_what_is_kept_between_the_passes_is_a_fraction():
     sizes = {}
     for memory in ("speed", "recompute"):

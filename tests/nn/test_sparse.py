@@ -146,6 +146,13 @@ def test_spikes_of_joined_neurons_do_not_depend_on_threads_or_on_other_images():
     assert found[0].any() and all(torch.equal(found[0], other) for other in found[1:])
 
 
+def test_a_gate_of_another_t_is_refused_and_reads_no_memory_of_others():
+    block, x = fuse(SpikingBlock(skipping(Conv2d(8, 32, 3)), NormLIF(32))).eval(), spikes(3, 4, 8, 5, 5)
+    assert block.joins(TCJA(3, 8), x) and not block.joins(TCJA(2, 8, 2), x) and not block.joins(TCJA(3, 7), x)
+    with torch.no_grad(), pytest.raises(ValueError, match="has shape"):
+        block.weighted_sum(x, torch.ones(2))
+
+
 def test_gradients_do_not_depend_on_the_number_of_threads():
     x, before = spikes(130, 24, 9, 7), torch.get_num_threads()
     for layer in (Conv2d(24, 96, 3, 2, 1), Conv2d(24, 2000, 5, 1, 2)):  # one with several partial sums, one with one
@@ -335,7 +342,7 @@ def test_gates_that_something_watches_give_the_same_image_and_gradients(notation
         image.square().sum().backward()
         with torch.no_grad():
             found.append([decoder.eval()(spikes(3, 5, 4)), image.detach(), *(p.grad for p in decoder.parameters())])
-    assert torch.equal(found[0][0], found[1][0]) and len(seen) >= 2 * len(gates) - 1
+    assert torch.equal(found[0][0], found[1][0]) and len(seen) >= 2 * len(gates)
     for ours, watched in zip(found[0][1:], found[1][1:], strict=True):
         torch.testing.assert_close(ours, watched, rtol=1e-4, atol=1e-5 * max(float(watched.abs().max()), 1.0))
 

@@ -72,7 +72,7 @@ def test_parts_and_paths_are_handed_over_from_python_as_they_are(tmp_path):
         (lambda: Config(precision="fp16"), "key 'precision' is 'fp16'; known: fp32, bf16, auto"),
         (lambda: Config(fit="half"), "key 'fit' is 'half'"),
         (lambda: Config(fit="prior", freeze=True), "freeze has no meaning"),
-        (lambda: Config(steps="3"), "steps is '3', it must be at least 1"),
+        (lambda: Config(steps="3"), "steps is '3', it must be a whole number"),
         (
             lambda: Config(stages=(Stage("a", {"objective": Objective()}),)),
             "stage 'a': its parts are written as tables",

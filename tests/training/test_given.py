@@ -154,6 +154,12 @@ def test_images_of_other_sizes_are_resized_as_a_folders_are(tmp_path):
     assert run.model.sample([0]).shape == (1, 3, 12, 12) and tg.resume(run.folder, data=PIXELS, quiet=True).finished
 
 
+def test_a_class_that_validation_alone_has_is_a_class(tmp_path):
+    data = {"train": (PIXELS[:40], LABELS[:40] % 2), "validation": (PIXELS[40:], LABELS[40:])}
+    run = classify(tmp_path / "run", data=data, model={"encoder": "8C3-MP2", "time_steps": 3})
+    assert run.finished and run.model.head.classes == 3
+
+
 def test_a_model_of_classes_wants_labels(tmp_path):
     conditional = {"model": MODEL | {"latent": {"conditional": True}}}
     for settings in (conditional, {"model": MODEL | {"head": "3L"}}):

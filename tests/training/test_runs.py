@@ -20,7 +20,7 @@ import tcja_gen as tg
 from tcja_gen.errors import UserError
 from tcja_gen.metrics import classifier
 from tcja_gen.models import Classifier, Generator
-from tcja_gen.nn import ScheduledSampling, latent_settings
+from tcja_gen.nn import Neuron, ScheduledSampling, latent_settings
 from tcja_gen.nn.objectives import OBJECTIVES
 from tcja_gen.training import Diverged, loop, recipes
 from tcja_gen.training.adversary import Adversarial
@@ -362,6 +362,19 @@ def test_numbers_that_make_no_sense_are_refused_by_name(part, f, value):
         part(**{f.name: value})
 
 
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Generator(time_steps=3.0), "time_steps is 3.0, it must be a whole number"),
+        (lambda: Config(steps=True), "steps is True, it must be a whole number"),
+        (lambda: Neuron(decay_input="no"), "decay_input is 'no', it must be True or False"),
+    ],
+)
+def test_numbers_that_are_not_whole_and_words_for_flags_are_refused(make, told):
+    with pytest.raises(UserError, match=told):
+        make()
+
+
 def test_every_number_has_a_range():
     numbers = [(part, f) for part in PARTS for f in fields(part) if f.type in (int, float)]
     assert [(part.__name__, f.name) for part, f in numbers if "range" not in f.metadata] == []
@@ -377,6 +390,8 @@ def test_the_defaults_and_every_kind_of_them_go_together():
 def test_a_run_that_goes_on_stays_in_its_folder(whole, tmp_path):
     with pytest.raises(ValueError, match="leave out --out"):
         tg.resume(whole.folder, quiet=True, out=str(tmp_path / "other"))
+    with pytest.raises(ValueError, match="leave out --init-from digits"):
+        tg.resume(whole.folder, quiet=True, init_from="digits")
     assert not (tmp_path / "other").exists()
 
 

@@ -237,6 +237,7 @@ def test_a_recipe_that_was_changed_behind_a_finished_stage_is_told(run):
         ("prior", {"data": "nowhere/images"}, "nowhere/images"),
         ("prior", {"data": "nowhere/images", "quiet": True}, "nowhere/images"),
         ("prior", {"model": {"neuron": "fsvae"}}, "neuron is"),
+        ("prior", {"seed": 5}, "a resumed run keeps its settings, but seed: 0 -> 5"),
         ("prior", {"model": {"latent": {"channels": 4}}}, "it does not fit this model"),
         ("decoder", {"model": {"time_steps": 3}}, "time_steps is"),
     ],
@@ -260,6 +261,6 @@ def test_a_resumed_run_of_stages_may_keep_checkpoints_more_often_and_tells_what_
         shutil.rmtree(run / name)
     with pytest.raises(UserError, match=r"keeps its settings, but lr: 0.002 -> 0.5; lr: 0.001 -> 0.5; start a new run"):
         tg.resume(run, quiet=True, lr=0.5)
-    tg.resume(run, quiet=True, checkpoint_every=1)
+    tg.resume(run, quiet=True, checkpoint_every=1, keep_every=1)
     assert (run / FOLDERS[2] / "checkpoints" / "step-000003").exists()
     assert torch.equal(weights(run)["decoder.last.weight"], weights(whole)["decoder.last.weight"])

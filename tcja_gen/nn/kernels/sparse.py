@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 
 from ..neurons import Neuron
+from .arguments import float32_arrays
 from .cpu import WORD, Constants, constants, library
 
 FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed values".split()
@@ -136,9 +137,11 @@ def fire(
     which are not written. a, b: (C',). With w (T,) the sum over time of w_t times the spikes, (N, C', H', W').
     """
     shape = _shape(layer, spikes)
+    if shape.frames % steps:
+        raise ValueError(f"{shape.frames} frames are no {steps} time steps of some images")
     weights, start = _rows(layer, shape.row), torch.zeros(shape.out) if layer.bias is None else layer.bias
     start, frames = _padded(start, shape.row), shape.frames if w is None else shape.frames // steps
-    kept = [None if f is None else f.detach().float().contiguous() for f in (a, b, w)]
+    kept = *float32_arrays(shape.out, a, b), *float32_arrays(steps, w)
     behind = Neurons(*_pointers(*kept), ctypes.pointer(constants(neuron)), steps)
     y = torch.empty(frames, shape.out_height, shape.out_width, shape.out)
     tensors = _pointers(spikes.bits, spikes.values, weights, start)

@@ -136,9 +136,11 @@ class CodeLatent(Latent):
         return values
 
     def sample_by(self, **changes: float | str | None) -> None:
+        if unknown := [*changes.keys() - SAMPLING]:
+            raise UserError(f"{unknown[0]!r} is no setting of sampling; known: {', '.join(SAMPLING)}")
         chosen = {name: getattr(self, name) if changes.get(name) is None else changes[name] for name in SAMPLING}
-        self._check_sampling(**chosen)
         replace(self.settings, **chosen)  # checks the ranges
+        self._check_sampling(**chosen)
         for name, value in chosen.items():
             setattr(self, name, value)
         self.rank = ORDERS[self.order](*self.sides).flatten().to(self.powers.device)
@@ -168,7 +170,8 @@ class CodeLatent(Latent):
         unknown = self._unknown(draws)  # (N, P)
         rates = self.prior.rates(self._noisy_bits(z.detach(), draws), ~unknown, self._told(y, draws), draws)
         share = unknown / unknown.sum(1, keepdim=True) / len(unknown)  # of a place in the mean
-        where = unknown if unknown.is_cpu else ...  # a GPU's graph has fixed shapes
+        # a GPU's graph has fixed shapes, and the statistics of hidden layers are of equally many places in each process
+        where = unknown if unknown.is_cpu and self.groups == 1 else ...
         rates, targets, share = rates[where].flatten(0, -2), targets[where].flatten(0, -2), share[where].flatten()
         logits = [self.prior.logits_of(g, rates, self._bits(targets)).float() for g in range(self.groups)]
         nats = sum(F.cross_entropy(logits[g], targets[:, g], reduction="none") for g in range(self.groups))
@@ -282,7 +285,7 @@ class CodeLatent(Latent):
 
     @property
     def first_guided_round(self) -> int:
-        return round(self.rounds * (1 - self.guided_rounds))
+        return min(round(self.rounds * (1 - self.guided_rounds)), self.rounds - 1)
 
     def _logits(self, tokens: Tensor, known: Tensor, places: Tensor, y: Tensor | None, guidance: float):
         """The function of `_rounds`."""

@@ -40,7 +40,9 @@ class Context:
 
     @classmethod
     def behind(cls, encoder: SpikingEncoder, classes: int = 0) -> "Context":
-        """The context of a latent that follows this encoder."""
+        """The context of a latent that follows this encoder. UserError if that ends without pixels."""
+        if len(encoder.shape) != 3:
+            raise UserError(f"encoder {encoder.notation!r} ends with a linear layer; a generator's ends with pixels")
         return cls(encoder.shape, encoder.time_steps, encoder.build, classes)
 
 

@@ -144,6 +144,14 @@ def test_a_group_of_bits_never_looks_at_later_ones():
             assert not torch.equal(*(model.prior.logits_of(g, rates, b) for b in (bits, others)))
 
 
+def test_layers_of_groups_see_equally_many_places_in_every_process():
+    model, seen = latent(group=1), []  # in training, where their statistics are those of all processes
+    model.prior.hidden.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    for step in range(3):
+        model.infer(codes(5), StepDraws(0, step, 5))
+    assert set(seen) == {5 * len(model.rank)}
+
+
 def test_bits_at_the_same_place_are_predicted_given_each_other():
     model = trained(group=1)
     z = model.sample(ImageDraws(range(400)))
@@ -191,6 +199,28 @@ def test_guidance_makes_the_class_clearer_and_zero_changes_nothing():
         assert w or torch.equal(z, plain)
     assert shares[0] <= shares[1] <= shares[2] and shares[2] > shares[0]
     assert model.sampling["guidance"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temprature": 0.5}, "'temprature' is no setting of sampling"),
+        ({"rounds": 2.5}, "rounds is 2.5, it must be a whole number"),
+        ({"sweeps": "1"}, "sweeps is '1', it must be a whole number"),
+    ],
+)
+def test_sampling_is_changed_by_what_can_be_and_nothing_else(settings, message):
+    model = latent(channels=7, random_masks=0.5)
+    before = model.sampling
+    with pytest.raises(ValueError, match=message):
+        model.sample_by(**settings)
+    assert model.sampling == before
+
+
+@pytest.mark.parametrize(("rounds", "share"), [(4, 0.01), (1, 0.4), (4, 0.5), (4, 1.0)])
+def test_guidance_guides_one_round_at_least(rounds, share):
+    model = latent(channels=7, classes=2, class_dropout=0.3, guidance=1.0, rounds=rounds, guided_rounds=share)
+    assert model.rounds - model.first_guided_round == max(1, round(rounds * share))
 
 
 def test_an_image_does_not_depend_on_the_others_of_its_batch():
