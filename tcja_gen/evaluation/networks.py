@@ -68,6 +68,11 @@ class FeatureNetworks:
         with first_ahead(this_process(asked.device), asked.download):
             return weights.find(None if named else getattr(asked, option), asked.download, advice)
 
+    @property
+    def trains_autoencoder(self) -> bool:
+        """Whether the autoencoder is trained on the training split, as none was named."""
+        return str(self.request.autoencoder) not in AUTOENCODERS and not self._file("autoencoder")
+
     @cached_property
     def autoencoder(self) -> tuple[Autoencoder, Path]:
         """The autoencoder and its file: the one asked for, or the one trained on the training split."""

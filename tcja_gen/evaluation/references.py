@@ -28,6 +28,8 @@ from .real_images import RealImages
 from .request import Request
 from .summed_frames import SummedFrames
 
+FEW = 5000  # training images; an autoencoder of fewer has features that one odd image can excite
+
 
 @dataclass
 class Reference:
@@ -166,6 +168,9 @@ class References:
         if weights_of(network) == "autoencoder" and (self.request.size or 0) > LARGEST_SIDE:
             notes.append(f"FAD looks at {LARGEST_SIDE} pixels a side and is blind to detail beyond, take fid, too")
         splits = self.request.is_splits or IS_SPLITS
+        if network.startswith("autoencoder") and self.networks.trains_autoencoder:
+            if (seen := len(self.real.training)) < FEW:
+                notes.append(f"the scoring autoencoder has seen {seen:,} images: single samples can move FAD by it")
         if self.file is None:
             return Reference(self.networks.extractor(network), self.real, splits)
         if missing := list(filter(None, (self.missing(network, measure) for measure in measures))):
