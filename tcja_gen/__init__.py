@@ -15,7 +15,8 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "training": ("Config", "resume", "train"),
-    "models": ("SpikingClassifier", "SpikingVAE", "load"),
+    "training.loop": ("Run",),
+    "models": ("SpikingClassifier", "SpikingVAE", "build", "load"),
     "models.pretrained": ("pretrained",),
     "evaluation": ("evaluate", "reference"),
     "evaluation.notebook": ("grid",),
@@ -31,10 +32,13 @@ _ROOMS = {
         "GaussianSettings",
         "Latent",
         "LatentSettings",
+        "Neuron",
         "PoissonLatent",
         "PoissonSettings",
         "SpikingDecoder",
         "SpikingEncoder",
+        "lif",
+        "lif_step",
     ),
     "registry": (
         "load_plugin",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tcja_gen.cli import main
 from tcja_gen.data import even, load_images, moving, record, write_events
 from tcja_gen.metrics import train_classifier
 from tcja_gen.nn.kernels.cpu import library
+from tcja_gen.shipped import weights
 
 pytestmark = pytest.mark.usefixtures("quick_networks")
 TINY = ["--steps", "20", "--batch", "16", "--compile", "off", "--device", "cpu", "--log-every", "5"]
@@ -207,14 +209,30 @@ def test_scores_are_printed_kept_and_compared(run, folder, tmp_path, capsys):
 
 
 def test_scores_are_told_though_their_record_cannot_be_written(run, tmp_path, capsys):
-    (tmp_path / "file").write_text("not a folder")
+    copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("scores"))
+    (copy / "scores").write_text("not a folder")
     capsys.readouterr()
-    assert (
-        main(["evaluate", str(run), "--n", "64", "--metrics", "psnr", "--out", str(tmp_path / "file" / "a.json")]) == 2
-    )
+    assert main(["evaluate", str(copy), "--n", "64", "--metrics", "psnr"]) == 2
     told = capsys.readouterr()
     assert told.out.startswith("metric") and "psnr" in told.out
-    assert told.err.strip().splitlines()[-1].startswith(f"tcja-gen: {tmp_path / 'file'}")
+    assert told.err.strip().splitlines()[-1].startswith(f"tcja-gen: {copy / 'scores'}")
+
+
+def test_a_place_for_a_file_is_looked_at_before_the_work(mistake, run, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    for words in (["evaluate", run], ["export", run, "--part", "decoder"], ["reference", "digits"]):
+        assert "a folder; name a file" in mistake(*words, "--out", tmp_path)
+        assert mistake(*words, "--out", tmp_path / "file" / "a").endswith("Not a directory")
+
+
+def test_weights_on_their_own_are_scored_in_any_folder_and_leave_no_record_of_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(weights()["digits"], "small.safetensors")
+    assert main(["evaluate", "small.safetensors", "--metrics", "psnr", "--n", "64"]) == 0
+    assert "psnr" in capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["small.safetensors"]
+    (tmp_path / "model.safetensors").hardlink_to("small.safetensors")
+    assert main(["evaluate", ".", "--metrics", "psnr", "--n", "64", "--out", "scores.json"]) == 0
+    assert Path("scores.json").exists() and main(["show", "."]) == 0
 
 
 def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, tmp_path, capsys):
@@ -608,6 +626,7 @@ def test_a_classifier_is_described(classifier, tmp_path, capsys):
 
 
 def test_a_classifier_is_not_asked_for_images(mistake, classifier, run, tmp_path):
+    assert "a classifier, which makes no images" in mistake("sample", "--pretrained", "n-mnist-classifier")
     for command in ("sample", "reconstruct", "interpolate"):
         assert "a classifier, which makes no images; tcja-gen predict" in mistake(command, classifier)
     assert "fad: a classifier makes no images" in mistake("evaluate", classifier, "--metrics", "fad")

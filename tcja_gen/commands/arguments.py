@@ -8,6 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MissingFile, UserError
+from ..files import check_writable
 from ..shipped import is_published, no_such_model
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
@@ -56,6 +57,14 @@ def files_exist(*paths: str) -> None:
     for path in paths:
         if path and not Path(path).exists():
             raise MissingFile(f"{path}: no such file or folder")
+
+
+def file_writable(path: str, flag: str) -> None:
+    """UserError if a file that a flag names is a folder, OSError if its folder cannot be written to; "" is ignored."""
+    if path and Path(path).is_dir():
+        raise UserError(f"{flag} {path}: a folder; name a file in it")
+    if path:
+        check_writable(Path(path).parent)
 
 
 def data_exists(data: str) -> None:

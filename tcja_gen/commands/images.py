@@ -61,13 +61,13 @@ class Sample:
         run_exists(self.model)
         check_writable(Path(self.out))
         from ..evaluation import generate, pictures, sample_files
-        from ..models.pretrained import pretrained
 
         process = start(self.device)
         if bool(self.model) == bool(self.pretrained):
             raise UserError("sample needs either a RUN or --pretrained NAME")
+        self.model = self.model or self.pretrained
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
-        model = pretrained(self.pretrained, process.device) if self.pretrained else _generator(self, process.device)
+        model = _generator(self, process.device)
         self._check_events(model)
         self.sampling.set(model, self.model)
         label = _class(model, self.label) if self.label else None

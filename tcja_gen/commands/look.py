@@ -13,7 +13,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from ..errors import UserError
 from ..files import check_writable
 from ..shipped import recipes, weights
-from .arguments import Data, data_exists, run_exists, start
+from .arguments import Data, data_exists, file_writable, run_exists, start
 
 
 @dataclass
@@ -193,14 +193,11 @@ class Show:
         return print(report.compare(self.runs)) if several else self._describe(self.runs[0])
 
     def _page(self) -> None:
-        path = Path(self.html)
-        if path.is_dir():
-            raise UserError(f"--html {path}: a folder; name a file in it, {path / 'report.html'}")
-        check_writable(path.parent)
+        file_writable(self.html, "--html")
         start("cpu")
         from .. import report
 
-        print(report.write_page(self.runs, path, self.data_root))
+        print(report.write_page(self.runs, Path(self.html), self.data_root))
 
     def _describe(self, run: str) -> None:
         from .. import report

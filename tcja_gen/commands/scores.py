@@ -8,9 +8,19 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..files import check_writable
 from ..shipped import is_published
-from .arguments import Data, Number, Run, Sampling, SamplingFlags, data_exists, files_exist, run_exists, start
+from .arguments import (
+    Data,
+    Number,
+    Run,
+    Sampling,
+    SamplingFlags,
+    data_exists,
+    file_writable,
+    files_exist,
+    run_exists,
+    start,
+)
 
 
 @dataclass
@@ -106,7 +116,7 @@ class Evaluate:
     json: FlagCreatePairsOff[bool] = False
     """Print the whole record instead of a table."""
     out: str = ""
-    """File for the record; default: the scores folder of the run."""
+    """File for the record; default: one in the scores folder of the run, none of a file of weights on its own."""
     compare: tuple[str, ...] = ()
     """Other records (.json) to print in the same table; records of another protocol are refused."""
     which: Literal["last", "best"] = "last"
@@ -124,6 +134,7 @@ class Evaluate:
         data_exists(self.data)
         files_exist(*self.compare)
         run_exists(self.recogniser)
+        file_writable(self.out, "--out")
         from .. import evaluation
 
         others = {name: evaluation.read_record(name) for name in self.compare}
@@ -209,8 +220,8 @@ class Evaluate:
         return refused
 
     def _target(self, device):
-        """What is scored, and the folder for its scores: a model and a folder inside its run (None if it is a
-        pretrained model), or the path of images and None."""
+        """What is scored, and the folder for its scores: a model and a folder inside its run (None if it has none), or
+        the path of images and None."""
         from ..models import load, store
         from ..models.pretrained import pretrained
 
@@ -219,9 +230,8 @@ class Evaluate:
         if not store.is_model(self.target):
             return self.target, None
         file = store.find(self.target, self.which)
-        model = load(file, device)
-        run = file.parents[2] if file.parents[1].name == "checkpoints" else file.parent
-        return model, run / "scores" / f"step-{model.provenance['step']:06d}" if Path(self.target).exists() else None
+        model, run = load(file, device), store.run_of(file)
+        return model, run and run / "scores" / f"step-{model.provenance['step']:06d}"
 
 
 @dataclass
@@ -316,8 +326,7 @@ class Reference:
         data_exists(self.data)
         autoencoder = "" if self.autoencoder.startswith("fsvae-") else self.autoencoder  # a name, not a file
         files_exist(autoencoder, self.classifier, self.inception, self.torchvision, self.dinov2)
-        if self.out:
-            check_writable(Path(self.out).parent)
+        file_writable(self.out, "--out")
         from .. import evaluation
 
         process = start(self.device)

@@ -1,13 +1,11 @@
 """Commands that give models to others."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from ..files import check_writable
-from .arguments import Run, run_exists
+from .arguments import Run, file_writable, run_exists
 
 
 @dataclass
@@ -39,7 +37,7 @@ class Export:
 
     def run(self) -> None:
         run_exists(self.model)
-        check_writable(Path(self.out).parent)
+        file_writable(self.out or ".".join((self.part, self.format)), "--out")
         from ..models.store import find
         from ..sharing import export
 

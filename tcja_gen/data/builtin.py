@@ -25,6 +25,7 @@ import torch
 
 from ..errors import MissingFile, UserError
 from ..process import first_ahead, this_process
+from ..progress import track
 from ..registry import DATASETS
 from .as_pictures import pictures_catalogue, pictures_folder
 from .catalogue import Catalogue, partition
@@ -92,12 +93,19 @@ def faults(name: str, root: Path) -> list[tuple[Path, str]]:
         return []
     if own.dataset is None:
         return [(folder / split, MISSING) for split in ("train", "test")]
-    wanted = _wanted(own.dataset, folder)
-    if name == "celeba" and all(file.exists() for file, _ in wanted):
-        pictures, _ = _celeba_list(folder)
-        wanted += [(picture, None) for picture in pictures]
-    found = [(file, _fault(file, md5)) for file, md5 in wanted]
+    found = [(file, _fault(file, md5)) for file, md5 in _wanted(own.dataset, folder)]
+    if name == "celeba" and not any(reason == MISSING for _, reason in found):
+        found += [(picture, _undecodable(picture)) for picture in track(_celeba_list(folder)[0], "checking celeba")]
     return [(file, reason) for file, reason in found if reason]
+
+
+def _undecodable(picture: Path) -> str | None:
+    try:
+        decode(picture.read_bytes())
+    except FileNotFoundError:
+        return MISSING
+    except UserError as error:
+        return str(error)
 
 
 def _digits(shape: dict[str, Any]) -> Catalogue:

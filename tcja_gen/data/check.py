@@ -2,7 +2,7 @@
 
 Reported are
 - files that cannot be read or decoded, or are smaller than `pictures.SMALLEST`
-- other channels than those asked for; different sizes or channels if none were asked for (once, with two examples)
+- different sizes, or grey and colour, if no size or channels were asked for (once, with two examples)
 - files that training ignores: no image by their extension, or outside of the split folders
 - images beside class folders; folders without images, or linked to twice; a layout that is not clear
 - the same bytes in two splits
@@ -10,14 +10,11 @@ Reported are
 Hidden files and `__MACOSX` are ignored.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..progress import track
@@ -31,12 +28,9 @@ from .event_sets import reader_of
 from .event_splits import Recordings, entries_of, recordings_in
 from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
 from .image_sets import registered_catalogue
-from .images import find_source
+from .images import check_shape, find_source
 from .pictures import decode
 from .sources import is_events
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -58,6 +52,7 @@ def check_images(
 
     `size` and `channels` are what `load_images` will get. ValueError if the source is unknown or no zip.
     """
+    check_shape(size, channels)
     found = find_source(source)
     if found in BUILTIN and (pictures := pictures_folder(found, Path(root))):
         found = pictures
@@ -176,8 +171,6 @@ def _contents(tree: Tree, entries: list[Entry], size: int | None, channels: int 
             continue
         sizes.setdefault(image.size, entry.name)
         modes.setdefault(image.mode, entry.name)
-        if channels is not None and len(image.getbands()) != channels:
-            yield entry.name, f"{image.mode} with {_channels(image)}, {channels} wanted: loading converts it"
         twin_split, twin = digests.setdefault(hashlib.sha256(data).digest(), (split, entry.name))
         if twin_split != split:
             yield entry.name, f"same bytes as {twin}: {twin_split} and {split} share an image"
@@ -199,7 +192,3 @@ def _split_names(entries: list[Entry]) -> list[str]:
         for i in indices.tolist():
             names[i] = part
     return names
-
-
-def _channels(image: Image) -> str:
-    return "1 channel" if image.mode == "L" else "3 channels"

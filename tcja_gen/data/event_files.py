@@ -323,7 +323,8 @@ def mat(data: bytes) -> Decoded:
     """
     contents = variables(data)
     structs = [value for value in contents.values() if isinstance(value, dict)]
-    return _from_zero(Decoded(*_named(structs[0] if structs else contents), ordered=False))
+    whole = [one for one in (*structs, contents) if all(not one.keys().isdisjoint(names) for names in NAMES.values())]
+    return _from_zero(Decoded(*_named([*whole, *structs, contents][0]), ordered=False))
 
 
 def _from_zero(found: Decoded) -> Decoded:

@@ -77,8 +77,12 @@ def is_event_folder(folder: Path) -> bool:
     known = known_as(folder.resolve().name)
     if any(_converted(folder)) or (known and _home(folder, known)):
         return True
-    recordings = False
-    for _, _, names in os.walk(folder):
+    recordings, seen = False, set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        shown = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        real = {name: os.path.realpath(os.path.join(path, name)) for name in shown}
+        folders[:] = [name for name in shown if real[name] not in seen]  # a link may lead back
+        seen.update(real.values())
         endings = {os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")}
         if not endings.isdisjoint(EXTENSIONS):
             return False

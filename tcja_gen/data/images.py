@@ -49,7 +49,7 @@ def load_images(
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}: take one of {', '.join(SPLITS)}")
-    _check_shape(size, channels)
+    check_shape(size, channels)
     found = find_source(source)
     if isinstance(found, Path):
         catalogue = folder_catalogue(found, size, channels)
@@ -62,12 +62,12 @@ def load_images(
 
 def fit_splits(splits: Mapping[str, ImageSet | None], size: int | None, channels: int | None) -> dict[str, ImageSet]:
     """Splits that Python hands over (`splits_of`), in this size and with so many channels; None: as they are."""
-    _check_shape(size, channels)
+    check_shape(size, channels)
     catalogue = catalogue_of(splits, size, channels)
     return {split: _read(catalogue, split) for split in splits}
 
 
-def _check_shape(size: int | None, channels: int | None) -> None:
+def check_shape(size: int | None, channels: int | None) -> None:
     if size is not None and size < SMALLEST:
         raise UserError(f"size {size} is too small: at least {SMALLEST} pixels")
     if channels not in (None, 1, 3):

@@ -58,21 +58,23 @@ def save(path: str | Path, model: nn.Module, settings: Network, provenance: dict
 
 
 def save_copy(run_or_file: str | Path, path: str | Path, which: str = "last", half: bool = False) -> None:
-    """Writes a model that `find` finds, to give away: the same metadata without folders of this machine. Of the path of
-    the training data its last part stays.
+    """Writes a model that `find` finds, to give away: the same metadata `without_places`.
 
     half: matrices in half precision (`half_precision.py`); to copy that file once more changes nothing. Errors as those
     of `load`; OSError if the file cannot be written.
     """
     facts, tensors = _read(find(run_or_file, which))
-    provenance = json.loads(facts["provenance"])
-    data = provenance.get("data", {})
-    for place in ("root", "path"):
-        data.pop(place, None)
+    facts["provenance"] = json.dumps(without_places(json.loads(facts["provenance"])))
+    files.write(Path(path), safetensors.torch.save(halved(tensors) if half else tensors, facts))
+
+
+def without_places(provenance: dict) -> dict:
+    """Facts about a run without folders of this machine, to give away. Of the path of the training data its last part
+    stays."""
+    data = {name: value for name, value in provenance.get("data", {}).items() if name not in ("root", "path")}
     if "source" in data:
         data["source"] = Path(data["source"]).name
-    tensors = halved(tensors) if half else tensors
-    files.write(Path(path), safetensors.torch.save(tensors, facts | {"provenance": json.dumps(provenance)}))
+    return provenance | ({"data": data} if data else {})
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -184,6 +186,12 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     if (newest := steps(path)[-1]) != whole[-1].parent:
         print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
     return whole[-1]
+
+
+def run_of(file: Path) -> Path | None:
+    """The folder of the run, or stage, that a checkpoint's file belongs to; None of a file on its own."""
+    above = file.resolve().parents
+    return above[2] if len(above) > 2 and above[1].name == "checkpoints" else None
 
 
 def is_model(name: str | Path) -> bool:

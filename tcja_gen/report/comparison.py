@@ -113,14 +113,22 @@ def _leaves(nested: Mapping, path: str = "") -> dict[str, str]:
 def _curves(subjects: Sequences) -> list[str]:
     """One plot for each thing that was logged, a line for each run; steps are counted through all stages."""
     titles: dict[str, Lines] = {}
-    for subject in subjects:
+    for subject, label in zip(subjects, _labels([subject.name for subject in subjects]), strict=True):
         for title, lines in _through_stages(subject).items():
             for name, points in lines.items():
-                label = f"{Path(subject.name).name}, {name}" if len(lines) > 1 else Path(subject.name).name
-                titles.setdefault(title, {})[label] = points
+                titles.setdefault(title, {})[f"{label}, {name}" if len(lines) > 1 else label] = points
     if not titles:
         return [paragraph("Nothing was logged beside these weights.", "faint")]
     return [paragraph("Steps are counted through all stages of a run.", "faint"), diagrams(curve_panels(titles))]
+
+
+def _labels(names: list[str]) -> list[str]:
+    """The last parts of paths, as many as tell them from each other."""
+    for parts in range(1, 1 + max(len(Path(name).parts) for name in names)):
+        labels = ["/".join(Path(name).parts[-parts:]) for name in names]
+        if len({*labels}) == len({*names}):
+            break
+    return [f"\u200b{label}" for label in labels]  # pyplot's legends pass over names that begin with _
 
 
 def _through_stages(subject: Subject) -> dict[str, Lines]:

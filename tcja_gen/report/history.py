@@ -1,7 +1,8 @@
 """How a run was trained, read from its folder: stages, settings that differ from the recipe, records of scores."""
 
+import shlex
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from .subject import Subject
 
 IGNORED = tuple({*FREE_ON_RESUME, "keep_every"} - {"data", "init_from"})  # settings that cannot change the result
 FILLED_IN = ("image_size", "image_channels", "image_width", "classes")  # of the model, by the data
+SWITCHES = {f"--{f.name.replace('_', '-')}" for f in fields(Config) if f.type is bool}  # flags of `train` without value
 
 Difference = tuple[str, str, str]  # setting, its value in the recipe, and in the run
 
@@ -59,12 +61,25 @@ def differences_from_recipe(subject: Subject) -> tuple[str, list[Difference]]:
     The recipe is the one that its command names; if none is named or it is gone, the shipped one of the same task with
     the fewest differences.
     """
-    words = subject.environment.get("command", "").split()
-    named = [word for before, word in pairwise(words) if not before.startswith("--") and _loaded(word)]
-    known = {name: recipe for name in named or shipped() if (recipe := _loaded(name))}
-    found = {n: setting_differences(a, subject.config) for n, a in known.items() if a.task == subject.config.task}
+    named = _alike(subject.config, _recipes_in(subject.environment.get("command", "")))
+    found = named or _alike(subject.config, shipped())
     name = min(found, key=lambda name: len(found[name]))
     return name if named else f"{name}, the nearest of those that ship", found[name]
+
+
+def _alike(config: Config, names: Iterable[str]) -> dict[str, list[Difference]]:
+    """The recipes among these names that have the config's task, and the settings in which it differs from them."""
+    known = {name: recipe for name in names if (recipe := _loaded(name))}
+    return {name: setting_differences(a, config) for name, a in known.items() if a.task == config.task}
+
+
+def _recipes_in(command: str) -> list[str]:
+    """The words of a command that can name its recipe: those that are no flag's value."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # of an earlier version, which did not quote
+        words = command.split()
+    return [word for before, word in pairwise(words) if not before.startswith("--") or before in SWITCHES]
 
 
 def _loaded(word: str) -> Config | None:

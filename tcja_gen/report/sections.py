@@ -286,7 +286,7 @@ def _frequencies(use: latents.TokenUse) -> Panel:
 def gates(subject: Subject) -> Parts:
     images, origin = subject.shown
     found = mean_gates(subject.model, images)
-    told = f"What each attention block multiplies spikes by, between 0 and 1: mean over {len(images)} {origin}."
+    told = f"What each attention block multiplies spikes or, around 1, currents by: mean over {len(images)} {origin}."
     return [html.paragraph(told), diagrams(gate_panels(found))] if found else []
 
 

@@ -140,4 +140,4 @@ def _run(given: Path, file: Path) -> Path | None:
     """The run folder of a model's file; of a run with stages, if that was given, the whole run. None if it has none."""
     if (given / "config.toml").is_file() and file.is_relative_to(given):
         return given
-    return file.parents[2] if len(file.parents) > 2 and file.parents[1].name == "checkpoints" else None
+    return store.run_of(file)

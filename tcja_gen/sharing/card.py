@@ -12,7 +12,11 @@ from ..settings import dump
 PICTURE = "samples.png"
 PROTOCOL = ("n", "split", "data", "mode")  # columns beside a score
 
-USE = {"generator": "model.sample(seeds=range(64))  # images in [0, 1]", "classifier": "model.predict(images)"}
+USE = {
+    "generator": "model.sample(seeds=range(64))  # images in [0, 1]",
+    "generator of events": "model.sample(seeds=range(64))  # expected counts of events, (N, T, 2, H, W)",
+    "classifier": "model.predict(images)",
+}
 TASK = {"generator": "unconditional-image-generation", "classifier": "image-classification"}
 PAGE = """\
 ---
@@ -44,7 +48,7 @@ def card(subject: Subject, repository: str) -> str:
         name=repository.split("/")[-1],
         about=about,
         repository=repository,
-        use=USE[subject.kind],
+        use=USE["generator of events" if subject.makes_events else subject.kind],
         sections="\n".join(part for part in parts if part),
     )
 

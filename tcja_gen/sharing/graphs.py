@@ -32,7 +32,7 @@ from ..errors import UserError
 from ..files import check_writable, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
-from ..models.store import save_copy, weights_hash
+from ..models.store import save_copy, weights_hash, without_places
 from ..nn import fuse
 from . import nir
 from .parts import Part, make_part
@@ -83,7 +83,7 @@ def facts(model: nn.Module, part: str) -> dict:
         "classes": model.provenance.get("data", {}).get("classes", []),
         "notation": {name: network.notation for name, network in notated if hasattr(network, "notation")},
         "weights": weights_hash(model),
-        "provenance": model.provenance,
+        "provenance": without_places(model.provenance),
     }
 
 

@@ -47,5 +47,6 @@ def write_repository(subject: Subject, repository: str, folder: Path) -> None:
         write(folder / "config.toml", text(without_places(subject.config)))
     if subject.samples_are_made:
         pixels = pictures.samples(subject.model.sample(SEEDS), SEEDS)
-        pictures.save(pixels, folder / PICTURE, pictures.made_by(subject.model, SEEDS))
+        facts = pictures.made_by(subject.model, SEEDS) | {"command": f"tcja-gen push {repository}"}
+        pictures.save(pixels, folder / PICTURE, facts)
     write(folder / "README.md", card(subject, repository))

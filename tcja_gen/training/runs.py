@@ -11,6 +11,7 @@ run.lock             held while a process trains, see `alone`
 import json
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -101,7 +102,7 @@ def _taken(path: Path) -> UserError:
 def write_environment(folder: Path, config: Config, device: torch.device, world: int, data: dict) -> None:
     """Writes environment.json, the facts that are needed to repeat a result. data: facts about the data."""
     facts = {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "versions": versions(),
         "python": platform.python_version(),

@@ -95,10 +95,16 @@ def test_what_check_passes_loads_and_what_it_names_does_not(bad):
     assert check_images(folder) == [] and len(load_images(folder, "all")) == 12
 
 
-def test_wrong_channels_are_named_when_channels_are_given(good):
+def test_pictures_that_loading_converts_are_no_problem(good):
     save(good / "test/cat/grey.png", mode="L")
-    assert_found(check_images(good, channels=3), good, {"test/cat/grey.png": "1 channel, 3 wanted"})
-    assert len(check_images(good, channels=1)) == 12
+    assert check_images(good, channels=3) == check_images(good, channels=1) == []
+
+
+def test_sizes_and_channels_that_cannot_be_are_refused(good):
+    for shape, told in (({"size": -5}, "size -5 is too small"), ({"channels": 7}, "take 1")):
+        for source in (good, "digits"):
+            with pytest.raises(ValueError, match=told):
+                check_images(source, **shape)
 
 
 def test_mixed_shapes_are_one_problem_of_the_set(good):
@@ -107,7 +113,7 @@ def test_mixed_shapes_are_one_problem_of_the_set(good):
     assert [problem.file for problem in problems] == [str(good)] * 2
     assert "8 x 8" in problems[0].reason and "test/cat/large.png" in problems[0].reason
     assert "grey and colour" in problems[1].reason
-    assert check_images(good, size=8, channels=1) != [] and check_images(good, size=8)[0] == problems[1]
+    assert check_images(good, size=8, channels=1) == [] and check_images(good, size=8)[0] == problems[1]
 
 
 def test_stray_image_beside_classes_is_named(good):
@@ -130,8 +136,12 @@ def test_damaged_file_of_a_builtin_set_is_named(tmp_path):
     assert set(problems.values()) == {"missing"} and len(problems) == 2
 
 
-def test_missing_celeba_picture_is_named(tmp_path):
-    save(tmp_path / "celeba/img_align_celeba/000001.jpg")
-    (tmp_path / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 2\n")
-    problems = check_images("celeba", root=tmp_path)
-    assert [problem.file for problem in problems] == [str(tmp_path / "celeba/img_align_celeba/000002.jpg")]
+def test_missing_and_cut_celeba_pictures_are_named(tmp_path):
+    folder = tmp_path / "celeba/img_align_celeba"
+    for name in ("000001.jpg", "000003.jpg"):
+        save(folder / name)
+    (folder / "000003.jpg").write_bytes((folder / "000001.jpg").read_bytes()[:200])
+    (tmp_path / "celeba/list_eval_partition.txt").write_text("000001.jpg 0\n000002.jpg 2\n000003.jpg 0\n")
+    problems = {problem.file: problem.reason for problem in check_images("celeba", root=tmp_path)}
+    assert problems.keys() == {str(folder / "000002.jpg"), str(folder / "000003.jpg")}
+    assert problems[str(folder / "000002.jpg")] == "missing"

@@ -99,6 +99,7 @@ def test_matlabs_structs_are_read_whichever_number_they_count_from(tmp_path):
     assert saved(TD={"x": x + 1, "y": y + 1, "p": p + 1, "ts": t}) == [T, X, Y, P]
     assert saved(TD={"x": x, "y": y, "p": 2 * p - 1, "ts": t}) == [T, X, Y, P]
     assert saved(x=np.uint8(X), y=np.uint8(Y), pol=np.uint8(P), ts=np.uint32(T)) == [T, X, Y, P]
+    assert saved(about={"a": x}, TD={"x": x, "y": y, "p": 2 * p - 1, "ts": t}) == [T, X, Y, P]  # with another struct
 
 
 @pytest.mark.parametrize("order", "<>")

@@ -224,6 +224,18 @@ def test_every_bad_recording_of_a_folder_is_named(tmp_path):
     assert "at byte 145" in told["a/4.bin"] and told["b/5.dat"] == "empty file"
 
 
+def test_a_folder_of_links_is_a_set_and_hidden_pictures_do_not_count(tmp_path):
+    folder, linked = own_set(tmp_path / "mine"), tmp_path / "linked"
+    linked.mkdir()
+    for name in ("a", "b"):
+        (linked / name).symlink_to(folder / name)
+    (linked / "loop").symlink_to(linked)
+    assert is_events(linked) and len(load(folder, "all", time_steps=3)) == len(load(linked, "all", time_steps=3))
+    (folder / ".checkpoints").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / ".checkpoints/0.png")
+    assert is_events(folder) and check_data(folder) == []
+
+
 def test_a_folder_with_an_image_in_it_is_one_of_images(tmp_path):
     folder = own_set(tmp_path / "mine")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "a/0.png")

@@ -16,7 +16,7 @@ import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.models import store
 from tcja_gen.nn import Neuron
-from tcja_gen.report import figures, history, latents, spikes, write_page
+from tcja_gen.report import comparison, figures, history, latents, spikes, write_page
 from tcja_gen.report.nearest import nearest
 from tcja_gen.report.subject import Subject
 from tcja_gen.training import recipes
@@ -188,6 +188,21 @@ def test_the_membranes_fire_where_the_kernels_spiked(encoder, kind, neuron, tmp_
         v, fired = trace.membranes, trace.spikes.bool()
         near = (v - trace.neuron.v_threshold).abs() < 1e-5  # where rounding decides
         assert torch.equal((v > trace.neuron.v_threshold)[~near], fired[~near]) and near.float().mean() < 0.01
+
+
+def test_runs_of_one_name_and_a_hidden_one_have_a_curve_each():
+    assert comparison._labels(["a/seed-0", "b/seed-0", "_c"]) == ["\u200ba/seed-0", "\u200bb/seed-0", "\u200b_c"]
+    assert comparison._labels(["runs/a", "runs/a"]) == ["\u200ba"] * 2
+
+
+def test_the_recipe_is_found_in_a_command_of_any_words(tmp_path):
+    mine = tmp_path / "my recipe.toml"
+    mine.write_text('task = "classify"\nsteps = 3\n')
+    for command in (f"tcja-gen train '{mine}'", f"tcja-gen train --download '{mine}' --data mnist"):
+        assert [word for word in history._recipes_in(command) if history._loaded(word)] == [str(mine)]
+    config = recipes.change(recipes.load("digits"), {"task": "classify"})
+    assert "classify/digits" in history._alike(config, history.shipped())
+    assert not history._alike(config, ["digits"])
 
 
 def test_settings_are_told_that_differ_from_the_recipe_and_no_others():

@@ -16,6 +16,7 @@ import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.errors import MissingFile, UserError
 from tcja_gen.report.subject import Subject
+from tcja_gen.sharing.graphs import facts
 from tcja_gen.sharing.hub import write_repository
 from tcja_gen.shipped import weights
 from tcja_gen.training import recipes
@@ -134,7 +135,7 @@ def test_a_card_says_what_the_model_is(pushed):
     assert (folder / "samples.png").stat().st_size > 1000 and "samples.png" in text
 
 
-def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_path):
+def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_path, monkeypatch):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for i in range(12):
@@ -142,7 +143,9 @@ def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_pat
     short = {"steps": 1, "batch": 4, "warmup": 0, "quiet": True, "model": tiny}
     before = tg.train(out=str(tmp_path / "before"), **short).folder
     run = tg.train(data=str(pictures), out=str(tmp_path / "run"), init_from=str(before), **short).folder
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "bin" / "tcja-gen"), "push", str(run), "somebody/pictures"])
     write_repository(Subject(run), "somebody/pictures", tmp_path / "repository")
+    assert str(tmp_path) not in json.dumps(facts(tg.load(run), "all"))  # of a part that is exported
     files = [*(tmp_path / "repository").iterdir()]
     assert {file.name for file in files} == {"README.md", "config.toml", "model.safetensors", "samples.png"}
     assert not [file.name for file in files if str(tmp_path).encode() in file.read_bytes()]
