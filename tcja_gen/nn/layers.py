@@ -55,15 +55,15 @@ class SpikingBlock(nn.Module):
 
     def _fires_at_once(self, x: Tensor) -> bool:
         """Whether weights and neurons are one pass over a stream x (T, N, ...), which writes no currents."""
-        behind = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
-        return behind and self._is_joined(x.flatten(0, 1))
+        plain = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
+        return plain and self._may_join(x.flatten(0, 1))
 
     def _fire(self, x: Tensor, gate: Gate | None, w: Tensor | None = None) -> Tensor:
         """The spikes (T * N, ...), or with w (T,) the sum over time of w_t times them."""
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.fire(x.flatten(0, 1), a, b, self.neurons.neuron, w, len(x), gate)
 
-    def _is_joined(self, frames: Tensor) -> bool:
+    def _may_join(self, frames: Tensor) -> bool:
         """Whether weights and what follows may be one pass: no gradient is wanted, and nobody looks in between."""
         apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
         return not apart and self.weights.skips_zeros(frames)
@@ -87,7 +87,7 @@ class SpikingBlock(nn.Module):
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
         frames = x.flatten(0, 1)
-        if not self._is_joined(frames):
+        if not self._may_join(frames):
             return self(x) + current
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
