@@ -220,12 +220,11 @@ def _rows(layer: nn.Module, row: int) -> Tensor:
     """The layer's weights as the kernels take them, of `row` outputs."""
     if layer.training or layer.weight.is_inference():  # they change at every step, or nobody knows whether they do
         return _made_rows(layer, row)
-    seen = _seen.get()
-    if seen is not None and id(layer) in seen:
-        return _kept[layer.weight][1]
+    seen, kept = _seen.get(), _kept.get(layer.weight)
+    if kept and seen is not None and id(layer) in seen:
+        return kept[1]
     weight = layer.weight.detach()
     state = weight.data_ptr(), weight._version, weight.sum().item()  # a change through `.data` has no other trace
-    kept = _kept.get(layer.weight)
     if kept is None or kept[0] != state:
         kept = _kept[layer.weight] = state, _made_rows(layer, row)
     if seen is not None:
