@@ -90,8 +90,7 @@ def table(name: str, plan: Plan, results: Path) -> str:
         names = name if study else " ".join(told["experiments"])
         return f"\nNo results yet; `python experiments/run {names}` makes them.\n\n"
     titles = [TITLES.get(column, column) for column in columns]
-    text = _markdown([*head, *titles], rows) + _sources(sources)
-    return text + _other_images(name, plan, found) + _commands(plan, found) + "\n"
+    return _markdown([*head, *titles], rows) + _sources(sources) + _commands(plan, found) + "\n"
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
@@ -175,18 +174,6 @@ def decimals(value: float, count: int) -> int:
 def _told(value: float | None) -> str:
     """A figure as it was published."""
     return "" if value is None else f"*{value:g}*"
-
-
-def _other_images(name: str, plan: Plan, found: list[tuple[str, str, dict]]) -> str:
-    """A sentence below the table of a study that was measured on other images than the plan says now."""
-    if name not in plan.studies:
-        return ""
-    wanted = plan.protocols[plan.studies[name]["protocol"]].get("split", "test")
-    others = {result["asked"]["protocol"].get("split", "test") for _, _, result in found} - {wanted}
-    return "".join(
-        f"\nMeasured on {split} images; the plan says {wanted} images now, and the commands make these results again.\n"
-        for split in sorted(others)
-    )
 
 
 def _commands(plan: Plan, found: list[tuple[str, str, dict]]) -> str:

@@ -423,6 +423,9 @@ def test_no_study_chooses_by_test_images():
     book = tomllib.loads((EXPERIMENTS / "book.toml").read_text())
     for name, study in book["study"].items():
         assert book["protocol"][study["protocol"]].get("split") == "validation", name
+        for file in (EXPERIMENTS / "results" / name).glob("*.json"):
+            for result in json.loads(file.read_text(encoding="utf-8")).values():
+                assert result["asked"]["protocol"]["split"] == "validation", file
     tables = {name for table in book["table"].values() for name in table["experiments"]}
     for name in tables & {*book["experiment"]}:
         assert "split" not in book["protocol"][book["experiment"][name]["protocol"]], name
