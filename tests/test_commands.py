@@ -774,7 +774,10 @@ def test_two_processes_classify_as_one_does(classifier, of_two_processes, tmp_pa
     assert all(one[part] == two[part] for part in ("scores", "classes", "confusion"))
 
 
-def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, capsys):
+def test_a_trained_generator_that_comes_with_the_package_needs_no_run(tmp_path, capsys, monkeypatch):
+    (tmp_path / "here" / "digits").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    shutil.copyfile(weights()["n-mnist-classifier"], "digits/model.safetensors")  # of that name, and another model
     assert main(["sample", "--pretrained", "digits", "--n", "4", "--grid", "--out", str(tmp_path)]) == 0
     assert Image.open(tmp_path / "samples.png").size[0] > 8
     assert main(["sample", "--pretrained", "nothing", "--n", "4", "--out", str(tmp_path)]) == 2

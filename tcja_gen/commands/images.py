@@ -65,7 +65,6 @@ class Sample:
         process = start(self.device)
         if bool(self.model) == bool(self.pretrained):
             raise UserError("sample needs either a RUN or --pretrained NAME")
-        self.model = self.model or self.pretrained
         seeds = parse_seeds(self.seeds) if self.seeds else range(_at_least_one(self.n))
         model = _generator(self, process.device)
         self._check_events(model)
@@ -237,12 +236,15 @@ def _at_least_one(n: int) -> int:
 
 
 def _generator(command: "Sample | Reconstruct | Interpolate", device):
-    """The model of the command's run. UserError if it makes no images."""
+    """The model of the command's run, or the pretrained one. UserError if it makes no images."""
     from ..models import load
+    from ..models.pretrained import pretrained
 
-    model = load(command.model, device, command.which)
+    shipped = getattr(command, "pretrained", "")  # that model, though a run here may have its name
+    model = pretrained(shipped, device) if shipped else load(command.model, device, command.which)
     if not hasattr(model, "sample"):
-        raise UserError(f"{command.model}: a classifier, which makes no images; tcja-gen predict names classes by it")
+        told = "a classifier, which makes no images; tcja-gen predict names classes by it"
+        raise UserError(f"{shipped or command.model}: {told}")
     return model
 
 

@@ -27,7 +27,7 @@ from ..registry import DATASETS
 from .event_files import READERS
 from .event_names import KNOWN, Known, known_as
 from .event_recording import Recording, recording_of
-from .folders import EXTENSIONS, open_tree
+from .folders import EXTENSIONS, is_hidden, open_tree
 
 TRIALS = {"trials_to_train.txt": "train", "trials_to_test.txt": "test"}  # DVS128 Gesture's lists
 
@@ -79,11 +79,11 @@ def is_event_folder(folder: Path) -> bool:
         return True
     recordings, seen = False, set()
     for path, folders, names in os.walk(folder, followlinks=True):
-        shown = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        shown = [name for name in folders if not is_hidden(name)]
         real = {name: os.path.realpath(os.path.join(path, name)) for name in shown}
         folders[:] = [name for name in shown if real[name] not in seen]  # a link may lead back
         seen.update(real.values())
-        endings = {os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")}
+        endings = {os.path.splitext(name)[1].lower() for name in names if not is_hidden(name)}
         if not endings.isdisjoint(EXTENSIONS):
             return False
         recordings |= not endings.isdisjoint(READERS)

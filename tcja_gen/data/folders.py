@@ -271,7 +271,7 @@ def _listed(path: Path, prefix: str, seen: Container[str]) -> tuple[list[str], l
     while waiting:
         here = waiting.pop()
         try:
-            found = [(here + entry.name, entry) for entry in os.scandir(path / here) if not _hidden(entry.name)]
+            found = [(here + entry.name, entry) for entry in os.scandir(path / here) if not is_hidden(entry.name)]
         except OSError as error:
             raise UserError(f"{path / here}: this folder cannot be read ({error.strerror})") from None
         for name, entry in found:
@@ -286,10 +286,11 @@ def _listed(path: Path, prefix: str, seen: Container[str]) -> tuple[list[str], l
 
 
 def _visible(names: Iterable[str]) -> list[str]:
-    return sorted({name for name in names if not _hidden(name)}, key=natural)
+    return sorted({name for name in names if not is_hidden(name)}, key=natural)
 
 
-def _hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether a path with / in it is passed over: hidden, or what macOS adds to zips."""
     return bool(re.search(r"(^|/)(\.|__MACOSX(/|$))", name))
 
 

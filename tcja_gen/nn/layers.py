@@ -56,17 +56,18 @@ class SpikingBlock(nn.Module):
     def _fires_at_once(self, x: Tensor) -> bool:
         """Whether weights and neurons are one pass over a stream x (T, N, ...), which writes no currents."""
         plain = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
-        return plain and self._may_join(x.flatten(0, 1))
+        return plain and self._may_join(x)
 
     def _fire(self, x: Tensor, gate: Gate | None, w: Tensor | None = None) -> Tensor:
         """The spikes (T * N, ...), or with w (T,) the sum over time of w_t times them."""
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
         return self.weights.fire(x.flatten(0, 1), a, b, self.neurons.neuron, w, len(x), gate)
 
-    def _may_join(self, frames: Tensor) -> bool:
-        """Whether weights and what follows may be one pass: no gradient is wanted, and nobody looks in between."""
+    def _may_join(self, x: Tensor) -> bool:
+        """Whether weights and what follows may be one pass over a stream x (T, N, ...): no gradient is wanted, and
+        nobody looks in between."""
         apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
-        return not apart and self.weights.skips_zeros(frames)
+        return not apart and self.weights.skips_zeros(x.flatten(0, 1))
 
     def joins(self, gate: nn.Module, x: Tensor) -> bool:
         """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
@@ -86,11 +87,10 @@ class SpikingBlock(nn.Module):
 
     def onto(self, current: Tensor, x: Tensor) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
-        frames = x.flatten(0, 1)
-        if not self._may_join(frames):
+        if not self._may_join(x):
             return self(x) + current
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
-        return self.weights.then(frames, a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
+        return self.weights.then(x.flatten(0, 1), a, b, current.flatten(0, -4)).unflatten(0, x.shape[:2])
 
     @property
     def gate(self) -> CurrentGate | None:

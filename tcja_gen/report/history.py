@@ -15,7 +15,7 @@ from ..training.config import FREE_ON_RESUME, Config, as_table, one_by_one
 from ..training.runs import statistics
 from .subject import Subject
 
-IGNORED = tuple({*FREE_ON_RESUME, "keep_every"} - {"data", "init_from"})  # settings that cannot change the result
+IGNORED = tuple({*FREE_ON_RESUME} - {"data", "init_from"})  # settings that cannot change the result
 FILLED_IN = ("image_size", "image_channels", "image_width", "classes")  # of the model, by the data
 SWITCHES = {f"--{f.name.replace('_', '-')}" for f in fields(Config) if f.type is bool}  # flags of `train` without value
 

@@ -71,7 +71,7 @@ def train(
             if config.stages:
                 return _in_stages(config, process, samples, folder, quiet, stage, on_record)
             return Trainer(config, process, samples, folder, quiet, on_record=on_record).run()
-    except UserError:
+    except BaseException:  # Ctrl-C before the first step, too
         if process.first and not runs.environment_of(folder):
             runs.remove_empty(folder)
         raise
