@@ -1,8 +1,9 @@
 // Convolutions and linear layers of spikes: a neuron that does not fire costs nothing.
 //
 // Spikes are kept as bits, 64 channels a word. For every output pixel the rows of weights are listed whose neurons fired
-// below its kernel. The forward pass adds these rows up; the gradient of the weights adds the pixel's gradient to them.
-// With gates, a row counts by the value of its spike, or by the factor of its frame and channel.
+// below its kernel, and the forward pass adds these rows up. For the gradient of the weights, bits are turned round, so that
+// every row adds up the gradients of those pixels below which its neuron fired. With gates, a spike counts by its value, or by
+// the factor of its frame and channel.
 //
 // In evaluation the neurons behind the weights are part of the forward pass: the sums of a group of pixels go through all
 // time steps while they stay in the nearest cache, and no current is written.
@@ -36,6 +37,7 @@ constexpr Size WIDTH = 64, NARROW = 16;  // outputs whose sums stay in registers
 constexpr Size WORD = 64;                // channels of a word
 constexpr Size CACHED = 1 << 14;         // weights that stay in a near cache while the pixels of a group are added up
 constexpr Size GROUP = 128;              // output pixels whose rows are listed together
+constexpr Size NEAR = 256;               // output pixels whose gradients stay in a near cache while each tap adds them up
 constexpr Size TASKS = 8;                // at least, where there are as many, for threads to share
 constexpr Size SUMS = 1 << 20;           // numbers in all partial sums of the gradient, unless one sum is larger
 constexpr Size SMALL = 1 << 14;          // numbers that are not worth a second thread
@@ -324,21 +326,140 @@ void fire(const float* y, float* h, float* out, Size pixels, Size row, Size widt
     }
 }
 
-// Adds the gradients of y to a block's weights.
-template <Size W, Count COUNT>
-void add_gradients(const Rows& list, Size pixels, const float* gy, float* weights, Size kept) {
-    constexpr Size V = W / LANES;
-    for (Size p = 0; p < pixels; p++) {
-        Vector g[V] = {};
-        load_block<W>(g, gy + list.output[p], kept);
-        for (Size i = list.begin[p]; i < list.begin[p + 1]; i++) {
-            float* row = weights + list.rows[i] * W;
-            const float share = list.share<COUNT>(p, i);
-            for (Size v = 0; v < V; v++)
-                store(row + v * LANES, load(row + v * LANES) + (COUNT == ONE ? g[v] : share * g[v]));
+// Exchanges rows and columns of 64 x 64 bits, from blocks of J x J on.
+template <Size J = WORD / 2>
+void transpose(uint64_t* rows) {
+    constexpr uint64_t MASK = ~uint64_t(0) / ((uint64_t(1) << J) + 1);  // every other J bits
+    for (Size k = 0; k < WORD; k += 2 * J)
+        for (Size i = k; i < k + J; i++) {
+            const uint64_t other = (rows[i] >> J ^ rows[i + J]) & MASK;
+            rows[i] ^= other << J;
+            rows[i + J] ^= other;
         }
+    if constexpr (J > 1) transpose<J / 2>(rows);
+}
+
+// Up to 64 pairs of an output pixel and a word of the input that one tap joins, in which a neuron fired.
+struct Pairs {
+    uint64_t fired[WORD], any = 0;    // bits of the channels that fired for each pair; then of the pairs, for each channel
+    const float* gradient[WORD + 1];  // of the output pixel
+    const float* value[WORD + 1];     // of the first channel's spike, or its factor
+    Size n = 0;
+
+    explicit Pairs(const float* zeros) { gradient[WORD] = value[WORD] = zeros; }  // behind the last pair
+
+    void add(uint64_t word, const float* g, const float* x) {
+        fired[n] = word, gradient[n] = g, value[n] = x;
+        any |= word;
+        n += word != 0;
+    }
+
+    void turn() {
+        std::fill(fired + n, fired + WORD, 0);
+        transpose(fired);
+    }
+};
+
+// Adds the gradients of the pairs to a block's weights, of which `kept` outputs are there.
+template <Size W, bool VALUED>
+void add_gradients(const Pairs& pairs, Size at, float* weights, Size kept) {
+    constexpr Size V = W / LANES;
+    for (uint64_t left = pairs.any; left; left &= left - 1) {
+        const Size c = __builtin_ctzll(left);
+        Vector sums[2][V] = {}, g[V] = {};  // of two pairs at a time
+        for (Size v = 0; v < V; v++) sums[0][v] = load(weights + c * W + v * LANES);
+        for (uint64_t fired = pairs.fired[c]; fired;)
+            for (Size turn = 0; turn < 2; turn++, fired &= fired - 1) {
+                const Size i = fired ? __builtin_ctzll(fired) : WORD;
+                load_block<W>(g, pairs.gradient[i] + at, kept);
+                const float value = VALUED ? pairs.value[i][c] : 1;
+                for (Size v = 0; v < V; v++) sums[turn][v] += VALUED ? value * g[v] : g[v];
+            }
+        for (Size v = 0; v < V; v++) store(weights + c * W + v * LANES, sums[0][v] + sums[1][v]);
     }
 }
+
+// Pixels of an output frame that each tap joins with a pixel of the input, in ascending order.
+struct Taps {
+    struct Joined {
+        Size out, in;
+    };
+    std::vector<std::vector<Joined>> joined;
+
+    explicit Taps(const Shape& s) : joined(s.taps()) {
+        for (Size p = 0; p < s.out_pixels(); p++)
+            for (Size tap = 0; tap < s.taps(); tap++) {
+                const Size row = s.source(p / s.out_width, tap / s.kernel, s.height);
+                const Size column = s.source(p % s.out_width, tap % s.kernel, s.width);
+                if (row >= 0 && column >= 0) joined[tap].push_back({p, row * s.width + column});
+            }
+    }
+
+    // The first of what a tap joins from an output pixel on.
+    const Joined* from(Size tap, Size pixel) const {
+        const auto before = [](const Joined& j, Size pixel) { return j.out < pixel; };
+        const Joined* first = joined[tap].data();
+        return std::lower_bound(first, first + joined[tap].size(), pixel, before);
+    }
+};
+
+// A part of the gradient of the weights, of a piece of the outputs.
+struct Gradient {
+    const Shape& s;
+    const uint64_t* bits;
+    const float *x, *gy;
+    const Pieces& pieces;
+    const Size piece;
+    float* sums;
+    const std::vector<float> zeros;
+    Pairs pairs;
+
+    Gradient(const Shape& s, const uint64_t* bits, const float* x, const float* gy, const Pieces& pieces, Size piece, float* sums)
+        : s(s), bits(bits), x(x), gy(gy), pieces(pieces), piece(piece), sums(sums), zeros(std::max(s.row, WORD)),
+          pairs(zeros.data()) {}
+
+    // Adds what output pixels first to last - 1 of all frames give to every weight.
+    void add(const Taps& taps, Size first, Size last) {
+        const Size all = s.taps() * s.words(), next = std::min(last - first, s.frames * s.out_pixels() - last) * s.out;
+        for (Size i = 0; i < all; i++) {
+            const Size tap = i / s.words(), word = i % s.words(), row = tap * s.in + word * WORD;
+            read_ahead(gy + last * s.out, next * i / all, next * (i + 1) / all);
+            for (Size frame = first / s.out_pixels(); frame * s.out_pixels() < last; frame++) {
+                const Size start = frame * s.out_pixels();
+                look(frame, word, row, taps.from(tap, first - start), taps.from(tap, last - start));
+            }
+            add_pairs(row);
+        }
+    }
+
+    // Collects the pairs of a frame for a word of the input, whose first row of weights is `row`.
+    void look(Size frame, Size word, Size row, const Taps::Joined* at, const Taps::Joined* end) {
+        const uint64_t* words = bits + frame * s.pixels() * s.words() + word;
+        const float* values = x ? x + frame * s.values * s.in + word * WORD : nullptr;
+        const Size apart = x && s.values > 1 ? s.in : 0;
+        while (at < end) {
+            for (const auto* stop = at + std::min<Size>(WORD - pairs.n, end - at); at < stop; at++)
+                pairs.add(words[at->in * s.words()], gy + (frame * s.out_pixels() + at->out) * s.out, values + at->in * apart);
+            if (pairs.n == WORD) add_pairs(row);
+        }
+    }
+
+    void add_pairs(Size row) {
+        if (!pairs.n) return;
+        pairs.turn();
+        pieces.each_block(piece, [&](Size at, auto width) {
+            constexpr Size W = decltype(width)::value;
+            float* weights = sums + at * s.taps() * s.in + row * W;
+            (x ? add_gradients<W, true> : add_gradients<W, false>)(pairs, at, weights, std::min(W, s.out - at));
+        });
+        pairs.n = pairs.any = 0;
+    }
+
+    // Fetches numbers first to last - 1 into the second cache.
+    static void read_ahead(const float* numbers, Size first, Size last) {
+        for (; first < last; first += 64 / sizeof(float)) __builtin_prefetch(numbers + first, 0, 2);
+    }
+};
 
 // A sum for each of up to W channels of a word, of the numbers of those that fired.
 template <Size W>
@@ -492,24 +613,16 @@ void sparse_fire(const uint64_t* bits, const float* x, const float* weights, con
 void sparse_gradient(const uint64_t* bits, const float* x, const float* gy, float* weights, const Shape* shape,
                      Size threads) {
     const Shape s = *shape;
-    const Windows windows(s, nullptr);
-    const Size pixels = windows.pixels(), rows = s.taps() * s.in, groups = (pixels + GROUP - 1) / GROUP;
-    const Size parts = gradient_parts(rows * s.row);
+    const Taps taps(s);
+    const Size pixels = s.frames * s.out_pixels(), size = s.taps() * s.in * s.row, groups = (pixels + NEAR - 1) / NEAR;
+    const Size parts = gradient_parts(size);
     const Pieces pieces(s.row, parts);
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads) if (pixels * s.out > SMALL)
     for (Size part = 0; part < parts; part++)
         for (Size piece = 0; piece < pieces.count; piece++) {
-            float* sums = weights + part * rows * s.row;
-            Rows list(windows, bits, x);
-            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++) {
-                const Size first = group * GROUP, last = std::min(first + GROUP, pixels);
-                each_tile(list, pieces, piece, first, last, false, [&](Size, Size count, Size at, auto width) {
-                    constexpr Size W = decltype(width)::value;
-                    by_count(list.count, [&](auto by) {
-                        add_gradients<W, decltype(by)::value>(list, count, gy + at, sums + at * rows, std::min(W, s.out - at));
-                    });
-                });
-            }
+            Gradient gradient(s, bits, x, gy, pieces, piece, weights + part * size);
+            for (Size group = groups * part / parts; group < groups * (part + 1) / parts; group++)
+                gradient.add(taps, group * NEAR, std::min((group + 1) * NEAR, pixels));
         }
 }
 }
