@@ -200,9 +200,9 @@ def measure_step(case: Case) -> dict:
     count = iter(range(10**6))
 
     def work(x: Tensor, targets: None, draws: Draws, progress: float | Tensor) -> dict[str, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
             loss = model(x, draws, progress)["loss"]
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         return {"loss": loss.detach()}

@@ -28,6 +28,7 @@ from .layers import (
     Upsample,
     Voting,
     conv_block,
+    hands_on_bits,
     is_watched,
     linear_block,
     transposed_block,
@@ -36,6 +37,7 @@ from .memory import MEMORY, recomputed
 from .neurons import PRESETS, Neuron
 from .nodes import Node, NodeNeuron, NormNode
 from .normalisation import LIF, NormLIF, ReLU, TDBatchNorm
+from .packed import Packed
 from .readouts import Readout, make_readout
 
 FIRING = (SpikingBlock, Residual, LIF, Node, ReLU)  # layers behind which a static frame has a time axis
@@ -49,7 +51,8 @@ def run_stages(
     steps: int | None = None,
     binary: bool = False,
     draws: Draws | None = None,
-) -> Tensor:
+    following: Sequence[nn.Module] = (),
+) -> Tensor | Packed:
     """Output of all stages for a stream (T, N, ...), or for one static frame (N, ...) with `steps` = T.
 
     recompute: keep only the input of each group of layers for the backward pass. A group ends with neurons, so the next
@@ -57,13 +60,15 @@ def run_stages(
     they draw random numbers.
     ends_network: the last group is left out, too, because the backward pass starts there.
     binary: x is spikes, which `recompute` keeps as one byte each. draws: random numbers for dropout.
+    following: layers that the output goes to, if it may be bits.
     """
     cut = group_stages(stages)
     for i, group in enumerate(cut):
         last = group[-1]
         drawing = any(isinstance(stage, TemporalDropout) for stage in group)
         if not recompute or drawing or ends_network and i == len(cut) - 1:
-            x = _run(group, x, steps, draws)
+            behind = [] if recompute else [layer for later in cut[i + 1 :] for layer in later] or following
+            x = _run(group, x, steps, draws, behind)
         else:
             x = recomputed(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
@@ -99,16 +104,25 @@ def group_stages(stages: Sequence[nn.Module]) -> list[list[nn.Module]]:
     return made
 
 
-def _run(group: list[nn.Module], x: Tensor, steps: int | None, draws: Draws | None = None) -> Tensor:
+def _run(
+    group: list[nn.Module],
+    x: Tensor | Packed,
+    steps: int | None,
+    draws: Draws | None = None,
+    following: Sequence[nn.Module] = (),
+) -> Tensor | Packed:
     gates = {}  # of the weights that they are part of
-    for stage, after in zip(group, [*group[1:], None], strict=True):
+    for i, stage in enumerate(group, 1):
+        after = group[i] if i < len(group) else None
         if isinstance(after, SpikingBlock) and after.joins(stage, x):
             gates = {"gate": stage}
         elif isinstance(stage, TemporalDropout):
             x = stage(x, steps, draws)
         else:
-            x = stage(x, steps=steps) if steps and isinstance(stage, FIRING) else stage(x, **gates)
-            gates = {}
+            options = {"steps": steps} if steps and isinstance(stage, FIRING) else gates
+            if hands_on_bits(stage, x, steps or len(x), [*group[i:], *following]):
+                options = options | {"as_bits": True}
+            x, gates = stage(x, **options), {}
     return x
 
 
@@ -379,7 +393,7 @@ class SpikingDecoder(Stages):
             gated = {} if gate is None else {"gate": gate}
             return self.readout(run([*stages, end], x, ends_network=True), self.last, **gated)
         front = stages.pop() if stages and isinstance(stages[-1], Gate) else None
-        x = run(stages, x, ends_network=False)
+        x = run(stages, x, ends_network=False, following=[end] if front is None else [front, end])
         if front is not None and not end.joins(front, x):
             x, front = front(x), None
         return self.readout.of_sum(end.weighted_sum(x, self.readout.weights, front, gate), self.last)

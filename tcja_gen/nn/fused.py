@@ -23,6 +23,7 @@ from .neurons import (
     summed_spikes,
     summed_spikes_backward,
 )
+from .packed import stand_in
 
 
 class Norm(torch.autograd.Function):
@@ -50,8 +51,9 @@ class Norm(torch.autograd.Function):
 
 
 class NormFire(torch.autograd.Function):
-    """Spikes, or with weights w their sum over time. With `step` the gradient is written over the currents x, and
-    where it needs them after that, step(t) computes those of a time step once more, (1, M, C)."""
+    """Spikes, or with weights w their sum over time, or on the native path a stand-in and bits. With `step` the
+    gradient is written over the currents x, and where it needs them after that, step(t) computes those of a time step
+    once more, (1, M, C)."""
 
     @staticmethod
     def forward(
@@ -64,19 +66,22 @@ class NormFire(torch.autograd.Function):
         steps: int,
         w: Tensor | None = None,
         step: Callable[[int], Tensor] | None = None,
-    ) -> Tensor:
+        as_bits: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
         ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset, w, step
         ctx.x_is_used_up = False
         a, b = layer.affine(mean, var)
+        if as_bits:
+            return with_bits(ctx, x, cpu.spike_bits(x, a, b, layer.neuron, steps))
         if w is not None:
             return kernel_for(layer.path, summed_spikes)(x, a, b, layer.neuron, w)
         return kernel_for(layer.path, spikes)(x, a, b, layer.neuron, steps)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor, *_):
         x, weight, bias, mean, var = ctx.saved_tensors
         neuron, steps, scale, eps, training, path, offset, w, step = ctx.settings
         rstd = torch.rsqrt(var + eps)
@@ -90,7 +95,23 @@ class NormFire(torch.autograd.Function):
         else:
             g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
         g, gw, gb = _norm_gradients(g, x, parts, (a, mean, rstd), scale, training, path, step)
-        return g, gw, gb, _zero_gradient(offset), None, None, None, None
+        return g, gw, gb, _zero_gradient(offset), *[None] * 5
+
+
+class Fire(torch.autograd.Function):
+    """Neurons alone, on the native path: a stand-in and bits for currents x."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, neuron: Neuron, steps: int) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x)
+        ctx.settings = neuron, steps
+        return with_bits(ctx, x, cpu.spike_bits(x, None, None, neuron, steps))
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx, grad: Tensor, *_):
+        (x,), (neuron, steps) = ctx.saved_tensors, ctx.settings
+        return cpu.spikes_backward(x, None, None, grad, None, None, neuron, steps)[0], None, None
 
 
 class NormFireGate(torch.autograd.Function):
@@ -116,7 +137,7 @@ class NormFireGate(torch.autograd.Function):
         *parameters: Tensor,
     ) -> Tensor:
         mean, var = layer.moments(x, offset)
-        bits = cpu.spike_bits(x, *layer.affine(mean, var), layer.neuron)
+        bits = cpu.spike_bits(x, *layer.affine(mean, var), layer.neuron, len(x))
         rows = bits.unflatten(1, (images, -1)).flatten(0, 1)  # (T * N, P, words)
         z = (sparse.sums_over_pixels(rows, x.shape[2]) / rows.shape[1]).unflatten(0, (-1, images))
         with torch.enable_grad():
@@ -161,8 +182,9 @@ class NormGateFire(torch.autograd.Function):
         layer: nn.Module,
         steps: int,
         images: int,
+        as_bits: bool,
         *parameters: Tensor,
-    ) -> Tensor:
+    ) -> Tensor | tuple[Tensor, Tensor]:
         m = _image_means(x, images)
         mean, var = layer.moments(x, offset, m)
         a, b = layer.affine(mean, var)
@@ -172,11 +194,13 @@ class NormGateFire(torch.autograd.Function):
         ctx.save_for_backward(x, weight, bias, mean, var, m)
         ctx.settings = layer.neuron, layer.scale, layer.eps, layer.training, layer.path, offset
         ctx.gate, ctx.parameters = (z, f), parameters
+        if as_bits:
+            return with_bits(ctx, x, cpu.spike_bits(x, a, b, layer.neuron, steps, f.detach()))
         return kernel_for(layer.path, gated_spikes)(x, a, b, f.detach(), layer.neuron)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx, grad: Tensor):
+    def backward(ctx, grad: Tensor, *_):
         x, weight, bias, mean, var, m = ctx.saved_tensors
         (neuron, scale, eps, training, path, offset), (z, f) = ctx.settings, ctx.gate
         rstd = torch.rsqrt(var + eps)
@@ -184,22 +208,34 @@ class NormGateFire(torch.autograd.Function):
         factors = f.detach()
         g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron)
         gf = a * sx + bias * s  # I = a (x - mean) + bias
-        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[7:], gf)
+        gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[8:], gf)
         sums = (factors * s).sum((0, 1)) + gz.sum((0, 1))
         products = ((factors * sx).sum((0, 1)) + (gz * (m - mean)).sum((0, 1))) * rstd
         mean_g, mean_gx = _mean_gradients(sums, products, x, training)
         shift = gz * (m.shape[1] / x.shape[1])  # 1 / P
         gx = kernel_for(path, batch_norm_backward)(g, x, a, mean, rstd, mean_g, mean_gx, shift)
-        return gx, products * scale, sums, _zero_gradient(offset), None, None, None, *gp
+        return gx, products * scale, sums, _zero_gradient(offset), *[None] * 4, *gp
 
 
-def norm_gate_fire(x: Tensor, offset: Tensor | None, layer: nn.Module, steps: int, images: int) -> Tensor:
+def norm_gate_fire(
+    x: Tensor, offset: Tensor | None, layer: nn.Module, steps: int, images: int, as_bits: bool
+) -> Tensor | tuple[Tensor, Tensor]:
     """The forward pass of `NormGateFire`, where no gradient is wanted."""
     m = _image_means(x, images)
     a, b = layer.affine(*layer.moments(x, offset, m))
     with torch.autocast(x.device.type, enabled=False):
         f = layer.gate((a * m + b).expand(steps, -1, -1))
+    if as_bits:
+        bits = cpu.spike_bits(x, a, b, layer.neuron, steps, f)
+        return stand_in(x, *bits.shape[:2], x.shape[2]), bits
     return kernel_for(layer.path, gated_spikes)(x, a, b, f, layer.neuron)
+
+
+def with_bits(ctx, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+    """What a function of neurons gives for spikes as bits (T, M, words), for currents x (., M, C)."""
+    ctx.mark_non_differentiable(bits)
+    ctx.set_materialize_grads(False)
+    return stand_in(x, *bits.shape[:2], x.shape[2]), bits
 
 
 def _image_means(x: Tensor, images: int) -> Tensor:

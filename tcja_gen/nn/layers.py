@@ -5,6 +5,7 @@ A block maps spikes (T, N, ...) to spikes (T, N, ...); its weights see time fold
 follows, as in FSVAE, so that parameter counts can be compared.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
+from .packed import Packed, stand_in
 from .pooling import max_pool
 from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, wanted
 
@@ -31,14 +33,19 @@ class SpikingBlock(nn.Module):
         super().__init__()
         self.weights, self.neurons = weights, neurons
 
-    def forward(self, x: Tensor, steps: int | None = None, gate: Gate | None = None) -> Tensor:
-        """gate: of the spikes x, see `joins`."""
+    def forward(
+        self, x: Tensor | Packed, steps: int | None = None, gate: Gate | None = None, as_bits: bool = False
+    ) -> Tensor | Packed:
+        """gate: of the spikes x, see `joins`. as_bits: whether the output stays bits, see `hands_on_bits`."""
         if not steps and self._fires_at_once(x):
-            return self._fire(x, gate).unflatten(0, x.shape[:2])
+            return self._fire(x, gate, as_bits=as_bits)
         y, options = self._currents(x if steps else x.flatten(0, 1), gate)  # (T*N, ...)
+        options |= {"as_bits": True} if as_bits else {}
         return self.neurons(y if steps else y.view(*x.shape[:2], *y.shape[1:]), steps, **options)
 
-    def weighted_sum(self, x: Tensor, w: Tensor, gate: Gate | None = None, behind: Gate | None = None) -> Tensor:
+    def weighted_sum(
+        self, x: Tensor | Packed, w: Tensor, gate: Gate | None = None, behind: Gate | None = None
+    ) -> Tensor:
         """Sum over time of w_t times the spikes, (N, ...), which are not written to memory. x: (T, N, ...).
 
         gate: of the spikes x, see `joins`. behind: a gate of the spikes that are summed up, see `NormLIF.weighted_sum`.
@@ -53,23 +60,31 @@ class SpikingBlock(nn.Module):
             y = self.weights(frames, gate)
         return self.neurons.weighted_sum(y.view(*x.shape[:2], *y.shape[1:]), w, gate=behind, **options)
 
-    def _fires_at_once(self, x: Tensor) -> bool:
+    def _fires_at_once(self, x: Tensor | Packed) -> bool:
         """Whether weights and neurons are one pass over a stream x (T, N, ...), which writes no currents."""
         plain = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
         return plain and self._may_join(x)
 
-    def _fire(self, x: Tensor, gate: Gate | None, w: Tensor | None = None) -> Tensor:
-        """The spikes (T * N, ...), or with w (T,) the sum over time of w_t times them."""
+    def _fire(
+        self, x: Tensor | Packed, gate: Gate | None, w: Tensor | None = None, as_bits: bool = False
+    ) -> Tensor | Packed:
+        """The spikes (T, N, ...), or with w (T,) the sum over time of w_t times them, (N, ...)."""
         a, b = self.neurons.affine(self.neurons.running_mean, self.neurons.running_var)
-        return self.weights.fire(x.flatten(0, 1), a, b, self.neurons.neuron, w, len(x), gate)
+        fired = self.weights.fire(x.flatten(0, 1), a, b, self.neurons.neuron, w, len(x), gate, as_bits)
+        if w is not None:
+            return fired
+        if not as_bits:
+            return fired.unflatten(0, x.shape[:2])
+        sides = [] if isinstance(self.weights, nn.Linear) else fired.shape[1:3]
+        return Packed(stand_in(a, *x.shape[:2], len(a), *sides), fired)
 
-    def _may_join(self, x: Tensor) -> bool:
+    def _may_join(self, x: Tensor | Packed) -> bool:
         """Whether weights and what follows may be one pass over a stream x (T, N, ...): no gradient is wanted, and
         nobody looks in between."""
         apart = self.training or torch.is_grad_enabled() or is_watched(self, self.weights, self.neurons)
         return not apart and self.weights.skips_zeros(x.flatten(0, 1))
 
-    def joins(self, gate: nn.Module, x: Tensor) -> bool:
+    def joins(self, gate: nn.Module, x: Tensor | Packed) -> bool:
         """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
         gated. Not if anything watches them, nor if the gate is of other streams, which it then tells."""
         if not isinstance(gate, Gate) or is_watched(gate, self, self.weights):
@@ -78,14 +93,14 @@ class SpikingBlock(nn.Module):
             return False
         return self.weights.skips_zeros(x.flatten(0, 1))
 
-    def _currents(self, frames: Tensor, gate: Gate | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def _currents(self, frames: Tensor | Packed, gate: Gate | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Output of the weights, and what the neurons must know about it."""
         options = {} if gate is None else {"gate": gate}
         if self.training and isinstance(self.neurons, TDBatchNorm):
             return self.weights.without_bias(frames, **options), {"offset": self.weights.bias}
         return self.weights(frames, **options), {}
 
-    def onto(self, current: Tensor, x: Tensor) -> Tensor:
+    def onto(self, current: Tensor, x: Tensor | Packed) -> Tensor:
         """forward(x) + current, for a convolution without neurons. current: (T, N, ...), or (N, ...) for every step."""
         if not self._may_join(x):
             return self(x) + current
@@ -107,6 +122,22 @@ class SpikingBlock(nn.Module):
     def step(self, x: Tensor, v: Tensor | None) -> tuple[Tensor, Tensor]:
         """One time step: x (N, ...) and the membrane v (None: at rest) -> spikes (N, ...) and the new membrane."""
         return self.neurons.step(self.weights(x), v)
+
+
+def hands_on_bits(layer: nn.Module, x: Tensor | Packed, steps: int, following: Sequence[nn.Module]) -> bool:
+    """Whether spikes that a layer fires for x stay bits, because what follows takes them: a layer that skips silent
+    ones, alone or behind a gate that it joins. Not if anything watches them."""
+    neurons = layer.neurons if isinstance(layer, SpikingBlock) else layer
+    numbers = x.x if isinstance(x, Packed) else x
+    if not isinstance(neurons, (NormLIF, LIF)) or neurons.path != "native" or numbers.dtype != torch.float32:
+        return False
+    gate = following[0] if following and isinstance(following[0], Gate) else None
+    block = next(iter(following[gate is not None :]), None)
+    if not isinstance(block, SpikingBlock) or not block.weights.takes_bits or not numbers.numel():
+        return False
+    if gate is not None and (gate.time_steps, gate.channels) != (steps, layer.weights.outputs):
+        return False
+    return not is_watched(layer, neurons, block, block.weights, *([] if gate is None else [gate]))
 
 
 def is_watched(*modules: nn.Module) -> bool:
@@ -232,11 +263,18 @@ class Residual(nn.Module):
         self.shortcut = shortcut and SpikingBlock(shortcut, build.norm(channels))
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        y = self.first(self.fire(x, steps))
+        y = _handing_on(self.fire, x, steps, self.first)
+        y = _handing_on(self.first, y, None, self.second if self.attention is None else None)
         if self.attention is not None:
             y = self.attention(y)
         identity = x if self.shortcut is None else self.shortcut(x, steps)  # a static frame is added at every step
         return self.second.onto(identity, y)
+
+
+def _handing_on(layer: nn.Module, x: Tensor | Packed, steps: int | None, after: nn.Module | None) -> Tensor | Packed:
+    """Output of a layer of neurons, as bits if the layer after it takes them."""
+    as_bits = after is not None and hands_on_bits(layer, x, steps or len(x), [after])
+    return layer(x, steps, as_bits=True) if as_bits else layer(x, steps)
 
 
 class Flatten(nn.Module):

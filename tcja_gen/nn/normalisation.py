@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .fused import (
+    Fire,
     Norm,
     NormFire,
     NormFireGate,
@@ -34,6 +35,7 @@ from .fused import (
 )
 from .kernels import PATHS, kernel_for
 from .neurons import PRESETS, Neuron, lif
+from .packed import Packed
 from .sparse import SpikeWeights
 
 
@@ -121,14 +123,19 @@ class NormLIF(TDBatchNorm):
         super().__init__(channels, alpha * neuron.gain, **options)
         self.neuron = neuron
 
-    def forward(self, x: Tensor, steps: int | None = None, offset: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, steps: int | None = None, offset: Tensor | None = None, as_bits: bool = False
+    ) -> Tensor | Packed:
+        """as_bits: see `layers.hands_on_bits`."""
         planes, frame = self._planes(x, steps)
         given = planes, self.weight, self.bias, offset, self, steps or len(planes)
         if self.gate is None:
-            return channels_third(NormFire.apply(*given), frame)
-        if not torch.is_grad_enabled():
-            return channels_third(norm_gate_fire(planes, offset, self, steps or len(planes), frame[0]), frame)
-        return channels_third(NormGateFire.apply(*given, frame[0], *self.gate.parameters()), frame)
+            fired = NormFire.apply(*given, None, None, as_bits)
+        elif torch.is_grad_enabled():
+            fired = NormGateFire.apply(*given, frame[0], as_bits, *self.gate.parameters())
+        else:
+            fired = norm_gate_fire(planes, offset, self, steps or len(planes), frame[0], as_bits)
+        return _stream(fired, frame)
 
     def weighted_sum(
         self,
@@ -180,8 +187,11 @@ class LIF(nn.Module):
         self.neuron = neuron
         self.path = "plain"  # set by `fuse`
 
-    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, steps: int | None = None, as_bits: bool = False) -> Tensor | Packed:
+        """as_bits: see `layers.hands_on_bits`."""
         planes, frame = channels_last(x[None] if steps else x), x.shape if steps else x.shape[1:]
+        if as_bits:
+            return _stream(Fire.apply(planes.flatten(1, 2), self.neuron, steps or len(planes)), frame)
         spiking = lif(planes[0] if steps else planes, neuron=self.neuron, steps=steps, path=self.path)
         return channels_third(spiking, frame)
 
@@ -219,6 +229,13 @@ def updating_statistics(module: nn.Module, whether: bool | Tensor):
     finally:
         for layer, updates in before.items():
             layer.updates_statistics = updates
+
+
+def _stream(fired: Tensor | tuple[Tensor, Tensor], frame: torch.Size) -> Tensor | Packed:
+    """Spikes (T, M, C), or a stand-in and bits, as a stream (T, *frame)."""
+    if isinstance(fired, Tensor):
+        return channels_third(fired, frame)
+    return Packed(channels_third(fired[0], frame), fired[1])
 
 
 def channels_last(x: Tensor) -> Tensor:

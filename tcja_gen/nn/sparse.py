@@ -2,7 +2,8 @@
 
 On a CPU with kernels (`kernels/sparse.py`), in float32, such a layer adds up the weights of the neurons that fired; a
 gated spike counts by its factor. The gradient of the weights is made in the same way, that of the spikes is a dense
-product. For the backward pass spikes are kept as bits. Everywhere else the layers here are those of PyTorch.
+product. Spikes are kept as bits, and may come as such (`packed.py`). Everywhere else the layers here are those of
+PyTorch.
 
 A gate right in front of such a layer is part of it (`gate`, an `attention.Gate`): the output for spikes S, the gate's F
 and weights W is W (F S), and F S is never written. With the gradient G of F S, that of F is the sum over pixels of G S,
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from .gradients import differentiable_once, gate_graph, graph_gradients
 from .kernels import sparse
 from .neurons import Neuron
+from .packed import Packed
 
 if TYPE_CHECKING:
     from .attention import Gate
@@ -44,21 +46,28 @@ class SpikeWeights:
     takes_spikes = False  # whether the input is spikes, gated or not; set by those who build the network
     path = "plain"  # set by `fuse`
 
-    def skips_zeros(self, x: Tensor) -> bool:
+    def skips_zeros(self, x: Tensor | Packed) -> bool:
         """Whether the layer runs on the kernels for spikes."""
+        x = x.x if isinstance(x, Packed) else x
+        fits = x.is_cpu and x.dtype == torch.float32 and x.dim() == (2 if isinstance(self, nn.Linear) else 4)
+        return self.takes_bits and fits and x.numel() > 0
+
+    @property
+    def takes_bits(self) -> bool:
+        """Whether it would do so for spikes on a CPU."""
         if not self.takes_spikes or self.path != "native" or torch.is_autocast_enabled("cpu"):
             return False
-        return self.outputs >= OUTPUTS and sparse.suits(self, x)
+        return self.outputs >= OUTPUTS and sparse.suits(self)
 
     @property
     def outputs(self) -> int:
         """Output channels or features."""
         return self.out_features if isinstance(self, nn.Linear) else self.out_channels
 
-    def forward(self, x: Tensor, gate: "Gate | None" = None) -> Tensor:
+    def forward(self, x: Tensor | Packed, gate: "Gate | None" = None) -> Tensor:
         return self._sparse(x, self.bias, gate)[0] if self.skips_zeros(x) else super().forward(x)
 
-    def without_bias(self, x: Tensor, gate: "Gate | None" = None) -> Tensor:
+    def without_bias(self, x: Tensor | Packed, gate: "Gate | None" = None) -> Tensor:
         """The output minus the bias. oneDNN takes long for the gradient of the bias of a transposed convolution.
 
         gate: scales the spikes first, where the layer skips zeros.
@@ -72,7 +81,9 @@ class SpikeWeights:
             return F.conv_transpose2d(x, self.weight, output_padding=self.output_padding, **where)
         return F.conv2d(x, self.weight, **where)
 
-    def recomputable(self, x: Tensor, gate: "Gate | None" = None) -> tuple[Tensor, Callable[[int, int], Tensor] | None]:
+    def recomputable(
+        self, x: Tensor | Packed, gate: "Gate | None" = None
+    ) -> tuple[Tensor, Callable[[int, int], Tensor] | None]:
         """`without_bias(x, gate)`, and a function (first, last) that computes it again for frames first to last - 1,
         without gradient and with the same bits. None in its place where the layer does not skip zeros."""
         if not self.skips_zeros(x):
@@ -80,29 +91,47 @@ class SpikeWeights:
         y, spikes = self._sparse(x, None, gate)
         return y, lambda first, last: sparse.forward(self, spikes.frames(first, last), None)
 
-    def _sparse(self, x: Tensor, bias: Tensor | None, gate: "Gate | None" = None) -> tuple[Tensor, sparse.Spikes]:
+    def _sparse(
+        self, x: Tensor | Packed, bias: Tensor | None, gate: "Gate | None" = None
+    ) -> tuple[Tensor, sparse.Spikes]:
         """The output, and the spikes as the kernels see them."""
         x, spikes, *graph = _packed(x, gate)
         return _SpikeWeights.apply(x, self.weight, bias, self, spikes, *graph), spikes
 
     def fire(
-        self, x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor | None, steps: int, gate: "Gate | None"
+        self,
+        x: Tensor | Packed,
+        a: Tensor,
+        b: Tensor,
+        neuron: Neuron,
+        w: Tensor | None,
+        steps: int,
+        gate: "Gate | None",
+        as_bits: bool,
     ) -> Tensor:
         """Spikes of the neurons behind the layer for frames x (T * N, ...), without gradient, where it skips zeros: see
         `kernels.sparse.fire`."""
-        y = sparse.fire(self, _packed(x, gate)[1], a, b, neuron, steps, w)
-        return y if x.dim() == 4 else y.flatten(1)
+        y = sparse.fire(self, _packed(x, gate)[1], a, b, neuron, steps, w, as_bits)
+        return y if as_bits or not isinstance(self, nn.Linear) else y.flatten(1)
 
-    def then(self, x: Tensor, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
+    def then(self, x: Tensor | Packed, a: Tensor, b: Tensor, current: Tensor) -> Tensor:
         """a y + b + current of the output y, without gradient, where the layer skips zeros. a, b: (C',). current: of
         fewer frames, it is used in turn."""
-        return sparse.forward(self, sparse.pack(x), self.bias, wanted.get().get(self), (a, b, current))
+        return sparse.forward(self, _spikes(x), self.bias, wanted.get().get(self), (a, b, current))
 
 
-def _packed(x: Tensor, gate: "Gate | None") -> tuple:
-    """x, and its spikes as the kernels see them; behind a gate with its factors, and then the squeezed stream and the
-    gate, (T, N, C), for autograd, and the gate's parameters."""
-    spikes = sparse.pack(x)
+def _spikes(x: Tensor | Packed) -> sparse.Spikes:
+    """Frames x (N, C, H, W) or (N, F) as the kernels see them."""
+    if not isinstance(x, Packed):
+        return sparse.pack(x)
+    n, channels, *sides = x.shape
+    return sparse.Spikes(x.bits.view(n, *(sides or (1, 1)), -1), None, channels)
+
+
+def _packed(x: Tensor | Packed, gate: "Gate | None") -> tuple:
+    """x for autograd, and its spikes as the kernels see them; behind a gate with its factors, and then the squeezed
+    stream and the gate, (T, N, C), for autograd, and the gate's parameters."""
+    spikes, x = _spikes(x), x.x if isinstance(x, Packed) else x
     if gate is None:
         return x, spikes
     if spikes.values is not None:  # gated already, or no spikes

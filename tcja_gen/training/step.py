@@ -83,9 +83,9 @@ class Step:
     def _losses(self, x: Tensor, targets: Tensor | None, draws: Draws, progress: float | Tensor) -> Values:
         """The part of a step that a CUDA graph captures: losses, gradients, clipping and the optimiser."""
         config = self.config
+        self.optimizer.zero_grad(set_to_none=True)  # first, so that the forward pass has their memory
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = self.objective(x, draws, progress, targets)
-        self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.trained, config.clip or math.inf)
         self.optimizer.step()

@@ -11,7 +11,7 @@ from torch.autograd import Function, gradgradcheck
 import tcja_gen
 from tcja_gen.nn import LIF, TCJA, CurrentTCJA, NormLIF, SpikingEncoder, TDBatchNorm, fuse, set_memory
 from tcja_gen.nn.attention import _Gated, _GatedSum
-from tcja_gen.nn.fused import Norm, NormFire, NormFireGate, NormGateFire
+from tcja_gen.nn.fused import Fire, Norm, NormFire, NormFireGate, NormGateFire
 from tcja_gen.nn.gradients import _Refused
 from tcja_gen.nn.kernels import sparse
 from tcja_gen.nn.kernels.cpu import compiler
@@ -37,6 +37,10 @@ def behind_gate(x: torch.Tensor) -> torch.Tensor:
     return layer.weighted_sum(x, torch.ones(3), gate=TCJA(3, 4))
 
 
+def as_bits(x: torch.Tensor) -> torch.Tensor:
+    return fuse(LIF())(x, as_bits=True).x
+
+
 def gated() -> nn.Module:
     layer = NormLIF(4)
     layer.gate = CurrentTCJA(3, 4)
@@ -52,7 +56,7 @@ REFUSED = {
     _GatedSum: lambda x: TCJA(3, 4).weighted_sum(x, torch.ones(3)),
     _Recompute: lambda x: lean()(x),
     _MaxPool: lambda x: max_pool(x.flatten(0, 1), 2),
-    **({_SpikeWeights: for_spikes, NormFireGate: behind_gate} if compiler() else {}),
+    **({_SpikeWeights: for_spikes, NormFireGate: behind_gate, Fire: as_bits} if compiler() else {}),
 }
 RIGHT = {
     _Fire: lambda x: _Fire.apply(x, PRESETS["tcja"]),

@@ -141,7 +141,7 @@ def test_spikes_as_bits_are_summed_up_and_learn_as_those_that_are_written(steps,
     dtype, neuron = torch.bfloat16 if half else torch.float32, PRESETS["fsvae"]
     x, (a, b, mean, rstd) = numbers(steps, images * pixels, width).to(dtype), affine(width)
     fired = spikes(x, a, b, neuron, steps).float().unflatten(1, (images, pixels))
-    bits = cpu.spike_bits(x, a, b, neuron)
+    bits = cpu.spike_bits(x, a, b, neuron, len(x))
     rows = bits.unflatten(1, (images, pixels)).flatten(0, 1)
     assert torch.equal(rows, sparse.pack(fired.flatten(0, 1).mT[..., None]).bits[:, :, 0])
     assert torch.equal(sparse.sums_over_pixels(rows, width), fired.sum(2).flatten(0, 1))

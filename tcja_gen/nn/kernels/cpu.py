@@ -162,9 +162,11 @@ def summed_spikes(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron, w: Tensor) ->
     return _spikes(x, a, b, neuron, len(w), None, None, w=w)
 
 
-def spike_bits(x: Tensor, a: Tensor, b: Tensor, neuron: Neuron) -> Tensor:
-    """`neurons.spikes` for currents a x + b, x (T, M, C), as bits (T, M, words)."""
-    return _spikes(x, a, b, neuron, len(x), None, None, as_bits=True)
+def spike_bits(
+    x: Tensor, a: Tensor | None, b: Tensor | None, neuron: Neuron, steps: int, f: Tensor | None = None
+) -> Tensor:
+    """`neurons.spikes`, or with f `neurons.gated_spikes`, as bits (T, M, words)."""
+    return _spikes(x, a, b, neuron, steps, None, None, f, as_bits=True)
 
 
 def _spikes(

@@ -507,6 +507,14 @@ uint64_t word_of(const float* x, Size channels) {
     return word;
 }
 
+// Bits (pixels, words) of x (pixels, out): those of so many channels from the first on, which begins a word.
+void pack_rows(const float* x, uint64_t* bits, Size pixels, Size out, Size first, Size channels) {
+    const Size words = (out + WORD - 1) / WORD;
+    for (Size p = 0; p < pixels; p++)
+        for (Size c = first; c < first + channels; c += WORD)
+            bits[p * words + c / WORD] = word_of(x + p * out + c, std::min(WORD, first + channels - c));
+}
+
 extern "C" {
 
 Size narrow() { return NARROW; }
@@ -580,20 +588,21 @@ void sparse_forward(const uint64_t* bits, const float* x, const float* weights, 
 }
 
 // The spikes of the neurons behind the layer, out (steps, images, out_pixels, out), or the sums over time of them, (images,
-// out_pixels, out). The rest as of sparse_forward, but for `bits` of steps * images frames.
+// out_pixels, out), or the spikes as bits, fired (steps, images, out_pixels, words). The rest as of sparse_forward, but for
+// `bits` of steps * images frames.
 void sparse_fire(const uint64_t* bits, const float* x, const float* weights, const float* bias, const Neurons* neurons,
-                 float* out, const Shape* shape, Size threads) {
+                 float* out, uint64_t* fired, const Shape* shape, Size threads) {
     const Shape s = *shape;
     const Neurons n = *neurons;
     const Windows windows(s, nullptr);
-    const Size pixels = windows.pixels() / n.steps, groups = (pixels + GROUP - 1) / GROUP;
+    const Size pixels = windows.pixels() / n.steps, groups = (pixels + GROUP - 1) / GROUP, words = (s.out + WORD - 1) / WORD;
     const Pieces pieces(s.row, groups);
     const auto step = n.kind->decay_input ? n.w ? fire<true, true> : fire<true, false>
                                           : n.w ? fire<false, true> : fire<false, false>;
 #pragma omp parallel num_threads(threads) if (pixels * n.steps * s.out > SMALL)
     {
         Rows list(windows, bits, x);
-        std::vector<float> y(GROUP * s.out), membranes(GROUP * s.out);
+        std::vector<float> y(GROUP * s.out), membranes(GROUP * s.out), spikes(fired ? GROUP * s.out : 0);
 #pragma omp for collapse(2) schedule(static)
         for (Size group = 0; group < groups; group++)
             for (Size piece = 0; piece < pieces.count; piece++) {
@@ -602,8 +611,9 @@ void sparse_fire(const uint64_t* bits, const float* x, const float* weights, con
                 std::fill(membranes.begin(), membranes.end(), n.kind->v_reset);
                 for (Size t = 0; t < n.steps; t++) {
                     add_group(list, pieces, piece, t * pixels + first, t * pixels + last, true, weights, bias, nullptr, y.data());
-                    float* to = out + ((n.w ? 0 : t * pixels) + first) * s.out;
+                    float* to = fired ? spikes.data() : out + ((n.w ? 0 : t * pixels) + first) * s.out;
                     step(&y[left], &membranes[left], to + left, last - first, s.out, width, n, left, t);
+                    if (fired) pack_rows(to, fired + (t * pixels + first) * words, last - first, s.out, left, width);
                 }
             }
     }

@@ -60,15 +60,14 @@ class Spikes:
         return Spikes(self.bits[first:last], values, self.channels)
 
 
-def suits(layer: nn.Module, x: Tensor) -> bool:
-    """Whether the kernels can run this layer on x."""
-    if x.device.type != "cpu" or not x.dtype == layer.weight.dtype == torch.float32 or not x.numel():
+def suits(layer: nn.Module) -> bool:
+    """Whether the kernels can run this layer."""
+    if layer.weight.device.type != "cpu" or layer.weight.dtype != torch.float32:
         return False
     if isinstance(layer, nn.Linear):
-        return x.dim() == 2
+        return True
     square = all(len(set(pair)) == 1 for pair in (layer.kernel_size, layer.stride, layer.padding))
-    plain = layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
-    return x.dim() == 4 and square and plain
+    return square and layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros"
 
 
 def pack(x: Tensor) -> Spikes:
@@ -131,10 +130,18 @@ def forward(
 
 
 def fire(
-    layer: nn.Module, spikes: Spikes, a: Tensor, b: Tensor, neuron: Neuron, steps: int, w: Tensor | None = None
+    layer: nn.Module,
+    spikes: Spikes,
+    a: Tensor,
+    b: Tensor,
+    neuron: Neuron,
+    steps: int,
+    w: Tensor | None = None,
+    as_bits: bool = False,
 ) -> Tensor:
     """Spikes (T * N, C', H', W') of the neurons behind a layer of T * N frames, at rest at first, for currents a y + b,
-    which are not written. a, b: (C',). With w (T,) the sum over time of w_t times the spikes, (N, C', H', W').
+    which are not written; or these as bits (T * N, H', W', words). a, b: (C',). With w (T,) the sum over time of w_t
+    times the spikes, (N, C', H', W').
     """
     shape = _shape(layer, spikes)
     if shape.frames % steps:
@@ -143,12 +150,16 @@ def fire(
     start, frames = _padded(start, shape.row), shape.frames if w is None else shape.frames // steps
     kept = *float32_arrays(shape.out, a, b), *float32_arrays(steps, w)
     behind = Neurons(*_pointers(*kept), ctypes.pointer(constants(neuron)), steps)
-    y = torch.empty(frames, shape.out_height, shape.out_width, shape.out)
+    y = bits = None
+    if as_bits:
+        bits = torch.empty(frames, shape.out_height, shape.out_width, -(-shape.out // WORD), dtype=torch.int64)
+    else:
+        y = torch.empty(frames, shape.out_height, shape.out_width, shape.out)
     tensors = _pointers(spikes.bits, spikes.values, weights, start)
     library().sparse_fire(
-        *tensors, ctypes.byref(behind), *_pointers(y), ctypes.byref(shape), *_sizes(torch.get_num_threads())
+        *tensors, ctypes.byref(behind), *_pointers(y, bits), ctypes.byref(shape), *_sizes(torch.get_num_threads())
     )
-    return y.permute(0, 3, 1, 2)
+    return bits if as_bits else y.permute(0, 3, 1, 2)
 
 
 def _padded(x: Tensor, row: int) -> Tensor:
