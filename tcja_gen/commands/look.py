@@ -24,10 +24,11 @@ class Check:
       tcja-gen check my_pictures/
       tcja-gen check mnist --data-root data
       tcja-gen check n-mnist --data-root data --picture pictures
+      tcja-gen check recording.aedat4
     """
 
     data: Data
-    """Data set, folder or zip."""
+    """Data set, folder or zip, or one recording of events."""
     data_root: str = "data"
     """Folder of the named data sets."""
     size: int = 0
@@ -59,15 +60,16 @@ class Check:
 
 def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "time", **shape: int | None) -> None:
     """Draws some samples of a data set and prints where. shape: size and channels of images, as for `load_images`."""
-    from ..data import even, first_of_each_class, is_events, load_images
+    from ..data import even, first_of_each_class, is_events, is_recording, load_images
     from ..evaluation import pictures
 
-    if not is_events(data):
+    if not is_events(data) and not is_recording(data):
         images = load_images(data, "train", root=root, **shape).images
         print(pictures.save_grid(images[even(64, len(images))] / 255, Path(out) / "images.png"))
         return
     frames, classes = first_of_each_class(data, time_steps=time_steps, by=by, root=root)
-    print(f"{len(frames)} classes from top to bottom: {', '.join(classes)}; {int(frames.sum()):,} events")
+    what = classes[0] if is_recording(data) else f"{len(frames)} classes from top to bottom: {', '.join(classes)}"
+    print(f"{what}; {int(frames.sum()):,} events")
     for path in pictures.save_events(frames, out):
         print(path)
 
@@ -133,7 +135,7 @@ class Show:
     is to see into one file that can be sent.
 
     For a data set instead of a run: draws some of its images, or a recording of each class as frames over time, and as
-    a film; brighter is red, darker is blue.
+    a film; brighter is red, darker is blue. For a file of events: that recording.
 
     examples:
       tcja-gen show runs/00000-digits
@@ -143,11 +145,13 @@ class Show:
       tcja-gen show runs/mnist --html report.html
       tcja-gen show runs/a runs/b --html comparison.html
       tcja-gen show n-mnist --data-root data --frames 10
+      tcja-gen show recording.aedat4
       tcja-gen show --environment
     """
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN...")] = ()
-    """Run folders, checkpoints, .safetensors files, or names of pretrained models (tcja-gen list); or one data set."""
+    """Run folders, checkpoints, .safetensors files, or names of pretrained models (tcja-gen list); or one data set,
+    or one recording of events."""
     html: str = ""
     """Write a report, or the comparison of several runs, to this file: samples, film, reconstructions, curves, spikes,
     gates, firing rates, energy, scores. It needs no other file and no network."""
@@ -213,11 +217,11 @@ class Show:
                 print(path)
 
     def _data(self, data: str) -> None:
-        from ..data import is_events
+        from ..data import is_events, is_recording
 
         if self.energy or self.html:
             raise UserError(f"{data}: a data set; --energy and --html are for a run, leave them out")
-        if (self.frames or self.events_by) and not is_events(data):
+        if (self.frames or self.events_by) and not is_events(data) and not is_recording(data):
             raise UserError(f"{data}: images; --frames and --events-by are for event recordings, leave them out")
         out, root = self.out or "pictures", self.data_root or "data"
         check_writable(Path(out))
@@ -238,10 +242,10 @@ class Show:
 
 
 def _is_data(name: str) -> bool:
-    """Whether the name is that of a data set, or a folder of event recordings, and no model's."""
+    """Whether the name is that of a data set, of event recordings or of one, and no model's."""
     if os.sep in name and not Path(name).exists():
         return False  # a mistake in a path is told at once, before torch is imported
-    from ..data import is_events, is_named
+    from ..data import is_events, is_named, is_recording
     from ..models import store
 
-    return not store.is_model(name) and (is_named(name) or is_events(name))
+    return not store.is_model(name) and (is_named(name) or is_events(name) or is_recording(name))

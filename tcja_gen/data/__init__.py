@@ -14,6 +14,7 @@ from .catalogue import even
 from .check import Problem, check_data, check_events, check_images
 from .event_augmentation import parse_kinds
 from .event_files import read_events
+from .event_layout import is_recording
 from .event_names import KNOWN
 from .event_sets import EventSet, first_of_each_class, full_count, load_events, load_recording
 from .events import Events, integrate, moving, record, write_events
@@ -40,6 +41,7 @@ __all__ = [
     "integrate",
     "is_events",
     "is_named",
+    "is_recording",
     "load",
     "load_events",
     "load_images",

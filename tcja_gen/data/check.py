@@ -21,8 +21,8 @@ from ..progress import track
 from .as_pictures import pictures_folder
 from .builtin import BUILTIN, faults
 from .catalogue import PARTS
-from .event_files import READERS
-from .event_layout import Place, places_of, unfinished
+from .event_files import READERS, read_events
+from .event_layout import Place, is_recording, places_of, unfinished
 from .event_names import Known
 from .event_sets import reader_of
 from .event_splits import Recordings, entries_of, recordings_in
@@ -84,12 +84,22 @@ def check_data(
     size: int | None = None,
     channels: int | None = None,
 ) -> list[Problem]:
-    """`check_images` or, for event recordings, `check_events`, which take neither size nor channels (ValueError)."""
-    if not is_events(source):
+    """`check_images` or, for event recordings, `check_events`, which take neither size nor channels (ValueError). A
+    file is a zip, or one recording."""
+    one = is_recording(source)
+    if not one and not is_events(source):
         return check_images(source, root=root, size=size, channels=channels)
     if size or channels:
         raise UserError(f"{source}: recordings; --size and --channels are for images, leave them out")
-    return check_events(source, root=root)
+    return _of_file(Path(source)) if one else check_events(source, root=root)
+
+
+def _of_file(file: Path) -> list[Problem]:
+    try:
+        read_events(file)
+    except UserError as error:
+        return [Problem(str(file), str(error).removeprefix(f"{file}: "))]
+    return []
 
 
 def check_events(source: str | os.PathLike, *, root: str | os.PathLike = "data") -> list[Problem]:

@@ -72,6 +72,11 @@ for _name in KNOWN:
     DATASETS.register(_name, find)
 
 
+def is_recording(source: str | os.PathLike) -> bool:
+    """Whether a source is one file of event recordings, by its extension."""
+    return Path(source).suffix.lower() in READERS and Path(source).is_file()
+
+
 def is_event_folder(folder: Path) -> bool:
     """Whether a folder has one of the layouts: by its folders' names, or as it has recordings and no image."""
     known = known_as(folder.resolve().name)

@@ -21,7 +21,7 @@ from ..errors import MissingFile, UserError
 from .catalogue import SPLITS, even
 from .event_files import READERS
 from .event_frames import Cut, cut_of, kept
-from .event_layout import Place, find, place_of
+from .event_layout import Place, find, is_recording, place_of
 from .event_names import KNOWN, Known, known_as
 from .event_recording import Recording, single
 from .event_splits import in_folds, recordings_in, rows_of
@@ -134,11 +134,14 @@ def first_of_each_class(
     source: str | os.PathLike, *, time_steps: int, by: str = "time", root: str | os.PathLike = "data", most: int = 10
 ) -> tuple[Tensor, tuple[str, ...]]:
     """One training recording of each class as frames of counts `(N, T, 2, H, W)`, int64, and the classes' names: to
-    look at a set, of which nothing else is read. The arguments are those of `load_events`.
+    look at a set, of which nothing else is read. The arguments are those of `load_events`; of one recording, these are
+    its frames and its file's name.
 
     most: classes; of more, the first, the last and some between are taken
     """
     check_cut(time_steps, by)
+    if is_recording(source):
+        return _frames_of([single(Path(source), None)], None, time_steps, by), (Path(source).name,)
     _, folder, known = find(source, Path(root))
     place = place_of(folder, known, time_steps, by)
     recordings = recordings_in(place, known, whole=False)
@@ -147,12 +150,17 @@ def first_of_each_class(
     sensor = known.sensor if known else None
     if place.made:
         cut = Cut(True, time_steps, by, *[tuple(sensor or files[0].frames().shape[-2:])] * 2)
-        frames = [cut.frames(file) for file in files]
+        frames = torch.from_numpy(np.stack([cut.frames(file) for file in files]))
     else:
-        events = [file.events(sensor) for file in files]
-        sensor = sensor or files[0].sensor() or tuple(max(int(getattr(e, k).max()) + 1 for e in events) for k in "yx")
-        frames = [integrate(each, time_steps, by, size=sensor) for each in events]
-    return torch.from_numpy(np.stack(frames)), tuple(recordings.classes[label] for label in chosen)
+        frames = _frames_of(files, sensor, time_steps, by)
+    return frames, tuple(recordings.classes[label] for label in chosen)
+
+
+def _frames_of(files: list[Recording], sensor: tuple[int, int] | None, time_steps: int, by: str) -> Tensor:
+    """Frames of counts `(N, T, 2, H, W)`; of as many pixels as the events fill where nothing tells the sensor."""
+    events = [file.events(sensor) for file in files]
+    sensor = sensor or files[0].sensor() or tuple(max(int(getattr(e, k).max()) + 1 for e in events) for k in "yx")
+    return torch.from_numpy(np.stack([integrate(each, time_steps, by, size=sensor) for each in events]))
 
 
 def load_recording(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tcja_gen.data import check_data, moving, record
+from tcja_gen.cli import main
+from tcja_gen.data import check_data, first_of_each_class, moving, record
 from tcja_gen.data.event_frames import binned
 from tcja_gen.data.event_names import KNOWN
 from tcja_gen.data.event_sets import EventSet, load_events
@@ -374,3 +375,18 @@ def test_an_unfinished_conversion_is_a_problem_and_no_end_of_the_check(tmp_path)
     folder = frames_set(events_set(tmp_path / "n", ["a"], [("", 1)]), ["a"], number=1)
     (folder / "events_np.building").touch()
     assert problems(folder).keys() == {"events_np"}
+
+
+def test_one_recording_is_checked_and_drawn(tmp_path, capsys):
+    good, bad = tmp_path / "one.npz", tmp_path / "two.dat"
+    write_events(good, Events(*np.array([(0, 3, 5, 1), (9, 12, 4, 0), (40, 7, 8, 1)]).T))
+    bad.write_bytes(b"123")
+    assert check_data(good) == [] and [(p.file, p.reason[:7]) for p in check_data(bad)] == [(str(bad), "3 bytes")]
+    with pytest.raises(ValueError, match="recordings; --size and --channels are for images"):
+        check_data(good, size=8)
+    frames, names = first_of_each_class(good, time_steps=2)
+    assert frames.shape == (1, 2, 2, 9, 13) and frames.sum((0, 2, 3, 4)).tolist() == [2, 1] and names == ("one.npz",)
+    assert main(["show", str(good), "--frames", "2", "--out", str(tmp_path / "pictures")]) == 0
+    assert "one.npz; 3 events" in capsys.readouterr().out and (tmp_path / "pictures" / "events.gif").is_file()
+    with pytest.raises(SystemExit, match="1"):
+        main(["check", str(bad), "--picture", str(tmp_path)])
