@@ -66,11 +66,11 @@ def run_stages(
     for i, group in enumerate(cut):
         last = group[-1]
         drawing = any(isinstance(stage, TemporalDropout) for stage in group)
+        behind = [layer for later in cut[i + 1 :] for layer in later] or following
         if not recompute or drawing or ends_network and i == len(cut) - 1:
-            behind = [] if recompute else [layer for later in cut[i + 1 :] for layer in later] or following
             x = _run(group, x, steps, draws, behind)
         else:
-            x = recomputed(partial(_run, group, steps=steps), nn.ModuleList(group), x, binary)
+            x = recomputed(partial(_run, group, steps=steps, following=behind), nn.ModuleList(group), x, binary)
         current = isinstance(last, SpikingBlock) and type(last.neurons) is TDBatchNorm
         steps = steps if current or not isinstance(last, FIRING) else None
         binary = gives_spikes(last)

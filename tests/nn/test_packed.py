@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from tcja_gen.nn import LIF, TCJA, SpikingDecoder, SpikingEncoder, fuse
+from tcja_gen.nn import LIF, TCJA, SpikingDecoder, SpikingEncoder, fuse, set_memory
 from tcja_gen.nn.kernels import cpu, sparse
 from tcja_gen.nn.layers import Build, Pool, Residual, conv_block, hands_on_bits, linear_block
 from tcja_gen.nn.packed import Packed
@@ -52,16 +52,18 @@ def test_bits_of_a_layer_are_those_of_its_spikes_and_learn_as_these(kind, static
     assert found[0][0].any() and all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("training", [True, False], ids=["training", "in use"])
+@pytest.mark.parametrize("memory", ["speed", "recompute", ""], ids=["training", "training in little memory", "in use"])
 @pytest.mark.parametrize(
     "notation", ["32C3-32C3-TCJA-40C3-40R3-40R3[TLA]", "32C3-TCJAC-32C3-MP2-32C3-32FC-32FC", "32C3-32R3-16C3-16C3"]
 )
-def test_a_network_that_hands_on_bits_gives_what_one_does_whose_every_layer_is_watched(notation, training):
+def test_a_network_that_hands_on_bits_gives_what_one_does_whose_every_layer_is_watched(notation, memory):
     torch.manual_seed(0)
+    training = memory != ""
     encoder = fuse(SpikingEncoder(notation, 2, 3, image_size=8)).train(training)
     features = encoder.shape[0] * 8 * 8 if len(encoder.shape) > 1 else encoder.shape[0]
     decoder = fuse(SpikingDecoder("32C3-TCJA-32T4s2-16T4s2", features, (8, 4, 4), 2, 3, image_size=16)).train(training)
     network, found = nn.ModuleList([encoder, decoder]), []
+    set_memory(network, memory or "speed")
     for x in (torch.rand(5, 2, 8, 8), spikes(3, 5, 2, 8, 8)):
         for hooks in ([], watch(network)):
             network.zero_grad()
