@@ -428,3 +428,28 @@ def test_a_part_of_a_notebook_may_be_written_again():
     for cell in ("<ipython-input-1>", "<ipython-input-2>"):
         exec(compile(code, cell, "exec"), {"tg": tg})
     assert registry.plugins() == {"a notebook": ""}
+
+
+def test_a_stage_that_keeps_the_encoder_keeps_weights_that_a_latent_has_of_its_own(tmp_path):
+    @tg.register_latent("scaled", tg.LatentSettings)
+    class Scaled(tg.Latent):
+        def __init__(self, settings, context):
+            super().__init__(settings, context)
+            self.entry, self.prior = self.linear_entry(context), torch.nn.Linear(self.channels, self.channels)
+            self.gain = torch.nn.Parameter(torch.ones(self.channels))
+
+        def encode(self, features, draws):
+            return self.gain * features
+
+        def infer(self, features, draws, progress=1.0, y=None):
+            z = self.encode(features, draws)
+            return z, (z.mean(0) - self.prior(draws.normal(self.channels))).square().mean()
+
+        def sample(self, draws, y=None):
+            return (self.prior(draws.normal(self.channels)) > 0).float().expand(self.time_steps, -1, -1)
+
+    model = {"time_steps": 2, "encoder": "4C3s2-4C3s2", "latent": {"kind": "scaled", "channels": 4}}
+    stages = [{"name": fit, "fit": fit, "lr": 0.1} for fit in ("autoencoder", "decoder", "prior")]
+    tg.train(out=tmp_path / "run", quiet=True, model=model, stages=stages, warmup=0, **TINY)
+    first, *later = (tg.load(folder).latent.gain for folder in sorted((tmp_path / "run").glob("stage-*")))
+    assert not torch.equal(first, torch.ones(4)) and all(torch.equal(gain, first) for gain in later)

@@ -66,6 +66,8 @@ class Gate(nn.Module):
         return _GatedSum.apply(channels_last(x), w, self, *self.parameters())
 
     def _check(self, x: Tensor) -> None:
+        if not x.is_floating_point():
+            raise UserError(f"{type(self).__name__} wants spikes as floating-point numbers, got {x.dtype}")
         if x.dim() not in (3, 5):
             raise UserError(f"{type(self).__name__} wants (T, N, C, H, W) or (T, N, C), got {tuple(x.shape)}")
         if x.shape[0] != self.time_steps:

@@ -268,6 +268,10 @@ class SpikingEncoder(Stages):
         sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         self.input = (in_channels, *sides)
         super().__init__(notation, self.input, time_steps, Build(neuron, normalisation, bias))
+        if not any(isinstance(stage, FIRING) for stage in self.stages):
+            raise UserError(
+                f"encoder {notation!r} has no neurons: a convolution, residual block or linear layer is wanted"
+            )
 
     def forward(self, x: Tensor, draws: Draws | None = None) -> Tensor:
         """draws: random numbers for dropout in training; None: torch's global generator."""

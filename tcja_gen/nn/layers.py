@@ -63,7 +63,7 @@ class SpikingBlock(nn.Module):
     def _fires_at_once(self, x: Tensor | Packed) -> bool:
         """Whether weights and neurons are one pass over a stream x (T, N, ...), which writes no currents."""
         plain = type(self.neurons) is NormLIF and self.gate is None and self.weights not in wanted.get()
-        return plain and self._may_join(x)
+        return plain and self.neurons.seen_by is None and self._may_join(x)
 
     def _fire(
         self, x: Tensor | Packed, gate: Gate | None, w: Tensor | None = None, as_bits: bool = False
@@ -130,6 +130,8 @@ def hands_on_bits(layer: nn.Module, x: Tensor | Packed, steps: int, following: S
     neurons = layer.neurons if isinstance(layer, SpikingBlock) else layer
     numbers = x.x if isinstance(x, Packed) else x
     if not isinstance(neurons, (NormLIF, LIF)) or neurons.path != "native" or numbers.dtype != torch.float32:
+        return False
+    if getattr(neurons, "seen_by", None) is not None:
         return False
     gate = following[0] if following and isinstance(following[0], Gate) else None
     block = next(iter(following[gate is not None :]), None)

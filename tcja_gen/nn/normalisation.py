@@ -117,7 +117,13 @@ class TDBatchNorm(nn.Module):
 
 
 class NormLIF(TDBatchNorm):
-    """tdBN and the neurons behind it: currents (T, N, C, ...) -> spikes. Keeps no membrane."""
+    """tdBN and the neurons behind it: currents (T, N, C, ...) -> spikes. Keeps no membrane.
+
+    seen_by: gets the spikes of every pass, also of those that only sum them up. It changes no bit of anything, while a
+    forward hook, which could, ends the joining of passes (`layers.is_watched`).
+    """
+
+    seen_by: Callable[[Tensor], None] | None = None
 
     def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, **options):
         super().__init__(channels, alpha * neuron.gain, **options)
@@ -135,6 +141,8 @@ class NormLIF(TDBatchNorm):
             fired = NormGateFire.apply(*given, frame[0], as_bits, *self.gate.parameters())
         else:
             fired = norm_gate_fire(planes, offset, self, steps or len(planes), frame[0], as_bits)
+        if self.seen_by is not None:
+            self.seen_by(_stream(fired, frame))
         return _stream(fired, frame)
 
     def weighted_sum(
@@ -157,6 +165,9 @@ class NormLIF(TDBatchNorm):
 
         step = step if again is not None and self.path == "native" else None
         given = planes, self.weight, self.bias, offset, self
+        if self.seen_by is not None:
+            with torch.no_grad(), updating_statistics(self, False):
+                self.seen_by(channels_third(NormFire.apply(*given, len(planes)), frame))
         if gate is None:
             total = NormFire.apply(*given, len(planes), w, step)
         else:

@@ -1,37 +1,42 @@
 """Firing rates and dead neurons of a model, measured in a forward pass."""
 
 from contextlib import contextmanager
+from functools import partial
 
 from torch import Tensor, nn
 
-from ..nn import SPIKING
+from ..nn import SPIKING, NormLIF
 
 
 @contextmanager
 def watch(model: nn.Module):
     """Inside, forward passes fill the yielded dict: layer name -> (firing rate, dead share), tensors without gradient.
+    It changes no bit of what the model computes.
 
     The firing rate is the number of spikes per neuron and time step. A neuron is dead if it fired at no time step for
-    any image of the batch.
+    any image of the batch (of this process's share, where there are several).
     """
     measured: dict[str, tuple[Tensor, Tensor]] = {}
-    hooks = []
+    hooks, seen = [], []
     for name, layer in model.named_modules():
-        if isinstance(layer, SPIKING):
-            hooks.append(layer.register_forward_hook(_record(measured, name.removesuffix(".neurons"))))
+        record = partial(_record, measured, name.removesuffix(".neurons"))
+        if isinstance(layer, NormLIF):
+            layer.seen_by = record
+            seen.append(layer)
+        elif isinstance(layer, SPIKING):
+            hooks.append(layer.register_forward_hook(lambda _, __, spikes, record=record: record(spikes)))
     try:
         yield measured
     finally:
+        for layer in seen:
+            del layer.seen_by
         for hook in hooks:
             hook.remove()
 
 
-def _record(measured: dict, name: str):
-    def hook(_, __, spikes: Tensor) -> None:
-        spikes = spikes.detach()
-        measured[name] = spikes.float().mean(), (spikes.amax((0, 1)) == 0).float().mean()
-
-    return hook
+def _record(measured: dict, name: str, spikes: Tensor) -> None:
+    spikes = spikes.detach()
+    measured[name] = spikes.float().mean(), (spikes.amax((0, 1)) == 0).float().mean()
 
 
 def summary(measured: dict[str, tuple[Tensor, Tensor]]) -> dict:

@@ -5,15 +5,15 @@ same. So the settings of the parts that are taken over are compared, and an erro
 prior that is fitted alone needs the same images as the autoencoder before it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from ..errors import UserError
 from ..models import FITS, store
-from ..models.fit import Fit
-from ..nn import PRESETS, Neuron
+from ..models.fit import PRIOR, Fit
+from ..nn import PRESETS, CodeLatent, Neuron
 from ..nn.notation import structure
 from .config import Config
 
@@ -30,10 +30,10 @@ def adopt(model: nn.Module, config: Config, fingerprint: str = "") -> tuple[dict
     _check_kind(source, other, model, config, whole)
     if fit.starts_from_a_run:
         _check_data(source, other, fingerprint)
-    theirs, own = (_facts(m, whole) for m in (other, model))
-    _check_alike(source, theirs, own, ("neuron", "time_steps", "normalisation", "latent", "readout"))
-    trained, new = other.state_dict(), model.state_dict()
     takes = _taken_over(config, fit, whole)
+    theirs, own = (_facts(m, whole, takes(PRIOR)) for m in (other, model))
+    _check_alike(source, theirs, own, [name for name in {**theirs, **own} if name not in ("encoder", "decoder")])
+    trained, new = other.state_dict(), model.state_dict()
     adopted = [name for name in sorted({*trained, *new}) if takes(name)]
     for name in adopted:
         a, b = (tuple(state[name].shape) if name in state else None for state in (new, trained))
@@ -71,14 +71,18 @@ def _parts(names: Iterable[str]) -> list[str]:
     return sorted({".".join(name.split(".")[: 2 if name.startswith("latent.") else 1]) for name in names})
 
 
-def _facts(model: nn.Module, whole: bool) -> dict:
-    """The settings of the parts that are taken over, by name. whole: all parts, not only the encoder."""
+def _facts(model: nn.Module, whole: bool, prior: bool) -> dict:
+    """The settings of the parts that are taken over, by name. whole: all parts, not only the encoder. prior: this
+    one, too."""
     common = model.encoder.build
     facts = {"neuron": _name(common.neuron), "time_steps": model.time_steps, "encoder": model.encoder.notation}
     facts["normalisation"] = "bn" if common.plain else common.normalisation
     if whole and model.kind == "generator":
         facts |= {"decoder": model.decoder.notation, "readout": model.decoder.readout.kind}
         facts["latent"] = type(model.latent).__name__
+        facts["full_count"] = model.full_count
+        if prior and isinstance(model.latent, CodeLatent):
+            facts |= {name: getattr(model.latent.settings, name) for name in ("order", "random_masks", "class_dropout")}
     return facts
 
 
@@ -98,7 +102,8 @@ def _check_kind(source: str, other: nn.Module, model: nn.Module, config: Config,
     if config.fit in ("decoder", "prior") and config.init == "encoder":
         raise UserError(f"init = 'encoder': fit = {config.fit!r} needs all weights of the run that it starts from")
     if whole and other.kind != model.kind:
-        raise UserError(f"{source}: a {other.kind}, and this is a {model.kind}: --init encoder takes only its encoder")
+        advice = "" if FITS[config.fit].starts_from_a_run else ": --init encoder takes only its encoder"
+        raise UserError(f"{source}: a {other.kind}, and this is a {model.kind}{advice}")
 
 
 def _check_data(source: str, other: nn.Module, fingerprint: str) -> None:
@@ -107,7 +112,7 @@ def _check_data(source: str, other: nn.Module, fingerprint: str) -> None:
         raise UserError(f"{source}: trained on other images ({facts.get('name')}) than those of this training")
 
 
-def _check_alike(source: str, theirs: dict, own: dict, names: tuple[str, ...]) -> None:
+def _check_alike(source: str, theirs: dict, own: dict, names: Sequence[str]) -> None:
     unlike = [name for name in names if _meaning(name, theirs.get(name)) != _meaning(name, own.get(name))]
     if unlike:
         differences = "; ".join(f"{name} is {theirs.get(name)!r} there, {own.get(name)!r} here" for name in unlike)

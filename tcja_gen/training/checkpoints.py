@@ -16,6 +16,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from shlex import quote
 
 import torch
 from torch import nn
@@ -47,7 +48,7 @@ def write(folder: Path, step: int, model: nn.Module, settings: dict, provenance:
         earlier = store.steps(folder)
         before = f"{earlier[-1].name} is whole" if earlier else "there is none before it"
         run = folder.parent if "stage" in provenance else folder
-        advice = f"once that is fixed, go on with: tcja-gen train --resume {run}"
+        advice = f"once that is fixed, go on with: tcja-gen train --resume {quote(str(run))}"
         raise UserError(f"{path}: not written ({error.strerror or error}); {before}; {advice}") from None
     finally:
         shutil.rmtree(part, ignore_errors=True)

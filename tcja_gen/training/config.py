@@ -347,6 +347,8 @@ def _check_moved(changes: Mapping[str, Any]) -> None:
         **{f"model.{key}": value for key, value in (model if isinstance(model, Mapping) else {}).items()},
     }
     for old in RENAMED:
+        if old == "model.latent" and isinstance(flat.get(old), str):
+            raise UserError(f"model.latent is a table of settings; {flat[old]!r} as its kind is model.latent.kind")
         if isinstance(flat.get(old), int | float | str):  # not a table, or settings, of the same name
             raise UserError(f"{old} is called {RENAMED[old]} now")
 

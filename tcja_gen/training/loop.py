@@ -9,8 +9,9 @@ steps, bit for bit on a CPU. Two processes, each with half of every batch, train
 import signal
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import torch
 import torch.distributed as dist
@@ -164,7 +165,7 @@ class Trainer:
         first = self.process.first
         self.folder = folder or self.process.share(runs.new_folder(self.config) if first else None)
         self.provenance = {
-            "run": self.folder.name,
+            "run": self.folder.resolve().name,
             "data": self.data.facts,
             "seed": self.config.seed,
             "steps": self.config.steps,
@@ -323,7 +324,7 @@ class Trainer:
         drawn["reconstructions"] = pictures.rows(pictures.pairs(originals, model.reconstruct(originals).cpu()))
         for name, pixels in drawn.items():
             seeds = range(GRID if name == "samples" else len(originals))
-            facts = {**pictures.made_by(model, seeds), "run": self.folder.name, "step": str(self.step)}
+            facts = {**pictures.made_by(model, seeds), "run": self.folder.resolve().name, "step": str(self.step)}
             pictures.save(pixels, self.folder / name / f"step-{self.step:06d}.png", facts)
         self.log.pictures(self.step, drawn)
 
@@ -337,9 +338,9 @@ class Trainer:
         self._pictures()
         whole = self.place.run if self.place else self.folder
         if not finished:
-            self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {whole}")
+            self.log.say(f"stopped at step {self.step}, saved; go on with: tcja-gen train --resume {quote(str(whole))}")
         elif not self.place or self.place.number == len(self.place.names):
-            self.log.say(f"done: {whole}; look at it: tcja-gen show {whole}")
+            self.log.say(f"done: {whole}; look at it: tcja-gen show {quote(str(whole))}")
         self.log.close()
         if self.process.world > 1:
             dist.barrier()
@@ -373,11 +374,15 @@ def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
     frozen = [model.encoder, *frozen] if config.freeze else frozen
     for part in frozen:
         part.requires_grad_(False)
+    if config.task == "generate" and not FITS[config.fit].encoder:
+        for weight in model.latent.parameters(recurse=False):  # a plugin's
+            weight.requires_grad_(False)
     return frozen
 
 
-def rehearse(config: Config, data: Samples) -> None:
+def rehearse(config: Config, process: Process, data: Samples) -> None:
     """UserError if a stage cannot be trained. Asked before the stages before it are trained, or set aside."""
+    data.batches(config, replace(process, device=torch.device("cpu")))
     model = new_model(config)
     if config.init_from:
         adopt(model, config, data.train.fingerprint)

@@ -96,7 +96,9 @@ def remove_empty(folder: Path) -> None:
 
 
 def _taken(path: Path) -> UserError:
-    return UserError(f"{path}: there is a run in this folder; --resume {path} continues it, --out names another")
+    return UserError(
+        f"{path}: there is a run in this folder; --resume {shlex.quote(str(path))} continues it, --out names another"
+    )
 
 
 def write_environment(folder: Path, config: Config, device: torch.device, world: int, data: dict) -> None:

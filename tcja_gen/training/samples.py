@@ -104,6 +104,8 @@ def load_split(config: Config, split: str) -> ImageSet | EventSet:
     if config.folds and not is_events(config.data):
         raise UserError(f"{config.data}: images; folds are of event recordings, leave it out")
     width = getattr(model, "image_width", 0)
+    if width not in (0, model.image_size) and not is_events(config.data):
+        raise UserError(f"{config.data}: images, which are square here; model.image_width is for event recordings")
     size = (model.image_size, width) if width else model.image_size
     return load(
         config.data,

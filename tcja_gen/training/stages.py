@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from .. import files
@@ -64,7 +65,7 @@ def train(
         runs.check_place(config)
     config, process, samples = prepare(config, given)
     for one in one_by_one(config).values() if config.stages else ():
-        rehearse(one, samples)
+        rehearse(one, process, samples)
     folder = process.share(runs.new_folder(config) if process.first else None)
     try:
         with runs.alone(folder, process):
@@ -168,7 +169,8 @@ def _advice(folder: Path, saved: Config, config: Config) -> str:
     if not config.stages and config.steps > saved.steps:
         if not _differences(saved, replace(config, steps=saved.steps)):
             file = folder / "config.toml"
-            return f"to train longer: tcja-gen train {file} --init-from {folder} --init all --out OTHER --steps N"
+            again = f"{quote(str(file))} --init-from {quote(str(folder))} --init all --out OTHER --steps N"
+            return f"to train longer: tcja-gen train {again}"
     return "start a new run"
 
 
@@ -207,10 +209,11 @@ def _in_stages(
 
 
 def _check_unchanged(place: Place, stage: Config) -> None:
-    """UserError if a finished stage was trained with other settings than the recipe has now."""
+    """UserError if a finished stage was trained with other settings than the recipe has now. The model's may differ
+    after `--resume --stage`: those that a later stage and this one must share have been compared when it took over."""
     trained = load(place.folder / "config.toml")
-    if changed := differences(as_table(trained), as_table(stage), FREE_ON_RESUME):
-        anew = f"tcja-gen train --resume {place.run} --stage {place.name} trains it anew"
+    if changed := differences(as_table(trained), as_table(stage), (*FREE_ON_RESUME, "model")):
+        anew = f"tcja-gen train --resume {quote(str(place.run))} --stage {quote(place.name)} trains it anew"
         raise UserError(f"{place.run}: {place} was trained with other settings ({shortened(changed)}); {anew}")
 
 
@@ -228,7 +231,7 @@ def _begin_anew(folder: Path, prepared: Config, config: Config, name: str, proce
     """Makes room to train a stage again, once it is sure that it can be trained."""
     stages = one_by_one(prepared)
     place = Place(folder, tuple(stages), [*stages].index(name) + 1)
-    rehearse(_after_the_one_before(stages[name], place, stages), samples)
+    rehearse(_after_the_one_before(stages[name], place, stages), process, samples)
     if process.first:
         asked = {key: getattr(config, key) for key in ("data", "data_root")}  # `prepared` has them as they were found
         files.write(folder / "config.toml", text(replace(prepared, **asked)))

@@ -102,6 +102,13 @@ def test_a_stage_takes_over_all_weights_but_a_prior_that_it_trains():
     }
 
 
+def test_a_prior_may_begin_with_dropout():
+    sizes = {"image_size": 8, "time_steps": 2, "encoder": "8C3s2", "decoder": "8T4s2"}
+    made = build({**sizes, "latent": LATENTS["codes"] | {"prior": "DP.5-8C3-8R3"}})
+    made(torch.rand(4, 1, 8, 8), StepDraws(0, 0, 4), 0.5)["loss"].backward()
+    assert made.sample(range(3)).shape == (3, 1, 8, 8)
+
+
 def test_a_latent_whose_prior_has_no_weights_has_no_stages():
     made = build(
         {"image_size": 8, "time_steps": 1, "encoder": "8C3s2", "neuron": "relu", "latent": {"kind": "gaussian"}}

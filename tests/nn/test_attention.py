@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tcja_gen.errors import UserError
 from tcja_gen.nn import ATTENTION, CLA, TCJA, TLA, Gate, TCJAAdd
 
 ON_SPIKES = [word for word in ATTENTION if issubclass(ATTENTION[word], Gate)]
@@ -175,3 +176,10 @@ def test_a_gated_stream_read_at_once_is_the_gated_stream_read(word):
         half = block.weighted_sum(spikes.bfloat16(), w)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), results[0][0], rtol=1e-2, atol=1e-2)
+
+
+def test_spikes_of_whole_numbers_are_refused_and_not_silently_lost():
+    x = torch.ones(4, 2, 8, 3, 3)
+    for wrong in (x.long(), x.bool(), x[..., 0, 0].to(torch.uint8)):
+        with pytest.raises(UserError, match="TCJA wants spikes as floating-point numbers, got torch"):
+            TCJA(4, 8)(wrong)

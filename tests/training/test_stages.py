@@ -199,6 +199,11 @@ def test_a_stage_that_fits_everything_goes_on_from_the_one_before(tmp_path):
         ({"stages": {"decoder": {"prior_lr": 3.0}}}, "prior_lr has no meaning here: no prior is trained"),
         ({"model": {"latent": {"kind": "gaussian"}, "neuron": "relu", "time_steps": 1}}, "there are no stages"),
         ({"init_from": "nothing"}, "nothing: no such run or checkpoint"),
+        ({"stages": {"prior": {"augment": "flip"}}}, "augment is for event frames"),
+        ({"stages": {"decoder": {"mixup": 0.5}}}, "mixup blends samples of classes, and there are none"),
+        ({"stages": {"decoder": {"objective": {"adversarial": {"network": "MP2"}}}}}, "'MP2' has no neurons"),
+        ({"model": {"encoder": "AP2"}}, "encoder 'AP2' has no neurons"),
+        ({"model": {"latent": "codes"}}, "'codes' as its kind is model.latent.kind"),
     ],
 )
 def test_what_cannot_be_trained_is_told_before_the_first_stage_and_leaves_no_folder(tmp_path, settings, says):
@@ -240,6 +245,8 @@ def test_a_recipe_that_was_changed_behind_a_finished_stage_is_told(run):
         ("prior", {"seed": 5}, "a resumed run keeps its settings, but seed: 0 -> 5"),
         ("prior", {"model": {"latent": {"channels": 4}}}, "it does not fit this model"),
         ("decoder", {"model": {"time_steps": 3}}, "time_steps is"),
+        ("autoencoder", {"augment": "flip"}, "augment is for event frames"),
+        ("decoder", {"model": {"latent": {"order": "rows"}}}, "order is 'coarse-to-fine' there, 'rows' here"),
     ],
 )
 def test_a_mistake_in_training_a_stage_anew_costs_nothing(run, stage, settings, says):
@@ -247,6 +254,14 @@ def test_a_mistake_in_training_a_stage_anew_costs_nothing(run, stage, settings, 
     with pytest.raises((UserError, FileNotFoundError), match=says):
         tg.resume(run, stage=stage, **settings)
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_prior_trained_anew_with_other_rounds_leaves_the_stages_before_it_as_they_are(run):
+    again = tg.resume(run, stage="prior", model={"latent": {"rounds": 2}}, quiet=True)
+    assert again.finished and tg.load(run).latent.settings.rounds == 2
+    shutil.rmtree(run / FOLDERS[2])  # as if it had been stopped
+    resumed = tg.resume(run, quiet=True)
+    assert resumed.finished and tg.load(run).latent.settings.rounds == 2 and same(run, run / FOLDERS[2])
 
 
 def test_without_labels_a_perceptual_stage_is_refused_before_the_first_stage(tmp_path):

@@ -108,9 +108,25 @@ def test_weights_that_do_not_fit_are_told_in_one_line_and_no_run_begins(first, t
     assert not (tmp_path / "run").exists()
 
 
+def test_images_are_square(tmp_path):
+    with pytest.raises(UserError, match="digits: images, .* model.image_width is for event recordings"):
+        classify(tmp_path / "run", model={"image_size": 8, "image_width": 6}, steps=1)
+
+
+def test_a_prior_that_is_kept_keeps_what_it_was_trained_for(tmp_path):
+    codes = train(tmp_path / "codes", model=CODES, **STILL)
+    for name, value in (("order", "rows"), ("random_masks", 0.5)):
+        other = CODES | {"latent": CODES["latent"] | {name: value}}
+        with pytest.raises(UserError, match=f"{name} is .* there, {value!r} here"):
+            train(tmp_path / "run", model=other, fit="decoder", init_from=str(codes.folder), **STILL)
+    train(tmp_path / "new", model=other, fit="prior", init_from=str(codes.folder), **STILL)  # another prior
+
+
 def test_all_of_a_classifier_is_no_start_of_a_generator(tmp_path):
     model = {"encoder": MODEL["encoder"], "time_steps": 4}
     labels = classify(tmp_path / "labels", model=model, steps=1)
+    with pytest.raises(UserError, match="a classifier, and this is a generator$"):
+        train(tmp_path / "run", model=CODES, fit="prior", init_from=str(labels.folder))
     with pytest.raises(UserError, match="a classifier, and this is a generator: --init encoder takes only its encoder"):
         train(tmp_path / "run", model=MODEL, init_from=str(labels.folder), init="all")
 

@@ -8,7 +8,7 @@ from ..coders import SpikingEncoder
 from ..draws import Draws
 from ..layers import Build, linear_block
 from ..places import spikes_at
-from ..sparse import Linear
+from ..sparse import Linear, SpikeWeights
 from .protocol import check_class
 
 PLANES = 16  # learnt channels of the prior's input, which tell the places apart
@@ -50,7 +50,8 @@ class MaskedPrior(nn.Module):
             self.logits = nn.ModuleList(Linear(width, 2**group) for _ in range(groups))
         # rates are means of spikes, of which much is 0, too; the inputs of trunk and hidden layer are dense, but the
         # kernels for spikes give every image the same numbers, whatever the others are
-        for weights in (self.trunk.stages[0].weights, *self._outputs()):
+        first = next(layer for layer in self.trunk.modules() if isinstance(layer, SpikeWeights))
+        for weights in (first, *self._outputs()):
             weights.takes_spikes = build.neuron is not None
 
     def _outputs(self) -> list[nn.Module]:
