@@ -60,10 +60,10 @@ class Check:
 
 def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "time", **shape: int | None) -> None:
     """Draws some samples of a data set and prints where. shape: size and channels of images, as for `load_images`."""
-    from ..data import even, first_of_each_class, is_events, is_recording, load_images
+    from ..data import even, first_of_each_class, is_recording, load_images
     from ..evaluation import pictures
 
-    if not is_events(data) and not is_recording(data):
+    if not _has_events(data):
         images = load_images(data, "train", root=root, **shape).images
         print(pictures.save_grid(images[even(64, len(images))] / 255, Path(out) / "images.png"))
         return
@@ -217,11 +217,9 @@ class Show:
                 print(path)
 
     def _data(self, data: str) -> None:
-        from ..data import is_events, is_recording
-
         if self.energy or self.html:
             raise UserError(f"{data}: a data set; --energy and --html are for a run, leave them out")
-        if (self.frames or self.events_by) and not is_events(data) and not is_recording(data):
+        if (self.frames or self.events_by) and not _has_events(data):
             raise UserError(f"{data}: images; --frames and --events-by are for event recordings, leave them out")
         out, root = self.out or "pictures", self.data_root or "data"
         check_writable(Path(out))
@@ -245,7 +243,14 @@ def _is_data(name: str) -> bool:
     """Whether the name is that of a data set, of event recordings or of one, and no model's."""
     if os.sep in name and not Path(name).exists():
         return False  # a mistake in a path is told at once, before torch is imported
-    from ..data import is_events, is_named, is_recording
+    from ..data import is_named
     from ..models import store
 
-    return not store.is_model(name) and (is_named(name) or is_events(name) or is_recording(name))
+    return not store.is_model(name) and (is_named(name) or _has_events(name))
+
+
+def _has_events(data: str) -> bool:
+    """Whether these are event recordings, or the file of one."""
+    from ..data import is_events, is_recording
+
+    return is_events(data) or is_recording(data)

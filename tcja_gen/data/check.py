@@ -41,6 +41,11 @@ class Problem:
     reason: str
 
 
+def _problem(file: Path, error: UserError) -> Problem:
+    """An error as a problem of the file, whose name it may begin with."""
+    return Problem(str(file), str(error).removeprefix(f"{file}: "))
+
+
 def check_images(
     source: str | os.PathLike,
     *,
@@ -64,7 +69,7 @@ def check_images(
     try:
         entries, outside = place(tree)
     except UserError as error:
-        return [Problem(str(found), str(error).removeprefix(f"{found}: "))]
+        return [_problem(found, error)]
     problems = [*_places(tree, entries, outside), *_contents(tree, entries, size, channels)]
     return [Problem(str(found / file), reason) for file, reason in problems]
 
@@ -98,7 +103,7 @@ def _of_file(file: Path) -> list[Problem]:
     try:
         read_events(file)
     except UserError as error:
-        return [Problem(str(file), str(error).removeprefix(f"{file}: "))]
+        return [_problem(file, error)]
     return []
 
 
@@ -114,7 +119,7 @@ def _of_recordings(place: Place, known: Known | None) -> Iterator[Problem]:
             raise UserError(reason)
         recordings = recordings_in(place, known, whole=False)
     except UserError as error:
-        yield Problem(str(place.path), str(error).removeprefix(f"{place.path}: "))
+        yield _problem(place.path, error)
         return
     yield from _passed_over(place)
     yield from _recordings(place, known, recordings)
@@ -141,7 +146,7 @@ def _recordings(place: Place, known: Known | None, recordings: Recordings) -> It
             content = repr((recording.content(), recording.window))
             twin_part, twin = digests.setdefault(content, (part, path))
         except UserError as error:
-            yield Problem(str(path), str(error).removeprefix(f"{path}: "))
+            yield _problem(path, error)
             continue
         if twin_part != part:
             yield Problem(str(path), f"same content as {twin}: {twin_part} and {part} share a recording")

@@ -48,11 +48,12 @@ class Fit:
 
 
 def _coder(model: nn.Module) -> Iterator[nn.Module]:
-    """Encoder, head, and the layers of the latent except its prior."""
+    """Encoder, head, and all of the latent except its prior: its layers, and weights of its own."""
     yield model.encoder
     if model.head is not None:
         yield model.head
     yield from (layer for name, layer in model.latent.named_children() if name != "prior")
+    yield nn.ParameterList(model.latent.parameters(recurse=False))
 
 
 ALL = Fit("all", encoder=True, decoder=True, prior=True)

@@ -23,7 +23,7 @@ from .neurons import (
     summed_spikes,
     summed_spikes_backward,
 )
-from .packed import stand_in
+from .packed import stand_in, without_gradient
 
 
 class Norm(torch.autograd.Function):
@@ -74,7 +74,7 @@ class NormFire(torch.autograd.Function):
         ctx.x_is_used_up = False
         a, b = layer.affine(mean, var)
         if as_bits:
-            return with_bits(ctx, x, cpu.spike_bits(x, a, b, layer.neuron, steps))
+            return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, a, b, layer.neuron, steps)))
         if w is not None:
             return kernel_for(layer.path, summed_spikes)(x, a, b, layer.neuron, w)
         return kernel_for(layer.path, spikes)(x, a, b, layer.neuron, steps)
@@ -105,7 +105,7 @@ class Fire(torch.autograd.Function):
     def forward(ctx, x: Tensor, neuron: Neuron, steps: int) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x)
         ctx.settings = neuron, steps
-        return with_bits(ctx, x, cpu.spike_bits(x, None, None, neuron, steps))
+        return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, None, None, neuron, steps)))
 
     @staticmethod
     @differentiable_once
@@ -195,7 +195,7 @@ class NormGateFire(torch.autograd.Function):
         ctx.settings = layer.neuron, layer.scale, layer.eps, layer.training, layer.path, offset
         ctx.gate, ctx.parameters = (z, f), parameters
         if as_bits:
-            return with_bits(ctx, x, cpu.spike_bits(x, a, b, layer.neuron, steps, f.detach()))
+            return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, a, b, layer.neuron, steps, f.detach())))
         return kernel_for(layer.path, gated_spikes)(x, a, b, f.detach(), layer.neuron)
 
     @staticmethod
@@ -226,15 +226,12 @@ def norm_gate_fire(
     with torch.autocast(x.device.type, enabled=False):
         f = layer.gate((a * m + b).expand(steps, -1, -1))
     if as_bits:
-        bits = cpu.spike_bits(x, a, b, layer.neuron, steps, f)
-        return stand_in(x, *bits.shape[:2], x.shape[2]), bits
+        return _beside_stand_in(x, cpu.spike_bits(x, a, b, layer.neuron, steps, f))
     return kernel_for(layer.path, gated_spikes)(x, a, b, f, layer.neuron)
 
 
-def with_bits(ctx, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
-    """What a function of neurons gives for spikes as bits (T, M, words), for currents x (., M, C)."""
-    ctx.mark_non_differentiable(bits)
-    ctx.set_materialize_grads(False)
+def _beside_stand_in(x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+    """A stand-in, and spikes as bits (T, M, words), for currents x (., M, C)."""
     return stand_in(x, *bits.shape[:2], x.shape[2]), bits
 
 

@@ -20,7 +20,7 @@ from .draws import Draws
 from .neurons import PRESETS, Neuron
 from .nodes import PREFIX, Node, NodeNeuron, NormNode, spikingjelly_neuron
 from .normalisation import LIF, NormLIF, NormReLU, ReLU, TDBatchNorm
-from .packed import Packed, stand_in
+from .packed import Packed, graph_tensor, stand_in
 from .pooling import max_pool
 from .sparse import Conv2d, ConvTranspose2d, Linear, SpikeWeights, wanted
 
@@ -87,11 +87,13 @@ class SpikingBlock(nn.Module):
     def joins(self, gate: nn.Module, x: Tensor | Packed) -> bool:
         """Whether the gate of spikes x (T, N, ...) can be part of the weights, which then take spikes that are not
         gated. Not if anything watches them, nor if the gate is of other streams, which it then tells."""
+        return self.suits(gate, len(x), x.shape[2]) and self.weights.skips_zeros(x.flatten(0, 1))
+
+    def suits(self, gate: nn.Module, steps: int, channels: int) -> bool:
+        """`joins` for spikes of which only T and C are known, if the weights skip zeros."""
         if not isinstance(gate, Gate) or is_watched(gate, self, self.weights):
             return False
-        if (gate.time_steps, gate.channels) != (len(x), x.shape[2]):
-            return False
-        return self.weights.skips_zeros(x.flatten(0, 1))
+        return (gate.time_steps, gate.channels) == (steps, channels)
 
     def _currents(self, frames: Tensor | Packed, gate: Gate | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Output of the weights, and what the neurons must know about it."""
@@ -128,18 +130,16 @@ def hands_on_bits(layer: nn.Module, x: Tensor | Packed, steps: int, following: S
     """Whether spikes that a layer fires for x stay bits, because what follows takes them: a layer that skips silent
     ones, alone or behind a gate that it joins. Not if anything watches them."""
     neurons = layer.neurons if isinstance(layer, SpikingBlock) else layer
-    numbers = x.x if isinstance(x, Packed) else x
-    if not isinstance(neurons, (NormLIF, LIF)) or neurons.path != "native" or numbers.dtype != torch.float32:
-        return False
-    if getattr(neurons, "seen_by", None) is not None:
+    x = graph_tensor(x)
+    if not isinstance(neurons, (NormLIF, LIF)) or neurons.path != "native" or x.dtype != torch.float32:
         return False
     gate = following[0] if following and isinstance(following[0], Gate) else None
     block = next(iter(following[gate is not None :]), None)
-    if not isinstance(block, SpikingBlock) or not block.weights.takes_bits or not numbers.numel():
+    if not isinstance(block, SpikingBlock) or not block.weights.takes_bits or not x.numel():
         return False
-    if gate is not None and (gate.time_steps, gate.channels) != (steps, layer.weights.outputs):
+    if gate is not None and not block.suits(gate, steps, layer.weights.outputs):
         return False
-    return not is_watched(layer, neurons, block, block.weights, *([] if gate is None else [gate]))
+    return getattr(neurons, "seen_by", None) is None and not is_watched(layer, neurons, block, block.weights)
 
 
 def is_watched(*modules: nn.Module) -> bool:

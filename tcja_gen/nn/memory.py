@@ -13,7 +13,7 @@ from torch.autograd.graph import get_gradient_edge
 
 from .gradients import differentiable_once
 from .normalisation import updating_statistics
-from .packed import Packed, stand_in
+from .packed import Packed, graph_tensor, stand_in, without_gradient
 
 MEMORY = ("speed", "recompute")
 
@@ -39,13 +39,10 @@ class _Recompute(torch.autograd.Function):
         ctx.save_for_backward(bits if bits is not None else x.to(torch.bool) if binary else x)
         device = x.device.type
         precision = device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-        ctx.settings, ctx.parameters = (run, stage, x.dtype, precision, bits is not None and x.shape), parameters
+        packed = None if bits is None else x.shape
+        ctx.settings, ctx.parameters = (run, stage, x.dtype, precision, packed), parameters
         y = run(x if bits is None else Packed(x, bits))
-        if not isinstance(y, Packed):
-            return y
-        ctx.mark_non_differentiable(y.bits)
-        ctx.set_materialize_grads(False)
-        return y.x, y.bits
+        return without_gradient(ctx, y.x, y.bits) if isinstance(y, Packed) else y
 
     @staticmethod
     @differentiable_once
@@ -55,7 +52,7 @@ class _Recompute(torch.autograd.Function):
         x.requires_grad_(ctx.needs_input_grad[3])
         with torch.enable_grad(), torch.autocast(*precision), updating_statistics(stage, False):
             y = run(Packed(x, kept) if packed else x)
-            end = get_gradient_edge(y.x if isinstance(y, Packed) else y)  # does not keep the output itself
+            end = get_gradient_edge(graph_tensor(y))  # does not keep the output itself
         del y
         wanted = [*([x] if x.requires_grad else []), *ctx.parameters]
         grads = torch.autograd.grad(end, wanted, grad, allow_unused=True)

@@ -141,9 +141,10 @@ class NormLIF(TDBatchNorm):
             fired = NormGateFire.apply(*given, frame[0], as_bits, *self.gate.parameters())
         else:
             fired = norm_gate_fire(planes, offset, self, steps or len(planes), frame[0], as_bits)
+        spikes = _stream(fired, frame)
         if self.seen_by is not None:
-            self.seen_by(_stream(fired, frame))
-        return _stream(fired, frame)
+            self.seen_by(spikes)
+        return spikes
 
     def weighted_sum(
         self,

@@ -33,6 +33,18 @@ class Packed:
         return Packed(self.x.flatten(first, last), self.bits)
 
 
+def graph_tensor(x: Tensor | Packed) -> Tensor:
+    """A stream, or what stands in for it: what autograd sees."""
+    return x.x if isinstance(x, Packed) else x
+
+
+def without_gradient(ctx, x: Tensor, bits: Tensor) -> tuple[Tensor, Tensor]:
+    """A stand-in and bits as the outputs of an autograd function: only the former has a gradient."""
+    ctx.mark_non_differentiable(bits)
+    ctx.set_materialize_grads(False)
+    return x, bits
+
+
 def stand_in(like: Tensor, *shape: int) -> Tensor:
     """A tensor of this shape that takes no memory."""
     return like.new_zeros(()).expand(shape)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from .gradients import differentiable_once, gate_graph, graph_gradients
 from .kernels import sparse
 from .neurons import Neuron
-from .packed import Packed
+from .packed import Packed, graph_tensor
 
 if TYPE_CHECKING:
     from .attention import Gate
@@ -48,7 +48,7 @@ class SpikeWeights:
 
     def skips_zeros(self, x: Tensor | Packed) -> bool:
         """Whether the layer runs on the kernels for spikes."""
-        x = x.x if isinstance(x, Packed) else x
+        x = graph_tensor(x)
         fits = x.is_cpu and x.dtype == torch.float32 and x.dim() == (2 if isinstance(self, nn.Linear) else 4)
         return self.takes_bits and fits and x.numel() > 0
 
@@ -131,7 +131,7 @@ def _spikes(x: Tensor | Packed) -> sparse.Spikes:
 def _packed(x: Tensor | Packed, gate: "Gate | None") -> tuple:
     """x for autograd, and its spikes as the kernels see them; behind a gate with its factors, and then the squeezed
     stream and the gate, (T, N, C), for autograd, and the gate's parameters."""
-    spikes, x = _spikes(x), x.x if isinstance(x, Packed) else x
+    spikes, x = _spikes(x), graph_tensor(x)
     if gate is None:
         return x, spikes
     if spikes.values is not None:  # gated already, or no spikes

@@ -342,13 +342,13 @@ def _check_moved(changes: Mapping[str, Any]) -> None:
     model = changes.get("model")
     if isinstance(model, Mapping) and "kind" in model:
         raise UserError("model.kind: the kind of a model follows from task, generate or classify")
+    if isinstance(model, Mapping) and isinstance(kind := model.get("latent"), str):
+        raise UserError(f"model.latent is a table of settings; {kind!r} as its kind is model.latent.kind")
     flat = {
         **changes,
         **{f"model.{key}": value for key, value in (model if isinstance(model, Mapping) else {}).items()},
     }
     for old in RENAMED:
-        if old == "model.latent" and isinstance(flat.get(old), str):
-            raise UserError(f"model.latent is a table of settings; {flat[old]!r} as its kind is model.latent.kind")
         if isinstance(flat.get(old), int | float | str):  # not a table, or settings, of the same name
             raise UserError(f"{old} is called {RENAMED[old]} now")
 

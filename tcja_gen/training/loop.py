@@ -324,7 +324,7 @@ class Trainer:
         drawn["reconstructions"] = pictures.rows(pictures.pairs(originals, model.reconstruct(originals).cpu()))
         for name, pixels in drawn.items():
             seeds = range(GRID if name == "samples" else len(originals))
-            facts = {**pictures.made_by(model, seeds), "run": self.folder.resolve().name, "step": str(self.step)}
+            facts = {**pictures.made_by(model, seeds), "run": self.provenance["run"], "step": str(self.step)}
             pictures.save(pixels, self.folder / name / f"step-{self.step:06d}.png", facts)
         self.log.pictures(self.step, drawn)
 
@@ -374,9 +374,6 @@ def _freeze(model: nn.Module, config: Config) -> list[nn.Module]:
     frozen = [model.encoder, *frozen] if config.freeze else frozen
     for part in frozen:
         part.requires_grad_(False)
-    if config.task == "generate" and not FITS[config.fit].encoder:
-        for weight in model.latent.parameters(recurse=False):  # a plugin's
-            weight.requires_grad_(False)
     return frozen
 
 

@@ -132,6 +132,11 @@ def constants(neuron: Neuron) -> Constants:
     )
 
 
+def words(channels: int) -> int:
+    """Words of the bits of so many channels."""
+    return -(-channels // WORD)
+
+
 def _call(function: str, x: Tensor, *arguments: Tensor | int | ctypes.Structure | None) -> None:
     """Calls a kernel. Tensors become addresses; the last arguments say whether x is bfloat16, and how many threads."""
     if x.dtype not in (torch.float32, torch.bfloat16):
@@ -179,7 +184,7 @@ def _spikes(
     (w,) = float32_arrays(steps, w)
     bits = out = None
     if as_bits:
-        bits = x.new_empty(steps, rows, -(-width // WORD), dtype=torch.int64)
+        bits = x.new_empty(steps, rows, words(width), dtype=torch.int64)
     else:
         out = x.new_empty(*([steps] if w is None else []), rows, width)
     _call("forward", x, x, a, b, f, v, w, out, bits, end, rows, width, pixels, steps, frames, constants(neuron))

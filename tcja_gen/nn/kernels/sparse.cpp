@@ -52,6 +52,8 @@ inline Vector load(const float* from) {
 
 inline void store(float* to, Vector v) { std::memcpy(to, &v, sizeof v); }
 
+constexpr Size words_of(Size channels) { return (channels + WORD - 1) / WORD; }
+
 struct Shape {
     Size frames, height, width, in, out_height, out_width, out, row, kernel, stride, padding, transposed;
     Size values;  // rows of values of a frame: one for each pixel, or one for all
@@ -59,7 +61,13 @@ struct Shape {
     Size pixels() const { return height * width; }
     Size out_pixels() const { return out_height * out_width; }
     Size taps() const { return kernel * kernel; }
-    Size words() const { return (in + WORD - 1) / WORD; }
+    Size words() const { return words_of(in); }
+
+    // Pixel of the input that a tap finds below a pixel of the output; -1: none.
+    Size below(Size pixel, Size tap) const {
+        const Size row = source(pixel / out_width, tap / kernel, height), column = source(pixel % out_width, tap % kernel, width);
+        return row >= 0 && column >= 0 ? row * width + column : -1;
+    }
 
     // Row or column of the input, one of `size`, that a tap finds below row or column `at` of the output; -1: none.
     Size source(Size at, Size tap, Size size) const {
@@ -99,9 +107,8 @@ struct Windows {
     }
 
     void look(Size pixel, Size tap, Size word) {
-        const Size row = s.source(pixel / s.out_width, tap / s.kernel, s.height);
-        const Size column = s.source(pixel % s.out_width, tap % s.kernel, s.width);
-        if (row >= 0 && column >= 0) seen.push_back({row * s.width + column, word, uint32_t(tap * s.in + word * WORD)});
+        const Size below = s.below(pixel, tap);
+        if (below >= 0) seen.push_back({below, word, uint32_t(tap * s.in + word * WORD)});
     }
 
     Size pixels() const { return s.frames * wanted.size(); }  // of all frames
@@ -225,16 +232,6 @@ struct Pieces {
     }
 };
 
-// Lists the rows of pixels first to last - 1 tile by tile, and calls add(tile, pixels, first output, width) for every block
-// of a piece.
-template <class Add>
-void each_tile(Rows& list, const Pieces& pieces, Size piece, Size first, Size last, bool apart, Add add) {
-    for (Size tile = 0; tile < list.windows.tiles; tile++) {
-        list.find(tile, first, last, apart);
-        pieces.each_block(piece, [&](Size at, auto width) { add(tile, last - first, at, width); });
-    }
-}
-
 // What follows on the sums: y = scale sums + shift + current, of which `current` may have fewer frames, for equal parts
 // of y.
 struct Finish {
@@ -289,14 +286,17 @@ void add_weights(const Rows& list, Size pixels, Size at, const float* weights, c
 // Adds the weights of a piece to pixels first to last - 1 of y, for which `bias` and `finish` are meant.
 void add_group(Rows& list, const Pieces& pieces, Size piece, Size first, Size last, bool apart, const float* weights,
                const float* bias, const Finish* finish, float* y) {
-    const Size rows = list.windows.s.taps() * list.windows.s.in;
-    each_tile(list, pieces, piece, first, last, apart, [&](Size tile, Size count, Size at, auto width) {
-        constexpr Size W = decltype(width)::value;
-        by_count(list.count, [&](auto by) {
-            add_weights<W, decltype(by)::value>(list, count, at, weights + at * rows, tile ? nullptr : bias,
-                                                tile + 1 < list.windows.tiles ? nullptr : finish, y);
+    const Size rows = list.windows.s.taps() * list.windows.s.in, tiles = list.windows.tiles;
+    for (Size tile = 0; tile < tiles; tile++) {
+        list.find(tile, first, last, apart);
+        pieces.each_block(piece, [&](Size at, auto width) {
+            constexpr Size W = decltype(width)::value;
+            by_count(list.count, [&](auto by) {
+                add_weights<W, decltype(by)::value>(list, last - first, at, weights + at * rows, tile ? nullptr : bias,
+                                                    tile + 1 < tiles ? nullptr : finish, y);
+            });
         });
-    });
+    }
 }
 
 // The neurons behind a layer: their currents are scale y + shift. Where w is given, they give the sum over time of w_t times
@@ -388,11 +388,8 @@ struct Taps {
 
     explicit Taps(const Shape& s) : joined(s.taps()) {
         for (Size p = 0; p < s.out_pixels(); p++)
-            for (Size tap = 0; tap < s.taps(); tap++) {
-                const Size row = s.source(p / s.out_width, tap / s.kernel, s.height);
-                const Size column = s.source(p % s.out_width, tap % s.kernel, s.width);
-                if (row >= 0 && column >= 0) joined[tap].push_back({p, row * s.width + column});
-            }
+            for (Size tap = 0; tap < s.taps(); tap++)
+                if (const Size below = s.below(p, tap); below >= 0) joined[tap].push_back({p, below});
     }
 
     // The first of what a tap joins from an output pixel on.
@@ -508,8 +505,8 @@ uint64_t word_of(const float* x, Size channels) {
 }
 
 // Bits (pixels, words) of x (pixels, out): those of so many channels from the first on, which begins a word.
-void pack_rows(const float* x, uint64_t* bits, Size pixels, Size out, Size first, Size channels) {
-    const Size words = (out + WORD - 1) / WORD;
+inline void pack_rows(const float* x, uint64_t* bits, Size pixels, Size out, Size first, Size channels) {
+    const Size words = words_of(out);
     for (Size p = 0; p < pixels; p++)
         for (Size c = first; c < first + channels; c += WORD)
             bits[p * words + c / WORD] = word_of(x + p * out + c, std::min(WORD, first + channels - c));
@@ -526,12 +523,12 @@ Size gradient_parts(Size weights) { return std::clamp<Size>(SUMS / weights, 1, T
 
 // Bits (pixels, words) of x (pixels, in). Returns whether x is only 0 and 1.
 int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
-    const Size words = (in + WORD - 1) / WORD;
+    const Size words = words_of(in);
     int ones = 1;
 #pragma omp parallel for reduction(& : ones) num_threads(threads) if (pixels * in > SMALL)
     for (Size p = 0; p < pixels; p++) {
         const float* pixel = x + p * in;
-        for (Size w = 0; w < words; w++) bits[p * words + w] = word_of(pixel + w * WORD, std::min(WORD, in - w * WORD));
+        pack_rows(pixel, bits + p * words, 1, in, 0, in);
         int binary = 1;
         for (Size c = 0; c < in; c++) binary &= (pixel[c] == 0) | (pixel[c] == 1);
         ones &= binary;
@@ -543,7 +540,7 @@ int pack(const float* x, uint64_t* bits, Size pixels, Size in, Size threads) {
 // which are used in turn; null: of 1.
 void sums_over_pixels(const uint64_t* bits, const float* g, float* out, Size frames, Size pixels, Size in, Size g_frames,
                       Size threads) {
-    const Size words = (in + WORD - 1) / WORD;
+    const Size words = words_of(in);
     const std::vector<float> ones(WORD, 1.0f);
 #pragma omp parallel for num_threads(threads) if (frames * pixels * in > SMALL)
     for (Size frame = 0; frame < frames; frame++)
@@ -557,7 +554,7 @@ void sums_over_pixels(const uint64_t* bits, const float* g, float* out, Size fra
 // out (images, pixels, in): the sum over time of the factors f (steps, images, in) of those neurons that fired.
 void sums_over_time(const uint64_t* bits, const float* f, float* out, Size steps, Size images, Size pixels, Size in,
                     Size threads) {
-    const Size words = (in + WORD - 1) / WORD;
+    const Size words = words_of(in);
 #pragma omp parallel for num_threads(threads) if (steps * images * pixels * in > SMALL)
     for (Size row = 0; row < images * pixels; row++)
         for (Size w = 0; w < words; w++)
@@ -595,7 +592,7 @@ void sparse_fire(const uint64_t* bits, const float* x, const float* weights, con
     const Shape s = *shape;
     const Neurons n = *neurons;
     const Windows windows(s, nullptr);
-    const Size pixels = windows.pixels() / n.steps, groups = (pixels + GROUP - 1) / GROUP, words = (s.out + WORD - 1) / WORD;
+    const Size pixels = windows.pixels() / n.steps, groups = (pixels + GROUP - 1) / GROUP, words = words_of(s.out);
     const Pieces pieces(s.row, groups);
     const auto step = n.kind->decay_input ? n.w ? fire<true, true> : fire<true, false>
                                           : n.w ? fire<false, true> : fire<false, false>;

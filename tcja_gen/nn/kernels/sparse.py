@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from ..neurons import Neuron
 from .arguments import float32_arrays
-from .cpu import WORD, Constants, constants, library
+from .cpu import Constants, constants, library, words
 
 FIELDS = "frames height width in_ out_height out_width out row kernel stride padding transposed values".split()
 
@@ -75,7 +75,7 @@ def pack(x: Tensor) -> Spikes:
     planes = x if x.dim() == 4 else x[:, :, None, None]
     pixels = _channels_last(planes)
     channels = pixels.shape[3]
-    bits = torch.empty(*pixels.shape[:3], -(-channels // WORD), dtype=torch.int64)
+    bits = torch.empty(*pixels.shape[:3], words(channels), dtype=torch.int64)
     ones = library().pack(*_pointers(pixels, bits), *_sizes(bits[..., 0].numel(), channels, torch.get_num_threads()))
     return Spikes(bits, None if ones else pixels, channels)
 
@@ -150,16 +150,14 @@ def fire(
     start, frames = _padded(start, shape.row), shape.frames if w is None else shape.frames // steps
     kept = *float32_arrays(shape.out, a, b), *float32_arrays(steps, w)
     behind = Neurons(*_pointers(*kept), ctypes.pointer(constants(neuron)), steps)
-    y = bits = None
-    if as_bits:
-        bits = torch.empty(frames, shape.out_height, shape.out_width, -(-shape.out // WORD), dtype=torch.int64)
-    else:
-        y = torch.empty(frames, shape.out_height, shape.out_width, shape.out)
+    width, kind = (words(shape.out), torch.int64) if as_bits else (shape.out, torch.float32)
+    made = torch.empty(frames, shape.out_height, shape.out_width, width, dtype=kind)
     tensors = _pointers(spikes.bits, spikes.values, weights, start)
+    places = _pointers(*(None, made) if as_bits else (made, None))
     library().sparse_fire(
-        *tensors, ctypes.byref(behind), *_pointers(y, bits), ctypes.byref(shape), *_sizes(torch.get_num_threads())
+        *tensors, ctypes.byref(behind), *places, ctypes.byref(shape), *_sizes(torch.get_num_threads())
     )
-    return bits if as_bits else y.permute(0, 3, 1, 2)
+    return made if as_bits else made.permute(0, 3, 1, 2)
 
 
 def _padded(x: Tensor, row: int) -> Tensor:
