@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .coders import SpikingEncoder, run_stages
+from .coders import SpikingEncoder
 from .layers import Residual, SpikingBlock, TemporalDropout
 from .normalisation import LIF
+from .sequence import run_stages
 from .sparse import wanted
 
 
