@@ -241,17 +241,27 @@ def weights(experiment: Experiment, seed: int, place: Place) -> Path:
     return file
 
 
-def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place) -> dict:
-    """Trains and scores the runs of some seeds, as far as that has not been done; their result."""
+def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place, recorded: dict | None = None) -> dict:
+    """Trains and scores the runs of some seeds, as far as that has not been done; their result.
+
+    recorded: a result of the first of these seeds. It is added to if their runs are not all here, as in a fresh clone
+    """
     protocol = plan.protocol(experiment)
     files(protocol, place)  # before an hour of training, not after
+    before = recorded if recorded and not runs_are_here(experiment, recorded["seeds"], place) else None
+    seeds = seeds[len(before["seeds"]) :] if before else seeds
     runs = [train(plan, experiment, seed, place) for seed in seeds]
     made = experiment.scale != "smoke" or kept_classifier(plan.folder, protocol).exists()
     classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if made else None
     how = {"place": place, "classifier": classifier}
     scored = [(weights(experiment, seed, place), run / "scores") for seed, run in zip(seeds, runs, strict=True)]
     records = [scores(protocol, experiment.sampling, model, kept=folder, **how) for model, folder in scored]
-    return result(plan, experiment, seeds, runs, records, place)
+    found = result(plan, experiment, seeds, runs, records, place)
+    return joined(before, found) if before else found
+
+
+def runs_are_here(experiment: Experiment, seeds: list[int], place: Place) -> bool:
+    return all(finished(place.run(experiment, seed)) for seed in seeds)
 
 
 def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, records: list, place: Place) -> dict:
@@ -259,7 +269,7 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     sets for each training seed), and sd, standard deviations over training seeds (of means over sets) and over
     sampling sets (mean over seeds). floor: what real images score, where that is known. protocol: by score, what all
     have in common under "all", of folds that of the first. cost: of training, a mean over the seeds. energy: of an
-    image, of the first seed."""
+    image, of the first seed. versions and commit: of the first seed; added: of seeds that another sitting added."""
     from tcja_gen.evaluation.protocol import compare
 
     records = [[_flat(record) for record in sets] for sets in records]
@@ -275,6 +285,37 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     found |= {"validation": _validation(runs), "cost": cost(runs)} | _origin(runs[0])
     found |= _model(weights(experiment, seeds[0], place), place)
     return found | {"command": command(experiment)}
+
+
+def joined(before: dict, now: dict) -> dict:
+    """A result with the seeds of `now` added: what is of the first seed stays. UserError if they were scored by
+    unlike protocols."""
+    from tcja_gen.evaluation.protocol import compare
+
+    if before["protocol"]["all"].get("fold") == now["protocol"]["all"].get("fold"):  # folds have other samples
+        compare({"recorded": _whole(before), "added": _whole(now)})
+    found = before | {"seeds": before["seeds"] + now["seeds"], "cost": _mean_cost(before, now)}
+    for part in ("scores", "validation"):
+        found[part] = {name: spread(x["values"] + now[part][name]["values"]) for name, x in before[part].items()}
+    origin = {"versions": now["versions"], "commit": now["commit"]}
+    *others, last = before.get("added") or [{}]
+    if {key: last.get(key) for key in origin} == origin:
+        return found | {"added": [*others, last | {"seeds": last["seeds"] + now["seeds"]}]}
+    return found | {"added": [*before.get("added", ()), {"seeds": now["seeds"]} | origin]}
+
+
+def _whole(found: dict) -> dict:
+    """A result as a record that `compare` takes."""
+    told = {name: found["protocol"]["all"] | found["protocol"].get(name, {}) for name in found["scores"]}
+    return {"scores": {name: score["mean"] for name, score in found["scores"].items()}, "protocol": told}
+
+
+def _mean_cost(before: dict, now: dict) -> dict:
+    many, more = len(before["seeds"]), len(now["seeds"])
+    old, new = before["cost"], now["cost"]
+    seconds = (old["seconds"] * many + new["seconds"] * more) / (many + more)
+    peak = max(old["peak_memory_mb"], new["peak_memory_mb"])
+    return old | {"seconds": round(seconds, 3), "peak_memory_mb": peak}
 
 
 def command(experiment: Experiment) -> str:

@@ -219,6 +219,35 @@ def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
     assert {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()} == made
 
 
+def test_a_seed_is_added_to_a_result_whose_runs_are_elsewhere(copy):
+    whole, file = result(copy), copy / "results" / "tiny.json"
+    (copy / "book.toml").write_text(BOOK.replace("seeds = [0, 1]", "seeds = [0]"))
+    file.unlink()
+    assert run(copy, "tiny").returncode == 0
+    picture = file.with_suffix(".png").stat().st_mtime_ns
+    shutil.rmtree(copy / "runs" / "tiny" / "seed-0")
+    (copy / "book.toml").write_text(BOOK)
+    assert run(copy, "tiny").returncode == 0
+    assert not (copy / "runs" / "tiny" / "seed-0").exists() and file.with_suffix(".png").stat().st_mtime_ns == picture
+    added = result(copy)
+    assert added.pop("added") == [{"seeds": [1], "versions": whole["versions"], "commit": whole["commit"]}]
+    assert added.pop("cost")["seconds"] == pytest.approx(whole.pop("cost")["seconds"], abs=2e-3)
+    assert added == whole
+
+
+def test_a_seed_is_not_added_to_a_result_that_was_scored_otherwise(copy):
+    file = copy / "results" / "tiny.json"
+    found = result(copy)
+    for score in [*found["scores"].values(), *found["validation"].values()]:
+        score["values"].pop()
+    found["seeds"].pop()
+    found["protocol"]["fid-classifier"]["extractor_hash"] = "0" * 64
+    file.write_text(json.dumps({"cpu": found}))
+    shutil.rmtree(copy / "runs" / "tiny" / "seed-0")
+    answer = run(copy, "tiny")
+    assert answer.returncode == 2 and "extractor_hash" in answer.stderr
+
+
 @pytest.mark.slow
 def test_one_that_fails_stops_no_other_and_a_run_that_was_cut_off_is_resumed_to_the_same_scores(copy):
     before, folder = result(copy), copy / "runs" / "tiny" / "seed-0"
