@@ -146,7 +146,7 @@ def _out_of_memory(error: Exception) -> str:
     asked = re.search(r"tried to allocate ([\d.]+ \w+)", words, re.IGNORECASE)
     if isinstance(error, MemoryError) or any(phrase in words for phrase in NO_MEMORY):
         size = f" ({asked[1]} more were asked for)" if asked else ""
-        return f"out of memory{size}; a smaller --batch needs less, training also with --memory recompute"
+        return f"out of memory{size}; training needs less with a smaller --batch or with --memory recompute"
     return ""
 
 

@@ -2,9 +2,10 @@
 
 All files of this package are written by these functions. A file is written under a temporary name in the same folder,
 flushed to the disk, and renamed. It has the permissions of any new file in that folder. A write that fails leaves
-nothing behind.
+nothing behind, and its error names the file. A link stays, and what it leads to is written.
 """
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,18 +21,39 @@ def replacing(path: Path, move: Callable[[Path, Path], None] = os.replace) -> It
     The temporary file exists, empty, when the block begins. So a folder that cannot be written to raises an OSError
     before any work is done. Missing folders are made. move: `move_if_absent` if the first of several writers wins.
     """
+    check_replaceable(path)
+    path = path.resolve() if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode  # some writers replace the file by one that only its owner can read
-        yield temporary
-        temporary.chmod(mode)
-        flush(temporary)
-        move(temporary, path)
-        flush(path.parent)
+        with naming(path, temporary):
+            temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode  # some writers replace the file by one that only its owner can read
+            yield temporary
+            temporary.chmod(mode)
+            flush(temporary)
+            move(temporary, path)
+            flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path) -> None:
+    """OSError if `path` is there and is no regular file. A folder's name is taken; a device or a pipe would be gone."""
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a device or a pipe"
+        raise OSError(errno.EINVAL, f"{kind}, where a file was to be written", str(path))
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """An OSError in the block that names no file, as on a full disk, or the temporary one, names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def write(path: Path, content: bytes | memoryview | str) -> None:

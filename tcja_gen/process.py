@@ -53,14 +53,7 @@ def start(device: str = "auto") -> Process:
     local = int(os.environ.get("LOCAL_RANK", 0))
     if device == "auto":
         device = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"unknown device {device!r}; known: auto, cpu, cuda, cuda:0") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise UserError(f"device {device!r}: this package runs on cpu and cuda")
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r}: there is no CUDA device on this machine")
+    chosen = known_device(device)
     if chosen.type == "cpu":
         reuse_freed_memory()
         share_cores()
@@ -71,6 +64,19 @@ def start(device: str = "auto") -> Process:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         _join(chosen)
     return this_process(chosen)
+
+
+def known_device(device: torch.device | str) -> torch.device:
+    """The device. UserError if there is none of this name on this machine."""
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise UserError(f"unknown device {device!r}; known: cpu, cuda, cuda:0, and in commands auto") from None
+    if chosen.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)!r}: this package runs on cpu and cuda")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {str(device)!r}: there is no CUDA device on this machine")
+    return chosen
 
 
 def _join(device: torch.device) -> None:

@@ -210,19 +210,89 @@ def test_scores_are_printed_kept_and_compared(run, folder, tmp_path, capsys):
 
 def test_scores_are_told_though_their_record_cannot_be_written(run, tmp_path, capsys):
     copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("scores"))
-    (copy / "scores").write_text("not a folder")
+    words = ["evaluate", str(copy), "--n", "64", "--metrics", "psnr"]
+    assert main(words) == 0
+    (record,) = copy.rglob("scores/*/*.json")
+    record.unlink()
+    record.mkdir()
     capsys.readouterr()
-    assert main(["evaluate", str(copy), "--n", "64", "--metrics", "psnr"]) == 2
+    assert main(words) == 2
     told = capsys.readouterr()
     assert told.out.startswith("metric") and "psnr" in told.out
-    assert told.err.strip().splitlines()[-1].startswith(f"tcja-gen: {copy / 'scores'}")
+    assert told.err.strip().splitlines()[-1].startswith(f"tcja-gen: {record}: a folder")
 
 
 def test_a_place_for_a_file_is_looked_at_before_the_work(mistake, run, tmp_path):
     (tmp_path / "file").write_text("not a folder")
+    os.mkfifo(tmp_path / "pipe")
     for words in (["evaluate", run], ["export", run, "--part", "decoder"], ["reference", "digits"]):
         assert "a folder; name a file" in mistake(*words, "--out", tmp_path)
+        assert "a folder; name a file" in mistake(*words, "--out", f"{tmp_path}/new/")
         assert mistake(*words, "--out", tmp_path / "file" / "a").endswith("Not a directory")
+        assert "a device or a pipe" in mistake(*words, "--out", tmp_path / "pipe")
+    assert "a device or a pipe" in mistake("show", run, "--html", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_scores_that_cannot_be_kept_in_their_run_are_told_before_the_work_and_kept_elsewhere(
+    mistake, run, tmp_path, capsys
+):
+    copy = shutil.copytree(run, tmp_path / "copy", ignore=shutil.ignore_patterns("scores"))
+    (copy / "scores").write_text("not a folder")
+    words = ["evaluate", str(copy), "--n", "64", "--metrics", "psnr"]
+    assert "--out FILE keeps the scores elsewhere" in mistake(*words)
+    assert main([*words, "--out", str(tmp_path / "a.json")]) == 0
+    assert (
+        tg.evaluate(copy, "digits", ["psnr"], n=64)["scores"] == json.loads((tmp_path / "a.json").read_text())["scores"]
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "--n", "900", "--grid", "--out", "samples", "samples/samples.png"),
+        ("show", "--html", "page.html", "page.html"),
+        ("export", "--part", "decoder", "--out", "part.pt2", "part.pt2"),
+    ],
+)
+def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_of_it(run, tmp_path, words):
+    """The limit is that of the size of a file, which fails in the same way."""
+    command, *flags, wanted = words
+    limited = (
+        "import resource, sys; from tcja_gen.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+    )
+    called = [sys.executable, "-c", f"{limited}; sys.exit(main(sys.argv[1:]))", command, str(run), *flags]
+    done = subprocess.run(called, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"tcja-gen: {wanted}: File too large")
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_images_are_shown_whatever_folder_they_are_in(mistake, folder, run, tmp_path, capsys):
+    assert main(["show", str(folder), "--out", str(tmp_path / "pictures")]) == 0
+    assert (tmp_path / "pictures" / "images.png").exists()
+    Image.new("L", (9, 9)).save(folder / "odd.png")
+    assert f"tcja-gen check {folder} --size 32 --picture a" in mistake("show", folder, "--out", "a")
+    assert "checkpoint" in mistake("show", run.parent)  # a folder of runs, with pictures in it
+
+
+def test_a_model_is_scored_at_its_own_size(mistake, run, folder, capsys):
+    assert "--size 16: the model's own is 8" in mistake("evaluate", run, "--size", "16", "--metrics", "psnr")
+    assert "--channels 3" in mistake("evaluate", run, "--channels", "3", "--metrics", "psnr")
+    assert main(["evaluate", str(run), "--size", "8", "--n", "32", "--metrics", "psnr"]) == 0
+
+
+@pytest.mark.parametrize("seed", [2**63, 10**20])
+def test_a_seed_of_too_many_digits_is_a_mistake(mistake, run, seed, tmp_path):
+    assert "--seed" in mistake("evaluate", run, "--seed", seed, "--n", "16", "--metrics", "psnr")
+    if seed > 2**64:
+        assert "seeds have 64 bits" in mistake("reconstruct", run, "--seed", seed, "--n", "4", "--out", tmp_path)
+
+
+def test_a_single_image_is_no_reference(mistake, run, tmp_path):
+    for i in range(3):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    assert "at least 2 are needed" in mistake("reference", tmp_path)
+    assert "at least 2 images to compare with, found 1" in mistake("evaluate", run, "--reference", tmp_path)
 
 
 def test_weights_on_their_own_are_scored_in_any_folder_and_leave_no_record_of_others(tmp_path, monkeypatch, capsys):

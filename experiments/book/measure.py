@@ -20,6 +20,7 @@ from tcja_gen.models import store
 from tcja_gen.settings import differences
 from tcja_gen.training import config as configs
 from tcja_gen.training import recipes
+from tcja_gen.training.runs import statistics as statistics_of
 
 from .plan import PLACES, Experiment, Plan
 
@@ -357,13 +358,9 @@ def _validation(runs: list[Path]) -> dict:
     """Losses of the last checkpoints on validation images, as training left them."""
     found = []
     for run in runs:
-        lines = [line for line in _stats(_parts(run)[-1]) if any(key.startswith("validation_") for key in line)]
+        lines = [line for line in statistics_of(_parts(run)[-1]) if any(key.startswith("validation_") for key in line)]
         found.append({key.removeprefix("validation_"): value for key, value in lines[-1].items() if key != "step"})
     return {name: spread([[losses[name]] for losses in found]) for name in found[0]}
-
-
-def _stats(part: Path) -> list[dict]:
-    return [json.loads(line) for line in (part / "stats.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _compact(protocol: dict) -> dict:
@@ -378,7 +375,7 @@ def _compact(protocol: dict) -> dict:
 def cost(runs: list[Path]) -> dict:
     """Cost of training a run, all of its stages: seconds of its steps, without checkpoints, a mean over the runs; and
     the most memory of any run."""
-    parts = [[(_stats(part), recipes.load(part / "config.toml")) for part in _parts(run)] for run in runs]
+    parts = [[(statistics_of(part), recipes.load(part / "config.toml")) for part in _parts(run)] for run in runs]
     seconds = [sum(_seconds(lines, config) for lines, config in stages) for stages in parts]
     told = [line for stages in parts for lines, _ in stages for line in lines]
     environment = _environment(runs[0])

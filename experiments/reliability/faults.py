@@ -91,7 +91,7 @@ class Bench:
 
 
 def truncated(bench: Bench, chance: random.Random, each: int) -> None:
-    files = [p.relative_to(bench.whole) for p in sorted(bench.whole.rglob("*")) if p.is_file()]
+    files = [p.relative_to(bench.whole) for p in sorted(bench.whole.rglob("*")) if p.is_file() and p.stat().st_size]
     for number in range(each):
         for file in (f for f in files if "step-000012" not in f.parts):
             run = bench.fresh("cut")

@@ -127,11 +127,13 @@ def launch(world: int, out: Path, cases: list[str], limit: float) -> None:
 
 def course(run: Path) -> dict[tuple[str, int], tuple[float, float]]:
     """Loss and norm of the gradient by stage and step."""
+    from tcja_gen.training.runs import statistics
+
     found = {}
-    for file in sorted(run.glob("stage-*/stats.jsonl")) or [run / "stats.jsonl"]:
-        for line in map(json.loads, file.read_text(encoding="utf-8").splitlines()):
+    for folder in sorted(run.glob("stage-*")) or [run]:
+        for line in statistics(folder):
             if "loss" in line:
-                found[file.parent.name, line["step"]] = line["loss"], line["gradient_norm"]
+                found[folder.name, line["step"]] = line["loss"], line["gradient_norm"]
     return found
 
 

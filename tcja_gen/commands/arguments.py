@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..files import check_writable
+from ..files import check_replaceable, check_writable
 from ..shipped import is_published, no_such_model
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
@@ -60,11 +60,21 @@ def files_exist(*paths: str) -> None:
 
 
 def file_writable(path: str, flag: str) -> None:
-    """UserError if a file that a flag names is a folder, OSError if its folder cannot be written to; "" is ignored."""
-    if path and Path(path).is_dir():
+    """UserError if a file that a flag names is a folder, OSError if it is a device or a pipe, or if its folder cannot
+    be written to; "" is ignored."""
+    if path and (path.endswith(("/", os.sep)) or Path(path).is_dir()):
         raise UserError(f"{flag} {path}: a folder; name a file in it")
     if path:
+        check_replaceable(Path(path))
         check_writable(Path(path).parent)
+
+
+def writable_for_scores(folder: Path) -> None:
+    """UserError, before the work, if the scores of a run cannot be kept in its folder."""
+    try:
+        check_writable(folder)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}; --out FILE keeps the scores elsewhere") from None
 
 
 def data_exists(data: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import shlex
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class Check:
     data_root: str = "data"
     """Folder of the named data sets."""
     size: int = 0
-    """Required size in pixels a side; 0: any, but the same for all."""
+    """Pixels a side to which a training will bring all images (--model.image-size); 0: they must have one size."""
     channels: int = 0
-    """Required channels, 1 or 3; 0: any, but the same for all."""
+    """Channels, 1 or 3, to which a training will convert all images; 0: they must have the same."""
     picture: str = ""
     """Folder for pictures of the data, as `show DATA --out FOLDER` makes them, if there is no bad file."""
 
@@ -64,7 +65,13 @@ def _draw_data(data: str, root: str, out: str, time_steps: int = 10, by: str = "
     from ..evaluation import pictures
 
     if not _has_events(data):
-        images = load_images(data, "train", root=root, **shape).images
+        try:
+            images = load_images(data, "train", root=root, **shape).images
+        except UserError as error:
+            if any(shape.values()) or "--size" not in str(error):
+                raise
+            again = f"tcja-gen check {shlex.quote(data)} --size 32 --picture {shlex.quote(out)}"
+            raise UserError(f"{error}; for pictures of them: {again}") from None
         print(pictures.save_grid(images[even(64, len(images))] / 255, Path(out) / "images.png"))
         return
     frames, classes = first_of_each_class(data, time_steps=time_steps, by=by, root=root)
@@ -151,7 +158,7 @@ class Show:
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN...")] = ()
     """Run folders, checkpoints, .safetensors files, or names of pretrained models (tcja-gen list); or one data set,
-    or one recording of events."""
+    folder or zip, or one recording of events."""
     html: str = ""
     """Write a report, or the comparison of several runs, to this file: samples, film, reconstructions, curves, spikes,
     gates, firing rates, energy, scores. It needs no other file and no network."""
@@ -240,13 +247,13 @@ class Show:
 
 
 def _is_data(name: str) -> bool:
-    """Whether the name is that of a data set, of event recordings or of one, and no model's."""
+    """Whether the name is that of a data set, of images, of event recordings or of one, and no model's."""
     if os.sep in name and not Path(name).exists():
         return False  # a mistake in a path is told at once, before torch is imported
-    from ..data import is_named
+    from ..data import has_images, is_named
     from ..models import store
 
-    return not store.is_model(name) and (is_named(name) or _has_events(name))
+    return not store.is_model(name) and (is_named(name) or has_images(Path(name)) or _has_events(name))
 
 
 def _has_events(data: str) -> bool:

@@ -20,6 +20,7 @@ from .arguments import (
     files_exist,
     run_exists,
     start,
+    writable_for_scores,
 )
 
 
@@ -141,6 +142,8 @@ class Evaluate:
         evaluation.compare(others)
         process = start(self.device)
         target, folder = self._target(process.device)
+        if folder and not self.out:
+            writable_for_scores(folder)
         self.sampling.set(target, self.target)
         request = self._request(target, not isinstance(target, str), process)
         record = evaluation.score(target, request)
@@ -230,8 +233,8 @@ class Evaluate:
         if not store.is_model(self.target):
             return self.target, None
         file = store.find(self.target, self.which)
-        model, run = load(file, device), store.run_of(file)
-        return model, run and run / "scores" / f"step-{model.provenance['step']:06d}"
+        model = load(file, device)
+        return model, store.scores_of(model, file)
 
 
 @dataclass

@@ -26,10 +26,10 @@ class Export:
     """Run folder, checkpoint, .safetensors file, or name of a pretrained model (tcja-gen list)."""
     part: Literal["all", "encoder", "decoder", "sampler", "prior", "classifier"] = "all"
     """What is exported."""
-    format: Literal["pt2", "onnx", "nir", "safetensors"] = "pt2"
-    """pt2: for torch.export.load. onnx: for ONNX Runtime and others. nir: for neuromorphic hardware,
-    networks without attention and no decoder. safetensors: for this package, the whole model in half
-    precision."""
+    format: Literal["", "pt2", "onnx", "nir", "safetensors"] = ""
+    """Default: that of the ending of --out, else pt2. pt2: for torch.export.load. onnx: for ONNX Runtime and others.
+    nir: for neuromorphic hardware, networks without attention and no decoder. safetensors: for this package, the whole
+    model in half precision."""
     out: str = ""
     """The file; default: PART.FORMAT."""
     which: Literal["last", "best"] = "last"
@@ -37,7 +37,7 @@ class Export:
 
     def run(self) -> None:
         run_exists(self.model)
-        file_writable(self.out or ".".join((self.part, self.format)), "--out")
+        file_writable(self.out or ".".join((self.part, self.format or "pt2")), "--out")
         from ..models.store import find
         from ..sharing import export
 

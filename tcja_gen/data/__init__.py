@@ -18,6 +18,7 @@ from .event_layout import is_recording
 from .event_names import KNOWN
 from .event_sets import EventSet, first_of_each_class, full_count, load_events, load_recording
 from .events import Events, integrate, moving, record, write_events
+from .folders import has_images
 from .image_sets import ImageSet, splits_of
 from .images import fit_splits, load_images
 from .sources import found_again, is_events, is_named, load, place
@@ -38,6 +39,7 @@ __all__ = [
     "fit_splits",
     "full_count",
     "found_again",
+    "has_images",
     "integrate",
     "is_events",
     "is_named",

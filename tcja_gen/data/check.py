@@ -26,7 +26,7 @@ from .event_layout import Place, is_recording, places_of, unfinished
 from .event_names import Known
 from .event_sets import reader_of
 from .event_splits import Recordings, entries_of, recordings_in
-from .folders import Entry, Tree, open_tree, place, split_entries, stray_entry
+from .folders import EXTENSIONS, Entry, Tree, open_tree, place, split_entries, stray_entry
 from .image_sets import registered_catalogue
 from .images import check_shape, find_source
 from .pictures import decode
@@ -158,7 +158,8 @@ def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tu
         yield "", "no images found"
     images = {entry.name for entry in entries} | set(outside)
     for name in tree.files:
-        if name not in images:
+        beside_samples = tree.of_samples and name.lower().endswith(EXTENSIONS)  # a film or a grid, as they should be
+        if name not in images and not beside_samples:
             yield name, "not an image file by its extension: ignored in training"
     for name in outside:
         yield name, "outside the folders train, validation and test: ignored in training"

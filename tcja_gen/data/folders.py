@@ -8,7 +8,8 @@ The layout is the same in both; hidden files and `__MACOSX` are ignored:
   are no labels.
 - If a single top folder holds all images, as in a zip of a folder, the rules apply to what is in it.
 
-Only images count: other files and empty folders change nothing. A folder `train/` or `test/` is refused if it lies
+Only images count: other files and empty folders change nothing. Of what `sample` wrote only the samples count, not a
+grid or a film beside them. A folder `train/` or `test/` is refused if it lies
 where it is no split, or if it may as well be a class; otherwise its images would be mixed with others without a word.
 
 Files and classes come in natural order: `img2` before `img10`. Links are followed, and a folder that is linked to is
@@ -24,6 +25,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 BIGGEST = 2**28  # bytes of a file: a zip of 1 MB can hold one of 1 GB
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+SAMPLES = ".samples.json"  # the hidden file that `sample` writes first, beside SEED.png
+SAMPLE = re.compile(r"(.*/)?\d{6,}\.png")
 NUMBER = re.compile(r"(\d+)")
 HALVES = {"train", "test"}  # what makes folders splits
 SPLIT_FOLDERS = {**{part: part for part in PARTS}, "val": "validation"}
@@ -53,6 +57,7 @@ class Tree:
     stamp: Callable[[str], list]  # facts that change with a file's bytes
     again: tuple[str, ...] = ()  # links to folders that are read under another name
     members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # of a zip, by name
+    of_samples: bool = False  # written by `sample`
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; ValueError with the reason (without the name)."""
@@ -73,12 +78,25 @@ class Entry:
     label: str | None
 
 
+def has_images(path: Path) -> bool:
+    """Whether this is a zip, or a folder with an image in it that is no run's."""
+    if path.is_file():
+        return path.suffix.lower() == ".zip"
+    for _, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        if "config.toml" in names:
+            return False
+        if any(name.lower().endswith(EXTENSIONS) for name in names if not is_hidden(name)):
+            return True
+    return False
+
+
 def open_tree(path: Path) -> Tree:
     """List a folder or a zip; ValueError if it is neither."""
     if path.is_dir():
         files, folders, again = _walk(path)
         read_bytes, stamp_of = lambda name: _read_file(path / name), lambda name: stamp(f"{path}/{name}")
-        return Tree(path, files, folders, read_bytes, stamp_of, again)
+        return Tree(path, files, folders, read_bytes, stamp_of, again, of_samples=(path / SAMPLES).is_file())
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -98,13 +116,16 @@ def open_tree(path: Path) -> Tree:
     def stamp_of(name: str) -> list:
         return [members[name].file_size, members[name].CRC]
 
-    return Tree(path, files, folders, read_bytes, stamp_of, members=members)
+    of_samples = any(PurePosixPath(name).name == SAMPLES for name in members)
+    return Tree(path, files, folders, read_bytes, stamp_of, members=members, of_samples=of_samples)
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
     """The image files with their splits and labels, and the names of those outside of the splits. ValueError if a
     folder called train or test may be a split or a class."""
-    images = [(name, tuple(name.split("/"))) for name in tree.files if name.lower().endswith(EXTENSIONS)]
+    counted = [name for name in tree.files if name.lower().endswith(EXTENSIONS)]
+    counted = [name for name in counted if SAMPLE.fullmatch(name)] if tree.of_samples else counted
+    images = [(name, tuple(name.split("/"))) for name in counted]
     base = _base([parts for _, parts in images])
     images = [(name, parts[len(base) :]) for name, parts in images]
     has_splits = not HALVES.isdisjoint(_tops(parts for _, parts in images))
@@ -206,7 +227,7 @@ def read_picture(tree: Tree, name: str) -> Image:
     try:
         return decode(tree.read(name))
     except UserError as error:
-        advice = f"`tcja-gen check {tree.path}` names every bad file"
+        advice = f"`tcja-gen check {quote(str(tree.path))}` names every bad file"
         raise UserError(f"{tree.path / name}: {error}; {advice}") from None
 
 

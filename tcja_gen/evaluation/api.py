@@ -1,10 +1,13 @@
 """The two functions of the Python API that score: `evaluate`, and `reference`, which prepares what scores need."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from ..models import load
+from ..models.store import is_model
 from .dispatch import score
 from .preparation import prepare
 from .protocol import Record
@@ -41,8 +44,8 @@ def evaluate(
 
     Returns a JSON-ready record: scores, protocols, source and notes. `protocol` describes it.
 
-    model_or_images: a classifier; a generator, with `sample` and `reconstruct`; images `(N, C, H, W)`, uint8 or float
-        in [0, 1]; or the path of a folder or zip of images
+    model_or_images: a classifier; a generator, with `sample` and `reconstruct`; what `load` finds, such as a run's
+        folder; images `(N, C, H, W)`, uint8 or float in [0, 1]; or the path of a folder or zip of images
     data: the name of a data set, or the path of a folder or zip. None if `reference` is a file that holds all that the
         metrics compare with
     metrics: names from `metric_names.METRICS`, as a list or as "fad,psnr". None given: fad for what makes images,
@@ -55,7 +58,8 @@ def evaluate(
     root: folder of the named data sets
     download: fetch the named data set and Inception's weights if they are missing
     seed: first seed
-    device: where the autoencoder and the classifier are trained, and where Inception runs. A model stays where it is
+    device: where the autoencoder and the classifier are trained, and where Inception runs. A model stays where it is,
+        one that is given by its name is loaded there
     batch: images that a model makes in one call; changes no score
     progress: show progress bars on stderr
 
@@ -79,6 +83,8 @@ def evaluate(
         **dict(resize=resize, is_splits=is_splits, size=size, channels=channels, root=root, download=download),
         **dict(dinov2=dinov2, recogniser=recogniser, seed=seed, batch=batch, device=device, progress=progress),
     )
+    if isinstance(model_or_images, str | os.PathLike) and is_model(model_or_images):
+        model_or_images = load(model_or_images, device)
     return Record(score(model_or_images, request))
 
 

@@ -22,6 +22,8 @@ def check_metrics(model, names: Sequence[str], request: Request) -> None:
     if getattr(model, "full_count", 0) and (request.size or request.channels or request.reference):
         given = [request.spell(name) for name in ("size", "channels", "reference") if getattr(request, name)]
         raise UserError(f"{given[0]}: a generator of event frames is scored at its own size, against recordings")
+    if shape := _other_shape(model, request):
+        raise UserError(shape)
     if request.everything:
         return
     if reason := _unrecognised(model, names, request):
@@ -31,6 +33,16 @@ def check_metrics(model, names: Sequence[str], request: Request) -> None:
     if not _prior_is_trained(model) and not all(map(_of_reconstructions, names)):
         model.check_prior()
     _check_number(names, request.n, f"{request.spell('n')} is {request.n}", request)
+
+
+def _other_shape(model, request: Request) -> str:
+    """Why a model is not scored at the size and channels that are asked for, in a line; "" if it is."""
+    own = {"size": getattr(model, "image_size", None), "channels": getattr(model, "image_channels", None)}
+    asked = {name: getattr(request, name) for name in own}
+    if unlike := [name for name, value in own.items() if value and asked[name] not in (None, value)]:
+        told = "; these resize images of a folder or zip, a model is scored as it is"
+        return f"{request.spell(unlike[0])} {asked[unlike[0]]}: the model's own is {own[unlike[0]]}{told}"
+    return ""
 
 
 def feasible(names: Sequence[str], subject: Subject, references: References, notes: list[str]) -> list[str]:
@@ -43,7 +55,7 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
             names = [name for name in names if METRICS[name].measure not in RECOGNITION]
         if not subject.frames:
             names = [name for name in names if name != "recognition-events"]
-        names = enough_images(names, min(subject.n, references.n), request, notes)
+        names = enough_images(names, subject.n, references.n, request, notes)
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
@@ -75,10 +87,11 @@ def _of_model(names: Sequence[str], model, notes: list[str]) -> list[str]:
     return [name for name in names if _of_reconstructions(name)]
 
 
-def enough_images(names: Sequence[str], n: int, request: Request, notes: list[str]) -> list[str]:
-    """The metrics for which n images suffice; a note names each of the others."""
-    short = {name: _fewest(name, request) for name in names if n < _fewest(name, request)}
-    notes += [f"{name} is left out: it needs at least {fewest} images" for name, fewest in short.items()]
+def enough_images(names: Sequence[str], n: int, n_real: int, request: Request, notes: list[str]) -> list[str]:
+    """The metrics for which n images, and n_real to compare with, suffice; a note names each of the others."""
+    found = f"{n} to score" if n <= n_real else f"{n_real} to compare with"
+    short = {name: _fewest(name, request) for name in names if min(n, n_real) < _fewest(name, request)}
+    notes += [f"{name} is left out: it needs at least {fewest} images, {found}" for name, fewest in short.items()]
     return [name for name in names if name not in short]
 
 

@@ -32,11 +32,11 @@ def quantise(images: Tensor) -> Tensor:
 def sample(model, seeds: Sequence[int], batch: int = BATCH, progress: bool = False, label: int | None = None) -> Tensor:
     """One image per seed, uint8 `(n, C, H, W)`, or expected event counts, float `(n, T, 2, H, W)`. label: the class of
     all of them, for a conditional model."""
-    seeds = torch.as_tensor(list(seeds))
+    seeds = list(seeds)
     condition = {} if label is None else {"classes": label}
 
     def make(i: Tensor) -> Tensor:
-        made = model.sample(seeds[i], **condition)
+        made = model.sample([seeds[k] for k in i.tolist()], **condition)
         return quantise(made) if made.dim() == 4 else made.cpu()
 
     return _on_all_processes(make, len(seeds), batch, "sampling" if progress else None)
@@ -47,7 +47,7 @@ def reconstruct(model, images: Tensor, seed: int = 0, batch: int = BATCH, progre
     has the seed `seed + i`."""
 
     def make(i: Tensor) -> Tensor:
-        return model.reconstruct(as_input(images[i]), seeds=i + seed).float().cpu()
+        return model.reconstruct(as_input(images[i]), seeds=[seed + k for k in i.tolist()]).float().cpu()
 
     return _on_all_processes(make, len(images), batch, "reconstructing" if progress else None)
 

@@ -70,7 +70,9 @@ class Metric:
     @property
     def fewest_real(self) -> int:
         """Smallest number of real images that samples can be compared with, or that can be reconstructed."""
-        return self.fewest() if self.of == "reconstructions" or self.measure in ON_REFERENCE_FEATURES else 0
+        if self.of == "reconstructions" or self.measure in ON_REFERENCE_FEATURES:
+            return self.fewest()
+        return 2 if self.measure == "fid" else 0  # a covariance
 
     @property
     def options(self) -> set[str]:

@@ -20,7 +20,10 @@ def grid(images: Any, columns: int | None = None) -> Image:
     images: a tensor or array (N, C, H, W) or (C, H, W), uint8 or floats in [0, 1], as of `model.sample`; or an
     `ImageSet`. UserError for anything else.
     """
-    values = torch.as_tensor(images.images if isinstance(images, ImageSet) else images)
+    try:
+        values = torch.as_tensor(images.images if isinstance(images, ImageSet) else images)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"images are a {type(images).__name__}; a tensor or array (N, C, H, W) is wanted") from None
     values = values[None] if values.dim() == 3 else values
     if values.dim() != 4 or values.shape[1] not in (1, 3) or not len(values):
         raise UserError(f"images have the shape {tuple(values.shape)}; (N, C, H, W) with 1 or 3 channels is wanted")

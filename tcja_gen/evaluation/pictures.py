@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import __version__
+from ..files import replacing
 from ..models import store
 
 SMALLEST_SHOWN = 32  # pixels a side; smaller images are enlarged
@@ -107,28 +108,24 @@ def seed_text(seeds: Sequence[int]) -> str:
 
 def save(pixels: Tensor, path: str | Path, facts: Mapping[str, str] | None = None) -> Path:
     """Write a picture, uint8 `(C, H, W)`, as a PNG file; its folder is made. facts: more text chunks, by name."""
+    with replacing(Path(path)) as temporary:
+        write(pixels, temporary, facts)
+    return Path(path)
+
+
+def write(pixels: Tensor, path: Path, facts: Mapping[str, str] | None = None) -> None:
+    """As `save`, to a file in a folder that is there, which is left half written if that fails."""
     from PIL.PngImagePlugin import PngInfo
 
     text = PngInfo()
     for name, value in {**always(), **(facts or {})}.items():
         text.add_text(name, value.encode(errors="replace").decode())
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    to_picture(pixels).save(path, pnginfo=text)
-    return path
+    to_picture(pixels).save(path, "png", pnginfo=text)
 
 
 def save_grid(images: Tensor, path: str | Path, columns: int | None = None, facts: Mapping | None = None) -> Path:
     """Write `grid` as a PNG file."""
     return save(grid(images, columns), path, facts)
-
-
-def save_each(images: Tensor, folder: str | Path, names: list[str], facts: Mapping | None = None) -> list[Path]:
-    """Write every image as a PNG file, not enlarged. Names are seeds, which the text chunks tell as well."""
-    paths = [Path(folder) / f"{name}.png" for name in names]
-    for image, path in zip(images, paths, strict=True):
-        save(to_bytes(image), path, {**(facts or {}), "seeds": path.stem})
-    return paths
 
 
 def save_film(films: Tensor, path: str | Path, milliseconds: int = 250, columns: int | None = None) -> Path:
@@ -137,10 +134,9 @@ def save_film(films: Tensor, path: str | Path, milliseconds: int = 250, columns:
 
     milliseconds: that a frame is shown; the last one is shown four times as long. Event frames are shown for 100.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    film(films, path, milliseconds, columns=columns)
-    return path
+    with replacing(Path(path)) as temporary:
+        film(films, temporary, milliseconds, columns=columns)
+    return Path(path)
 
 
 def film(

@@ -25,6 +25,10 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
     request, notes = replace(request, n=request.n or IMAGES), []
     references = References(request)
     real, networks = references.real.reference, references.networks
+    if len(real) < 2:
+        raise UserError(
+            f"{real.name}: {len(real)} image in split {request.split}; at least 2 are needed to compare with"
+        )
     images = choose(references.real.training.images, request, notes)
     record = dict(data=real.name, split=request.split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= _network_facts("autoencoder", networks.autoencoder) | dict(statistics={}, floor={})
@@ -34,7 +38,7 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
     if "classifier" in by_network:
         record |= _network_facts("classifier", networks.classifier)
         record["classifier_accuracy"] = by_network["classifier"].accuracy
-    scorable = enough_images(names, min(len(images), len(real)), request, notes)
+    scorable = enough_images(names, len(images), len(real), request, notes)
     floors: dict[str, float] = {}
     for network, reference in by_network.items():
         if fid := by_measure(names, network).get("fid"):

@@ -11,7 +11,7 @@ import torch
 from ..data.pictures import SMALLEST
 from ..errors import UserError
 from ..metrics.inception import RESIZES
-from ..process import this_process
+from ..process import known_device, this_process
 from ..ranges import setting
 from .metric_names import METRICS
 
@@ -43,7 +43,7 @@ class Request:
     channels: int | None = setting(None, least=1, most=3)
     root: str | Path = "data"
     download: bool = False
-    seed: int = setting(0)
+    seed: int = setting(0, least=0, below=2**63)
     batch: int = setting(256, least=1)
     device: str | torch.device = "cpu"
     progress: bool = False
@@ -56,6 +56,7 @@ class Request:
             if "range" in field.metadata and value is not None:
                 object.__setattr__(self, field.name, _whole(name, value))
                 field.metadata["range"].check(name, getattr(self, field.name))
+        known_device(self.device)
         if self.channels == 2:
             raise UserError(f"{self.spell('channels')} is 2, it must be 1 (grey) or 3 (RGB)")
         if self.resize not in (None, *RESIZES):

@@ -7,7 +7,9 @@ and settings make the pictures. Those that are older than it were made by others
 
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +17,14 @@ import torch
 from torch import nn
 
 from .. import __version__, files
+from ..data.folders import SAMPLES
 from ..models import store
 from ..process import Process
 from ..progress import track
 from . import pictures
 from .generate import BATCH, quantise
 
-FACTS, PART = ".samples.json", ".part"
+PART = ".part-"  # begins the name of the folder where one process writes pictures
 
 
 def write_samples(
@@ -34,7 +37,7 @@ def write_samples(
     missing = process.share(_missing(model, seeds, folder, label) if process.first else None)
     mine = missing[process.rank :: process.world]
     batches = [mine[first : first + BATCH] for first in range(0, len(mine), BATCH)]
-    part, told = folder / f"{PART}-{process.rank}", pictures.made_by(model, seeds)
+    part, told = Path(tempfile.mkdtemp(prefix=PART, dir=folder)), pictures.made_by(model, seeds)
     try:
         for batch in track(batches, f"sampling, {BATCH} images at a time" if process.first else None):
             _write(model, batch, folder, part, label, told)
@@ -49,10 +52,10 @@ def write_samples(
 def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
     """Seeds whose picture is still to be made, each once."""
     facts, seeds = _facts(model, label), [*dict.fromkeys(seeds)]
-    if _read(folder / FACTS) != facts:
-        files.write(folder / FACTS, json.dumps(facts) + "\n")
+    if _read(folder / SAMPLES) != facts:
+        files.write(folder / SAMPLES, json.dumps(facts) + "\n")
         return seeds
-    begun = (folder / FACTS).stat().st_mtime_ns
+    begun = (folder / SAMPLES).stat().st_mtime_ns
     found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
     done = {name for name, facts in found if facts.st_mtime_ns >= begun and facts.st_size}  # a power cut empties some
     missing = [seed for seed in seeds if f"{_name(seed)}.png" not in done]
@@ -68,8 +71,10 @@ def _write(model: nn.Module, seeds: list[int], folder: Path, part: Path, label: 
     with torch.no_grad():
         made = model.sample(seeds, **condition)
     images = quantise(made) / 255 if made.dim() == 4 else pictures.strips(made)
-    for file in pictures.save_each(images, part, [_name(seed) for seed in seeds], told):
-        os.replace(file, folder / file.name)
+    for image, name in zip(images, map(_name, seeds), strict=True):
+        with files.naming(folder / f"{name}.png"):
+            pictures.write(pictures.to_bytes(image), part / f"{name}.png", told | {"seeds": name})
+            os.replace(part / f"{name}.png", folder / f"{name}.png")
 
 
 def _name(seed: int) -> str:
@@ -90,8 +95,5 @@ def _read(file: Path) -> dict | None:
 
 
 def _remove(part: Path) -> None:
-    """Removes the folder of pictures that were not finished."""
-    for file in part.glob("*"):
-        file.unlink()
-    if part.is_dir():
-        part.rmdir()
+    """Removes the folder of a picture that was not finished."""
+    shutil.rmtree(part, ignore_errors=True)

@@ -74,7 +74,7 @@ class Subject:
     def labels(self) -> Tensor | None:
         """The class `(n,)` that each image was made for; None of an unconditional model, or images without classes."""
         classes = getattr(self.model, "classes", 0)
-        return torch.tensor(self.seeds) % classes if classes else self.given_labels
+        return torch.tensor([seed % classes for seed in self.seeds]) if classes else self.given_labels
 
     def labels_as(self, wanted: Sequence[str], notes: list[str]) -> Tensor:
         """`labels` in the numbering of a classifier's classes, see `numbered_as`."""

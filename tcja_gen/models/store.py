@@ -29,7 +29,7 @@ from ..errors import MissingFile, UserError
 from ..half_precision import halved
 from ..nn import fuse
 from ..nn.objectives import OBJECTIVES
-from ..process import neuron_path
+from ..process import known_device, neuron_path
 from ..registry import changed_plugins, missing_plugins, plugins
 from ..settings import table, update
 from . import first_format, hub, pretrained
@@ -91,8 +91,8 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     ("hf:owner/name"), in evaluation mode.
 
     which: checkpoint of a run folder, "last" or "best" (lowest loss, or highest accuracy, on validation samples).
-    MissingFile if there is no such file. UserError if it is damaged or of another format, or if a plugin is missing. A
-    note on stderr names a plugin that has changed since the training.
+    MissingFile if there is no such file. UserError if it is damaged or of another format, if a plugin is missing, or if
+    there is no such device. A note on stderr names a plugin that has changed since the training.
     """
     path = find(run_or_file, which)
     facts, tensors = _read(path)
@@ -111,8 +111,8 @@ def load(run_or_file: str | Path, device: torch.device | str = "cpu", which: str
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise UserError(f"{path}: its weights do not fit its own settings: {first}") from None
-    model, device = model.to(device).eval(), torch.device(device)
-    return fuse(model, neuron_path(device)[0])
+    device = known_device(device)
+    return fuse(model.to(device).eval(), neuron_path(device)[0])
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -192,6 +192,12 @@ def run_of(file: Path) -> Path | None:
     """The folder of the run, or stage, that a checkpoint's file belongs to; None of a file on its own."""
     above = file.resolve().parents
     return above[2] if len(above) > 2 and above[1].name == "checkpoints" else None
+
+
+def scores_of(model: nn.Module, file: Path) -> Path | None:
+    """Where the scores of a checkpoint are kept, which was loaded from a file; None of a file on its own."""
+    run = run_of(file)
+    return run and run / "scores" / f"step-{model.provenance['step']:06d}"
 
 
 def is_model(name: str | Path) -> bool:

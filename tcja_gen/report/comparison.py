@@ -153,9 +153,9 @@ def _samples(subjects: Sequences) -> list[str]:
 
 def scores(subjects: Sequences) -> tuple[list[list[str]], list[str]]:
     """Rows of the scores that can be compared, and sentences that say why others cannot."""
-    records = {s.name: [protocol.read_record(file) for file in history.score_files(s)] for s in subjects}
+    records = {s.name: history.score_records(s) for s in subjects}
     metrics = dict.fromkeys(m for found in records.values() for record in found for m in record["scores"])
-    rows, refused = [], []
+    rows, refused = [], list(dict.fromkeys(filter(None, map(history.other_scores, subjects))))
     for metric in metrics:
         having = {name: [r for r in found if metric in r["scores"]] for name, found in records.items()}
         having = {name: found for name, found in having.items() if found}
@@ -163,15 +163,16 @@ def scores(subjects: Sequences) -> tuple[list[list[str]], list[str]]:
             refused.append(f"{metric}: only {next(iter(having))} has it")
             continue
         try:
-            rows += _comparable(metric, having, [subject.name for subject in subjects])
+            rows += _comparable(metric, having, subjects)
         except UserError as error:
             refused.append(str(error))
     return rows, refused
 
 
-def _comparable(metric: str, having: dict[str, list[dict]], names: list[str]) -> list[list[str]]:
-    """The first choice of one record for each run whose protocols agree. UserError, of the last choice, if none do."""
-    error = None
+def _comparable(metric: str, having: dict[str, list[dict]], subjects: Sequences) -> list[list[str]]:
+    """The first choice of one record for each run whose protocols agree; the row's name tells where one was sampled by
+    other settings than the model's own. UserError, of the last choice, if none agree."""
+    error, models = None, {subject.name: subject.model for subject in subjects}
     for choice in itertools.islice(itertools.product(*having.values()), 256):
         one = {name: _only(metric, record) for name, record in zip(having, choice, strict=True)}
         try:
@@ -179,8 +180,14 @@ def _comparable(metric: str, having: dict[str, list[dict]], names: list[str]) ->
         except UserError as unlike:
             error = unlike
             continue
-        return [[row["metric"], *("" if row.get(n) is None else short(row[n]) for n in names)] for row in found]
+        told = {name: history.deviations(record, metric, models[name]) for name, record in one.items()}
+        marks = "".join(f" ({name}: {how})" for name, how in told.items() if how)
+        return [[row["metric"] + marks, *(_value(row.get(subject.name)) for subject in subjects)] for row in found]
     raise error
+
+
+def _value(score: float | None) -> str:
+    return "" if score is None else short(score)
 
 
 def _only(metric: str, record: dict) -> dict:

@@ -13,6 +13,7 @@ import torch
 
 from ..errors import UserError
 from ..evaluation import pictures
+from ..files import replacing
 from ..models import load, store
 from ..nn import CurrentGate, Gate, GatedReadout
 from ..training.runs import statistics
@@ -54,7 +55,7 @@ def confusion(record: dict, path: str | Path) -> Path:
 
 
 def confusion_panel(record: dict) -> Panel:
-    counts, names = torch.tensor(record["confusion"]), [row["class"] for row in record["classes"]]
+    counts, names = torch.tensor(record["confusion"]), [plain(row["class"]) for row in record["classes"]]
 
     def draw(axis) -> None:
         shown = axis.imshow(counts / counts.sum(1, keepdim=True).clamp(min=1), vmin=0, vmax=1, cmap="Blues")
@@ -115,8 +116,10 @@ def curves_picture(records: list[dict]):
 def _curve_panel(title: str, lines: Lines) -> Panel:
     def draw(axis) -> None:
         for (name, points), colour in zip(lines.items(), COLOURS * len(lines), strict=False):
-            axis.plot(*zip(*points, strict=True), marker="." if len(points) < 60 else "", label=name, color=colour)
-        axis.set(title=title, xlabel="step")
+            axis.plot(
+                *zip(*points, strict=True), marker="." if len(points) < 60 else "", label=plain(name), color=colour
+            )
+        axis.set(title=plain(title), xlabel="step")
         axis.legend(fontsize=8, framealpha=0)
 
     return draw
@@ -180,8 +183,13 @@ def _sheet(panels: Mapping[str, Panel], title: str = ""):
     for axis in axes[len(panels) :]:
         axis.remove()
     if title:
-        figure.suptitle(title, fontsize=9)
+        figure.suptitle(plain(title), fontsize=9)
     return figure
+
+
+def plain(name: str) -> str:
+    """A name as matplotlib shows it: what stands between two $ would be read as mathematics."""
+    return name.replace("$", r"\$")
 
 
 def _figure(size: tuple[float, float]):
@@ -191,6 +199,6 @@ def _figure(size: tuple[float, float]):
 
 
 def _save(figure, path: Path, facts: Mapping[str, str] | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI, metadata={**pictures.always(), **(facts or {})})
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI, metadata={**pictures.always(), **(facts or {})})
     return path

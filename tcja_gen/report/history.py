@@ -6,7 +6,10 @@ from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
+from torch.nn import Module
+
 from ..errors import MissingFile, UserError
+from ..evaluation.protocol import read_record
 from ..models import store
 from ..settings import differences
 from ..shipped import recipes as shipped
@@ -117,7 +120,24 @@ def _split(lines: Iterable[str]) -> list[Difference]:
     return [(name, *values.split(" -> ", 1)) for name, _, values in halves]
 
 
-def score_files(subject: Subject) -> list[Path]:
-    """The records of scores of a run and its stages."""
+def score_records(subject: Subject) -> list[dict]:
+    """The records of scores of the weights that were loaded; first those that were sampled by the model's own
+    settings."""
+    folder = store.scores_of(subject.model, subject.file)
+    found = [read_record(file) for file in sorted(folder.glob("*.json"))] if folder else []
+    return sorted(found, key=lambda record: any(deviations(record, name, subject.model) for name in record["scores"]))
+
+
+def other_scores(subject: Subject) -> str:
+    """A sentence that names the other checkpoints of a run that have scores; "" if none has any."""
     folders = dict.fromkeys([subject.run, *subject.stages.values()]) if subject.run else ()
-    return [file for folder in folders for file in sorted(folder.glob("scores/*/*.json"))]
+    having = dict.fromkeys(file.parent for folder in folders for file in sorted(folder.glob("scores/*/*.json")))
+    own = store.scores_of(subject.model, subject.file)
+    others = [str(one.relative_to(subject.run)) for one in having if one.resolve() != own]
+    return f"{subject.name}: scores of other checkpoints are left out: {', '.join(others)}" if others else ""
+
+
+def deviations(record: dict, metric: str, model: Module) -> str:
+    """The settings by which a score was sampled, if they are not the model's own: "rounds 4"; else ""."""
+    own, asked = getattr(getattr(model, "latent", None), "sampling", {}), record["protocol"].get(metric, {})
+    return ", ".join(f"{name} {asked[name]}" for name, value in own.items() if asked.get(name, value) != value)

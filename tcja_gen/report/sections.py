@@ -17,7 +17,6 @@ import torch
 
 from ..errors import UserError
 from ..evaluation import energy, pictures
-from ..evaluation.protocol import read_record
 from ..evaluation.summed_frames import SummedFrames
 from ..models import overview, store
 from ..nn import CodeLatent
@@ -39,7 +38,7 @@ FILMS = 2  # films of event frames in a row, their frames side by side
 KEPT = 6  # pictures of earlier steps, at most, and of time steps
 GIF = 400_000  # bytes of the film, at most
 ENCODED = 256  # images by which the use of the latent is measured
-PROTOCOL = ("n", "split", "data", "mode", "extractor", "seeds", "step")  # columns beside a score; all of it is below
+PROTOCOL = ("n", "split", "data", "mode", "extractor", "seeds")  # columns beside a score; all of it is below
 
 
 def sections(subject: Subject) -> list[Section]:
@@ -370,12 +369,14 @@ def _energies(own: Iterable[energy.Row], twin: Iterable[energy.Row]) -> tuple:
 
 
 def scores(subject: Subject) -> Parts:
-    records = [read_record(file) for file in history.score_files(subject)]
+    records, others = history.score_records(subject), history.other_scores(subject)
     if not records:
         keep = "measures and keeps them" if subject.run else "measures them; only a run's folder keeps them"
-        raise UserError(f"there are no records; tcja-gen evaluate {shlex.quote(subject.name)} --metrics all {keep}")
-    lines = [line for record in records for line in _score_lines(record)]
-    parts = [html.table(("score", "value", "floor", *PROTOCOL), lines)]
+        advice = f"tcja-gen evaluate {shlex.quote(subject.name)} --metrics all {keep}"
+        raise UserError(f"there are no records of these weights; {advice}{f'. {others}' if others else ''}")
+    lines = [line for record in records for line in _score_lines(record, subject.model)]
+    parts = [html.table(("score", "value", "floor", *PROTOCOL, "sampled by"), lines)]
+    parts += [html.paragraph(f"{others}.", "faint")] if others else []
     if any(record.get("floor") for record in records):
         parts.append(html.paragraph("The floor is what real training images score by the same protocol.", "faint"))
     for record in records:
@@ -383,16 +384,17 @@ def scores(subject: Subject) -> Parts:
             parts.append(diagrams({"confusion": confusion_panel(record)}, side=max(4.0, 0.4 * len(record["classes"]))))
             rows = [[row[name] for name in ("class", "count", "recall", "precision")] for row in record["classes"]]
             parts.append(html.details("by class", html.table(("class", "count", "recall", "precision"), rows)))
-    protocols = {name: facts for record in records for name, facts in record["protocol"].items()}
+    protocols = [record["protocol"] for record in records]
     return [*parts, html.details("whole protocols", html.code(json.dumps(protocols, indent=1)))]
 
 
-def _score_lines(record: dict) -> Iterable[tuple]:
+def _score_lines(record: dict, model: torch.nn.Module) -> Iterable[tuple]:
     for metric, value in record["scores"].items():
         spread, floor = record.get("spread", {}).get(metric), record.get("floor", {}).get(metric)
         told = short(value) + (f" ± {spread:.2g}" if isinstance(spread, float) else "")
         facts = record["protocol"].get(metric, {})
-        yield (metric, told, "" if floor is None else short(floor), *(_fact(facts.get(name)) for name in PROTOCOL))
+        shown = [_fact(facts.get(name)) for name in PROTOCOL]
+        yield (metric, told, "" if floor is None else short(floor), *shown, history.deviations(record, metric, model))
 
 
 def _fact(value) -> str:
@@ -411,18 +413,24 @@ def environment(subject: Subject) -> Parts:
 
 
 def reproduce(subject: Subject) -> Parts:
-    parts = []
+    parts, names = [], subject.environment.get("plugins", subject.model.provenance.get("plugins", {}))
+    plugins = "".join(f" --plugin {shlex.quote(name)}" for name in names)
+    if names:
+        parts.append(
+            html.paragraph(f"In the folder of the plugin{'s' * (len(names) > 1)} {', '.join(names)}:", "faint")
+        )
     if subject.config:
-        plugins = "".join(f" --plugin {name}" for name in subject.environment.get("plugins", {}))
-        again = f"tcja-gen train {shlex.quote(str(subject.run / 'config.toml'))} --out AGAIN{plugins}"
-        told = "The same settings, seed and data give the same weights, on a CPU bit for bit:"
-        parts += [html.paragraph(told), html.code(again)]
+        recipe, told = str(subject.run / "config.toml"), "The same settings, seed and data give the same weights"
+        again = f"tcja-gen train {shlex.quote(recipe)} --out AGAIN{plugins}"
+        if subject.model.provenance.get("data", {}).get("given"):
+            told, again = f"{told} (these data were passed in Python)", f"tg.train({recipe!r}, data=DATA, out='AGAIN')"
+        parts += [html.paragraph(f"{told}, on a CPU bit for bit:"), html.code(again)]
         if command := subject.environment.get("command"):
             parts += [html.paragraph("It was trained by:"), html.code(command)]
     elif subject.card:
         parts.append(html.paragraph("How it was made stands above, under How it was trained."))
     if subject.samples_are_made:
-        line = f"tcja-gen sample {shlex.quote(subject.name)} --n {SHOWN} --grid"
+        line = f"tcja-gen sample {shlex.quote(subject.name)} --n {SHOWN} --grid{plugins}"
         parts += [html.paragraph("The samples of this page:"), html.code(line)]
     return parts
 

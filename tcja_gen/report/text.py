@@ -10,6 +10,7 @@ from ..models import load, store
 from ..models.overview import parameter_count, parts
 from ..training.runs import statistics
 from .figures import NO_LOSSES
+from .history import deviations
 
 
 def describe(run: str | Path) -> str:
@@ -41,7 +42,10 @@ def _describe(folder: str | Path) -> str:
         lines.append("validation " + ", ".join(f"{name} {value:.4f}" for name, value in run["validation"].items()))
     for path in sorted(Path(folder).glob("scores/*/*.json")):
         try:
-            scores = ", ".join(f"{name} {short(value)}" for name, value in read_record(path)["scores"].items())
+            record = read_record(path)
+            scores = ", ".join(f"{name} {short(value)}" for name, value in record["scores"].items())
+            how = next(filter(None, (deviations(record, name, model) for name in record["scores"])), "")
+            scores += f" (sampled by {how})" if how else ""
         except UserError as error:
             scores = str(error)
         lines.append(f"scores     {path.parent.name} {path.stem}: {scores}")

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from ..evaluation.protocol import read_record
+from torch.nn import Module
+
 from ..models.store import weights_hash
-from ..report.history import score_files
+from ..report.history import deviations, score_records
 from ..report.subject import Subject
 from ..report.text import short, size
 from ..settings import dump
@@ -64,17 +65,18 @@ def _samples(subject: Subject) -> str:
 
 
 def _scores(subject: Subject) -> str:
-    rows = [row for file in score_files(subject) for row in _rows(read_record(file))]
+    rows = [row for record in score_records(subject) for row in _rows(record, subject.model)]
     if not rows:
         return ""
-    header = f"| score | value | {' | '.join(PROTOCOL)} |\n|{'---|' * (len(PROTOCOL) + 2)}\n"
+    header = f"| score | value | {' | '.join(PROTOCOL)} | sampled by |\n|{'---|' * (len(PROTOCOL) + 3)}\n"
     return f"## Scores\n\n{header}" + "\n".join(rows) + "\n"
 
 
-def _rows(record: dict) -> Iterator[str]:
+def _rows(record: dict, model: Module) -> Iterator[str]:
     for metric, score in record["scores"].items():
         protocol = record["protocol"].get(metric, {})
-        yield f"| {metric} | {short(score)} | {' | '.join(str(protocol.get(field, '')) for field in PROTOCOL)} |"
+        facts = [*(str(protocol.get(field, "")) for field in PROTOCOL), deviations(record, metric, model)]
+        yield f"| {metric} | {short(score)} | {' | '.join(facts)} |"
 
 
 def _training(subject: Subject) -> str:

@@ -29,7 +29,7 @@ from torch.fx import Node
 
 from .. import __version__
 from ..errors import UserError
-from ..files import check_writable, replacing, write
+from ..files import check_replaceable, check_writable, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
 from ..models.store import save_copy, weights_hash, without_places
@@ -40,18 +40,16 @@ from .parts import Part, make_part
 FACTS = "tcja_gen.json"  # the extra file of a .pt2
 
 
-def export(
-    model: nn.Module | str | Path, part: str = "all", format: str = "pt2", out: str | Path | None = None
-) -> Path:
+def export(model: nn.Module | str | Path, part: str = "all", format: str = "", out: str | Path | None = None) -> Path:
     """Writes a part of a model to a file and returns its path.
 
-    model: a model, or what `load` finds. part: one of `PARTS`. format: pt2, onnx, nir or safetensors. out: the file; by
-    default PART.FORMAT in the working directory. UserError if the model has no such part, or if it cannot be exported.
+    model: a model, or what `load` finds. part: one of `PARTS`. format: pt2, onnx, nir or safetensors; "": that of the
+    file's ending, else pt2. out: the file; by default PART.FORMAT in the working directory. UserError if the model has
+    no such part, if it cannot be exported, or if the ending is that of another format; OSError if nothing can be
+    written there.
     """
-    known = (*FORMATS, "nir", "safetensors")
-    if format not in known:
-        raise UserError(f"unknown format {format!r}; known: {', '.join(known)}")
-    path = Path(out or f"{part}.{format}")
+    path, format = file_of(part, format, out)
+    check_replaceable(path)
     check_writable(path.parent)
     if format == "safetensors":
         return _write_whole(model, part, path)
@@ -63,6 +61,20 @@ def export(
         made = make_part(traced, part)
         write(path, FORMATS[format](made, facts(model, part) | _signature(made) | made.facts))
     return path
+
+
+def file_of(part: str, format: str, out: str | Path | None) -> tuple[Path, str]:
+    """The file and the format of `export`, from its arguments."""
+    known = (*FORMATS, "nir", "safetensors")
+    ending = Path(out or "").suffix[1:].lower()
+    if str(out or "").endswith("/"):
+        raise UserError(f"{out}: a folder; name a file in it")
+    if format and format not in known:
+        raise UserError(f"unknown format {format!r}; known: {', '.join(known)}")
+    if format and ending in known and ending != format:
+        raise UserError(f"{out}: the format is {format}, the ending that of {ending}; change one of them")
+    format = format or (ending if ending in known else "pt2")
+    return Path(out or f"{part}.{format}"), format
 
 
 def _write_whole(model: nn.Module | str | Path, part: str, path: Path) -> Path:

@@ -4,6 +4,7 @@ import codecs
 import difflib
 import tomllib
 from pathlib import Path
+from shlex import quote
 
 from ..errors import MissingFile, UserError
 from ..shipped import recipes
@@ -16,7 +17,7 @@ def find_recipe(name: str | Path) -> Path:
     if path.is_file():
         return path
     if path.is_dir() and path.suffix != ".toml" and str(name) not in recipes():
-        raise UserError(f"{path}: a folder is not a recipe; to resume the run in it: --resume {path}")
+        raise UserError(f"{path}: a folder is not a recipe; to resume the run in it: --resume {quote(str(path))}")
     if str(name) in recipes():
         return recipes()[str(name)]
     near = difflib.get_close_matches(str(name), recipes(), 1)

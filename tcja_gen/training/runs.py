@@ -124,11 +124,17 @@ def data_facts(folder: Path) -> dict:
 
 
 def statistics(folder: str | Path) -> list[dict]:
-    """What was logged in a run, by step; nothing for weights alone."""
-    path = Path(folder) / "stats.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    """What was logged in a run, by step; nothing for weights alone. Damaged lines are passed over."""
+    return [record for record, _ in _logged(Path(folder) / "stats.jsonl")]
+
+
+def _logged(path: Path) -> Iterator[tuple[dict, str]]:
+    """The records of a file, each with its line: those that a power cut or a full disk left whole."""
+    content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in content.splitlines():
+        with suppress(ValueError):
+            if isinstance(record := json.loads(line), dict) and isinstance(record.get("step"), int):
+                yield record, line
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
@@ -240,6 +246,7 @@ def record_scores(folder: Path, step: int, scores: Mapping[str, float | list[flo
     with suppress(ImportError, OSError):
         from torch.utils.tensorboard import SummaryWriter
 
+        files.check_writable(folder)  # its writer works in a thread, whose error nobody could catch
         board = SummaryWriter(str(folder), filename_suffix=".scores")
         for name, value in scores.items():
             if isinstance(value, int | float):
@@ -250,13 +257,5 @@ def record_scores(folder: Path, step: int, scores: Mapping[str, float | list[flo
 def forget_after(folder: Path, step: int) -> None:
     """Drops the records after `step`, since a resumed run writes them again."""
     path = folder / "stats.jsonl"
-    if not path.exists():
-        return
-    lines = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                lines.append(line + "\n")
-        except ValueError:
-            continue  # a line cut short when the process was killed
-    files.write(path, "".join(lines))
+    if path.exists():
+        files.write(path, "".join(line + "\n" for record, line in _logged(path) if record["step"] <= step))

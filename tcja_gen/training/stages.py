@@ -152,7 +152,7 @@ def saved_config(folder: Path, quiet: bool = False) -> Config:
     except UserError as error:
         if " is called " not in str(error):
             raise
-        advice = f"train --init-from {folder} --init all starts from its weights"
+        advice = f"train --init-from {quote(str(folder))} --init all starts from its weights"
         raise UserError(f"{error}: a run of an earlier version, which cannot be resumed; {advice}") from None
 
 

@@ -1,5 +1,6 @@
 """Many samples as files: a job can be stopped at any time and goes on, and never keeps images of another model."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from tcja_gen.cli import main
+from tcja_gen.data import load_images
 from tcja_gen.models import Generator, build, store
 from tcja_gen.nn.latents import BernoulliSettings
 
@@ -67,6 +69,25 @@ def test_images_of_another_model_are_made_again_even_if_that_is_cut_short(weight
     sample(weights[1], tmp_path / "a", "--n", "6")
     found, wanted = images(tmp_path / "a"), images(tmp_path / "b")
     assert found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_film_beside_samples_is_none_of_them(weights, tmp_path):
+    sample(weights[0], tmp_path / "a", "--n", "6", "--film")
+    sample(weights[0], tmp_path / "a", "--n", "6", "--grid")
+    assert (tmp_path / "a" / "film.gif").exists() and (tmp_path / "a" / "samples.png").exists()
+    shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path, "a")
+    for place in (tmp_path / "a", tmp_path / "packed.zip"):
+        assert len(load_images(place, "all")) == 6
+    assert main(["check", str(tmp_path / "a")]) == 0
+
+
+def test_two_jobs_fill_one_folder(weights, tmp_path):
+    command = [sys.executable, "-m", "tcja_gen", "sample", weights[0], "--out", str(tmp_path / "a"), "--seeds"]
+    sample(weights[0], tmp_path / "a", "--n", "1")  # the weights of the folder are told
+    jobs = [subprocess.Popen([*command, seeds], stderr=subprocess.PIPE) for seeds in ("0-799", "400-1199")]
+    assert [(job.communicate()[1], job.returncode)[1] for job in jobs] == [0, 0]
+    assert len(images(tmp_path / "a")) == 1200
+    assert [file.name for file in (tmp_path / "a").iterdir() if file.suffix != ".png"] == [".samples.json"]
 
 
 def test_an_empty_file_that_a_power_cut_left_is_made_again(weights, tmp_path):

@@ -193,7 +193,7 @@ def test_without_inception_all_else_is_scored_and_a_note_says_which_file_is_want
     assert set(record["scores"]) == {name for name in OWN if name == "fad" or name.endswith(BY_NETWORK)}
     (told,) = [note for note in record["notes"] if "Inception" in note]
     assert "fetch https://" in told and "6726825d.pth" in told and told.startswith("fid, kid, is, ")
-    assert any("fad-official is left out: it needs at least 256" in note for note in record["notes"])
+    assert any("fad-official is left out: it needs at least 256 images, " in note for note in record["notes"])
     with pytest.raises(FileNotFoundError, match="Inception's weights are missing"):
         evaluate(images, "digits", ["fid"], n=30)
     shutil.copytree(pictures / "0", pictures.parent / "plain")

@@ -19,7 +19,8 @@ from tcja_gen.nn import Neuron
 from tcja_gen.report import comparison, figures, history, latents, spikes, write_page
 from tcja_gen.report.nearest import nearest
 from tcja_gen.report.subject import Subject
-from tcja_gen.training import recipes
+from tcja_gen.sharing.card import card
+from tcja_gen.training import recipes, runs
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 SETTINGS = {"batch": 16, "compile": "off", "device": "cpu", "quiet": True, "log_every": 2, "data": "digits"}
@@ -164,6 +165,67 @@ def test_a_comparison_shows_differences_samples_and_scores_that_can_be_compared(
     assert page.check() == 2
     assert page.titles == ["At a glance", "Settings that differ", "Curves", "Samples of the same seeds", "Scores"]
     assert "classifier: no samples" in page.text and "autoencoder.lr" in page.text
+
+
+def test_scores_shown_are_those_of_the_weights_and_of_their_own_sampling_first(run, tmp_path, capsys):
+    run, other = (shutil.copytree(run, tmp_path / name) for name in ("one", "other"))
+    words = ["--metrics", "precision-autoencoder", "--n", "32"]
+    for one in (run, other):
+        assert main(["evaluate", str(one), "--rounds", "1", *words]) == 0
+    assert main(["evaluate", str(other / "stage-1-autoencoder"), "--metrics", "psnr", "--n", "32"]) == 0
+    old = next(other.glob("stage-2-prior/scores/step-000004"))
+    shutil.copytree(old, old.with_name("step-000002"))
+    for one in (run, other):  # the name of its file sorts behind that of the first
+        assert main(["evaluate", str(one), *words]) == 0
+    capsys.readouterr()
+    assert main(["show", str(run), str(other)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "rounds 1" not in told and "psnr" not in told
+    places = "stage-1-autoencoder/scores/step-000004, stage-2-prior/scores/step-000002"
+    left = f"{other}: scores of other checkpoints are left out: {places}"
+    assert left in told
+    for record in run.glob("stage-2-prior/scores/step-000004/precision*.json"):
+        if '"rounds": 2' in record.read_text():
+            record.unlink()
+    assert main(["show", str(run), str(other)]) == 0
+    assert f"precision-autoencoder ({run}: rounds 1) " in capsys.readouterr().out
+    page = Page(write_page([other], tmp_path / "a.html"))
+    assert "rounds 1" in page.text and left in page.text
+    table = card(Subject(other), "someone/something")
+    assert table.count("| precision-autoencoder |") == 2 and "psnr" not in table
+    assert re.search(r"precision-autoencoder .* \| rounds 1 \|", table)
+    assert main(["show", str(other)]) == 0
+    assert "(sampled by rounds 1)" in capsys.readouterr().out
+
+
+def test_a_damaged_log_is_shown_without_what_is_damaged(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    log = copy / "stage-2-prior" / "stats.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([lines[0], b"\0" * 64 + b"}\n", b'{"a": 1}\n', b"\xff}\n", *lines[1:], b'{"step": 1']))
+    assert len(runs.statistics(log.parent)) == len(lines)
+    assert main(["show", str(copy), "--out", str(tmp_path / "out")]) == 0
+    assert main(["show", str(run), str(copy), "--html", str(tmp_path / "a.html")]) == 0
+
+
+def test_a_dollar_in_a_name_is_no_mathematics(run, tmp_path):
+    data, copy = tmp_path / "$a_{$", shutil.copytree(run, tmp_path / "$_{run$")
+    for label in ("$x^$", "y$_{"):
+        for i in range(24):
+            (data / label).mkdir(parents=True, exist_ok=True)
+            Image.new("L", (8, 8), 5 * i).save(data / label / f"{i}.png")
+    settings = {**SETTINGS, "data": str(data), "steps": 2, "out": str(tmp_path / "r")}
+    tg.train(task="classify", model={"encoder": "4C3-TCJA-MP2", "time_steps": 2}, **settings)
+    assert main(["evaluate", str(tmp_path / "r")]) == 0
+    assert main(["show", str(tmp_path / "r"), "--out", str(tmp_path / "figures")]) == 0
+    Page(write_page([tmp_path / "r"], tmp_path / "a.html")).check()
+    Page(write_page([run, copy], tmp_path / "b.html")).check()
+
+
+def test_a_run_on_images_of_python_is_made_again_in_python(tmp_path):
+    folder = tg.train(out=str(tmp_path / "r"), **SETTINGS | {"steps": 2, "data": torch.rand(32, 1, 8, 8)})
+    page = Page(write_page([folder.folder], tmp_path / "a.html"))
+    assert "data=DATA" in page.text and "tcja-gen train" not in page.text
 
 
 def test_scores_of_unlike_protocols_are_refused_with_the_reason(run, tmp_path, capsys):
