@@ -267,6 +267,17 @@ def test_a_full_disk_is_told_with_the_file_and_leaves_no_half_of_it(run, tmp_pat
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
+def test_a_training_on_a_full_disk_ends_with_one_line(tmp_path):
+    limited = (
+        "import resource, sys; from tcja_gen.cli import main; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))"
+    )
+    words = ["train", *TINY, "--steps", "200", "--log-every", "1", "--sample-every", "0", "--out", "run"]
+    called = [sys.executable, "-c", f"{limited}; sys.exit(main(sys.argv[1:]))", *words]
+    done = subprocess.run(called, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "tcja-gen: run: File too large")
+    assert "Traceback" not in done.stderr and "Errno" not in done.stderr
+
+
 def test_images_are_shown_whatever_folder_they_are_in(mistake, folder, run, tmp_path, capsys):
     assert main(["show", str(folder), "--out", str(tmp_path / "pictures")]) == 0
     assert (tmp_path / "pictures" / "images.png").exists()

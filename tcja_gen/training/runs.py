@@ -14,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -188,17 +189,16 @@ class Log:
 
     def open(self, folder: Path, settings: str = "") -> None:
         """Opens the files in a run's folder. settings: the text of its config.toml, for TensorBoard."""
-        from torch.utils.tensorboard import SummaryWriter
-
+        self.folder, self.board = folder, _board(folder, flush_secs=30)
         self.text = open(folder / "log.txt", "a", buffering=1, encoding="utf-8", errors="backslashreplace")
         self.text.writelines(line + "\n" for line in self.early)
         self.stats = open(folder / "stats.jsonl", "a", buffering=1, encoding="utf-8")
-        self.board = SummaryWriter(str(folder), flush_secs=30)
         self.board.add_text("settings", f"```toml\n{settings}```")
 
     def say(self, line: str) -> None:
         if self.text:
-            self.text.write(line + "\n")
+            with files.naming(self.folder / "log.txt"):
+                self.text.write(line + "\n")
         else:
             self.early.append(line)
         if not self.quiet:
@@ -206,18 +206,21 @@ class Log:
 
     def record(self, step: int, values: dict) -> None:
         """Records the numbers of a step. "layers", {layer: [firing rate, dead share]}, become two scalars a layer."""
-        self.stats.write(json.dumps({"step": step, **values}) + "\n")
+        with files.naming(self.folder / "stats.jsonl"):
+            self.stats.write(json.dumps({"step": step, **values}) + "\n")
         scalars = {name: value for name, value in values.items() if isinstance(value, int | float)}
         for layer, (rate, dead) in values.get("layers", {}).items():
             scalars |= {f"firing_rate_of/{layer}": rate, f"dead_of/{layer}": dead}
-        for name, value in scalars.items():
-            self.board.add_scalar(name, value, step)
+        with files.naming(self.folder):
+            for name, value in scalars.items():
+                self.board.add_scalar(name, value, step)
         self._tell(step, scalars, {})
 
     def pictures(self, step: int, images: dict[str, Tensor]) -> None:
         """Records pictures, uint8 (3, H, W), by name."""
-        for name, pixels in images.items():
-            self.board.add_image(name, pixels, step)
+        with files.naming(self.folder):
+            for name, pixels in images.items():
+                self.board.add_image(name, pixels, step)
         self._tell(step, {}, images)
 
     def _tell(self, step: int, values: dict, images: dict) -> None:
@@ -225,9 +228,25 @@ class Log:
             self.on_record(step, values, images)
 
     def close(self) -> None:
-        self.board.close()
-        self.stats.close()
-        self.text.close()
+        with files.naming(self.folder):
+            self.board.close()
+            self.stats.close()
+            self.text.close()
+
+
+def _board(folder: Path, **options):
+    """TensorBoard's writer of a folder. Its thread keeps an error for the next call; nothing is printed besides."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    before = threading.excepthook
+
+    def told(failed: threading.ExceptHookArgs) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            before(failed)
+
+    if before.__qualname__ != told.__qualname__:
+        threading.excepthook = told
+    return SummaryWriter(str(folder), **options)
 
 
 class NoLog:
@@ -244,10 +263,8 @@ def record_scores(folder: Path, step: int, scores: Mapping[str, float | list[flo
     """Adds scores of a checkpoint to the run's TensorBoard records; those with a value for each time step are left
     out, as is all of it where tensorboard is not installed or the folder cannot be written to."""
     with suppress(ImportError, OSError):
-        from torch.utils.tensorboard import SummaryWriter
-
-        files.check_writable(folder)  # its writer works in a thread, whose error nobody could catch
-        board = SummaryWriter(str(folder), filename_suffix=".scores")
+        files.check_writable(folder)
+        board = _board(folder, filename_suffix=".scores")
         for name, value in scores.items():
             if isinstance(value, int | float):
                 board.add_scalar(f"score/{name}", value, step)
