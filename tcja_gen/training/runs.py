@@ -244,7 +244,7 @@ def _board(folder: Path, **options):
         if not type(failed.thread).__module__.startswith("tensorboard."):
             before(failed)
 
-    if before.__qualname__ != told.__qualname__:
+    if getattr(before, "__qualname__", "") != told.__qualname__:
         threading.excepthook = told
     return SummaryWriter(str(folder), **options)
 
