@@ -1,6 +1,7 @@
 """Generators of event recordings, from training to files that a sensor could have written."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from tcja_gen.data import Events, integrate, load_events, moving, read_events, r
 from tcja_gen.errors import UserError
 from tcja_gen.evaluation import compare
 from tcja_gen.evaluation.recordings import draw_times, drawn_counts
-from tcja_gen.models import build
+from tcja_gen.models import build, store
 
 SIZE = {"image_size": 12, "image_channels": 2, "time_steps": 3}
 CODES = {"kind": "codes", "channels": 2, "prior": "8C3", "rounds": 4}
@@ -184,6 +185,9 @@ def test_samples_are_strips_a_film_and_recordings_of_each_class(run, tmp_path, c
     expected = drawn_counts(run.model.sample([1]), [1])[0]
     assert np.array_equal(integrate(events, 3, "time", size=(12, 12)), expected.numpy())
     assert main(["check", str(tmp_path / "made")]) == 0
+    assert main(["sample", str(run.folder), "--n", "1", *out, "--events-draw", "threshold"]) == 0  # another data set
+    assert [file.name for file in (tmp_path / "made").rglob("*.bin")] == ["000000.bin"]
+    assert len([*(tmp_path / "s").glob("0*.png")]) == 4  # the same samples
 
 
 def test_recordings_are_of_one_class_and_of_other_formats_where_asked(run, tmp_path):
@@ -289,6 +293,21 @@ def test_a_generator_is_scored_on_the_fold_that_it_did_not_see(clips, tmp_path, 
 def test_a_fold_that_does_not_exist_is_refused(clips, wrong, tmp_path, capsys):
     assert main(["train", "--data", str(clips), "--task", "classify", *wrong, "--out", str(tmp_path)]) == 2
     assert "2 folds or more" in told(capsys)
+
+
+def test_a_fold_is_known_by_any_way_to_its_recordings(clips, tmp_path, monkeypatch, capsys):
+    how = {"steps": 1, "batch": 2, "quiet": True, "device": "cpu", "compile": "off", "task": "classify"}
+    how |= {"model": {"encoder": "4C3-MP2", "time_steps": 3, "image_size": 12}, "folds": 3, "fold": 1}
+    folder = tg.train(data=str(clips), out=str(tmp_path / "run"), **how).folder
+    store.save_copy(folder, tmp_path / "copy.safetensors")  # which does not tell where the recordings were
+    monkeypatch.chdir(clips.parent)
+    moved = shutil.copytree(clips, tmp_path / clips.name)
+    ways = [(folder, way) for way in (clips, f"{clips}/", f"./{clips.name}/", clips.name, moved)]
+    for model, way in [*ways, (tmp_path / "copy.safetensors", clips)]:
+        record = tg.evaluate(model, way, ["accuracy"], split="validation")
+        assert record["protocol"]["accuracy"]["fold"] == [1, 3] and record["protocol"]["accuracy"]["n"] == 8
+        with pytest.raises(ValueError, match="fold"):
+            tg.evaluate(model, way, ["accuracy"], split="test")
 
 
 def test_folds_of_images_are_refused(tmp_path, capsys):

@@ -277,11 +277,11 @@ def _images(model, command: "Reconstruct | Interpolate", n: int):
     from ..data import even, load_images
     from ..evaluation import own_data
     from ..evaluation.classification import load_for
-    from ..evaluation.summed_frames import folds_of
+    from ..evaluation.summed_frames import fold_of
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
-    split = "validation" if source in folds_of(model) else split
+    split = "validation" if fold_of(model, source, command.data_root) else split
     if model.full_count:
         frames = load_for(model, source, split, command.data_root).frames
         return frames[even(n, len(frames))]

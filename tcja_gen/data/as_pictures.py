@@ -60,7 +60,7 @@ def pictures_catalogue(name: str, folder: Path, shape: dict) -> Catalogue:
         picture=lambda i: _cropped(tree, entries[i].name, own.crop),
         labels=torch.tensor([numbers[entry.label] for entry in entries]) if classes else None,
         classes=tuple(classes) or None,
-        stamp=lambda i: [entries[i].name, *tree.stamp(entries[i].name)],
+        stamp=lambda i: [entries[i].name, own.crop, *tree.stamp(entries[i].name)],
     )
 
 

@@ -31,7 +31,7 @@ class Catalogue:
 
     picture: the i-th picture, of PIL mode L or RGB
     pixels: all pictures, uint8 (N, H, W) or (N, H, W, 3), if they are in memory
-    stamp: facts about the i-th picture's file that change when the file does; None without files
+    stamp: facts about the i-th picture that change when its file does, or what is taken of it; None without files
     as_they_are: whether pictures of other sizes than the first are refused, and whether those of other channels are
     first: width, height and channels of the first picture, if the set's may be others; else None
     """

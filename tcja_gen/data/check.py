@@ -158,8 +158,7 @@ def _places(tree: Tree, entries: list[Entry], outside: list[str]) -> Iterator[tu
         yield "", "no images found"
     images = {entry.name for entry in entries} | set(outside)
     for name in tree.files:
-        beside_samples = tree.of_samples and name.lower().endswith(EXTENSIONS)  # a film or a grid, as they should be
-        if name not in images and not beside_samples:
+        if not name.lower().endswith(EXTENSIONS):
             yield name, "not an image file by its extension: ignored in training"
     for name in outside:
         yield name, "outside the folders train, validation and test: ignored in training"

@@ -105,8 +105,8 @@ def load_events(
 
     source: `dvs128-gesture`, `cifar10-dvs`, `n-caltech101`, `n-mnist`, or the path of a folder (`event_layout`)
     split: `train`, `validation`, `test`, `train+validation`, or `all`; recordings come in this order of parts
-    time_steps, by: how recordings are cut into T frames, see `integrate`; if SpikingJelly has made frames for this T
-        and way of cutting, they are taken instead
+    time_steps, by: how recordings are cut into T frames, see `integrate`; of a set that is not there as published, the
+        frames that SpikingJelly made for this T and way of cutting are taken, or its events (`event_layout.place_of`)
     size: side in pixels, or (H, W); None: the sensor's. Neighbouring pixels are merged: an event at (x, y) is counted
         at (x · W // width, y · H // height), so no event is lost
     sensor: (H, W) in pixels of the sensor, for a folder that is not named as a known set; None: what the files tell,

@@ -8,8 +8,8 @@ The layout is the same in both; hidden files and `__MACOSX` are ignored:
   are no labels.
 - If a single top folder holds all images, as in a zip of a folder, the rules apply to what is in it.
 
-Only images count: other files and empty folders change nothing. Of what `sample` wrote only the samples count, not a
-grid or a film beside them. A folder `train/` or `test/` is refused if it lies
+Only images count: other files and empty folders change nothing. In a folder that `sample` wrote only the samples count,
+not a grid or a film beside them. A folder `train/` or `test/` is refused if it lies
 where it is no split, or if it may as well be a class; otherwise its images would be mixed with others without a word.
 
 Files and classes come in natural order: `img2` before `img10`. Links are followed, and a folder that is linked to is
@@ -57,7 +57,12 @@ class Tree:
     stamp: Callable[[str], list]  # facts that change with a file's bytes
     again: tuple[str, ...] = ()  # links to folders that are read under another name
     members: Mapping[str, zipfile.ZipInfo] = field(default_factory=dict)  # of a zip, by name
-    of_samples: bool = False  # written by `sample`
+    samples: frozenset[str] = frozenset()  # folders that `sample` wrote, "" for the top
+
+    def images(self) -> list[str]:
+        """Names of the files that count as images."""
+        found = [name for name in self.files if name.lower().endswith(EXTENSIONS)]
+        return [name for name in found if _above(name) not in self.samples or SAMPLE.fullmatch(name)]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; ValueError with the reason (without the name)."""
@@ -96,7 +101,8 @@ def open_tree(path: Path) -> Tree:
     if path.is_dir():
         files, folders, again = _walk(path)
         read_bytes, stamp_of = lambda name: _read_file(path / name), lambda name: stamp(f"{path}/{name}")
-        return Tree(path, files, folders, read_bytes, stamp_of, again, of_samples=(path / SAMPLES).is_file())
+        samples = frozenset(name for name in ("", *folders) if (path / name / SAMPLES).is_file())
+        return Tree(path, files, folders, read_bytes, stamp_of, again, samples=samples)
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
@@ -116,16 +122,14 @@ def open_tree(path: Path) -> Tree:
     def stamp_of(name: str) -> list:
         return [members[name].file_size, members[name].CRC]
 
-    of_samples = any(PurePosixPath(name).name == SAMPLES for name in members)
-    return Tree(path, files, folders, read_bytes, stamp_of, members=members, of_samples=of_samples)
+    samples = frozenset(_above(name) for name in members if PurePosixPath(name).name == SAMPLES)
+    return Tree(path, files, folders, read_bytes, stamp_of, members=members, samples=samples)
 
 
 def place(tree: Tree) -> tuple[list[Entry], list[str]]:
     """The image files with their splits and labels, and the names of those outside of the splits. ValueError if a
     folder called train or test may be a split or a class."""
-    counted = [name for name in tree.files if name.lower().endswith(EXTENSIONS)]
-    counted = [name for name in counted if SAMPLE.fullmatch(name)] if tree.of_samples else counted
-    images = [(name, tuple(name.split("/"))) for name in counted]
+    images = [(name, tuple(name.split("/"))) for name in tree.images()]
     base = _base([parts for _, parts in images])
     images = [(name, parts[len(base) :]) for name, parts in images]
     has_splits = not HALVES.isdisjoint(_tops(parts for _, parts in images))
@@ -308,6 +312,11 @@ def _listed(path: Path, prefix: str, seen: Container[str]) -> tuple[list[str], l
 
 def _visible(names: Iterable[str]) -> list[str]:
     return sorted({name for name in names if not is_hidden(name)}, key=natural)
+
+
+def _above(name: str) -> str:
+    """The folder of a name, "" at the top."""
+    return name.rpartition("/")[0]
 
 
 def is_hidden(name: str) -> bool:

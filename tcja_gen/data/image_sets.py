@@ -14,6 +14,7 @@ every call: a run that is resumed compares their fingerprint.
 from __future__ import annotations
 
 import hashlib
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..registry import DATASETS
 from .catalogue import PARTS, Catalogue, partition
+from .pictures import plain
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -139,19 +141,43 @@ def _read(dataset: Any) -> tuple[Tensor, Tensor | None]:
     for i in range(len(dataset)):
         item = dataset[i]
         image, *label = item if isinstance(item, tuple | list) else (item,)
-        images.append(_image(image))
-        labels += [int(each) for each in label[:1]]
+        try:
+            images.append(_image(image))
+            labels += [_label(each) for each in label[:1]]
+        except UserError as error:
+            raise UserError(f"item {i} of the data: {error}") from None
+        if images[i].shape != images[0].shape or images[i].dtype != images[0].dtype:
+            shapes = [f"{tuple(images[k].shape)} {images[k].dtype}" for k in (i, 0)]
+            raise UserError(f"item {i} of the data is {shapes[0]}, item 0 {shapes[1]}; images of one shape are wanted")
     if not images:
         raise UserError("the data are empty; at least 1 image is wanted")
+    if labels and len(labels) < len(images):
+        raise UserError(f"{len(labels)} of {len(images)} items of the data have a label; all or none are wanted")
     return torch.stack(images), torch.tensor(labels) if labels else None
 
 
 def _image(image: Any) -> Tensor:
-    """(C, H, W) of a tensor, an array, or a picture of PIL's."""
-    if isinstance(image, Tensor):
-        return image
-    array = torch.as_tensor(np.array(image))
-    return array[None] if array.dim() == 2 else array.permute(2, 0, 1)
+    """(C, H, W) of a tensor or array of this shape, (H, W, C) or (H, W), or of a picture of PIL's. UserError for
+    anything else."""
+    if type(image).__module__.startswith("PIL."):
+        image = np.array(plain(image, checked=False))
+    if not isinstance(image, Tensor | np.ndarray) or isinstance(image, np.ndarray) and image.dtype.kind == "O":
+        raise UserError(f"a {type(image).__name__}; an image, or an image and its label, is wanted")
+    array = torch.as_tensor(image)
+    if array.dim() == 2:
+        return array[None]
+    usual, other = (0, 2) if isinstance(image, Tensor) else (2, 0)
+    places = [place for place in (usual, other) if array.dim() == 3 and array.shape[place] in (1, 3)]
+    if not places:
+        raise UserError(f"an image of shape {tuple(array.shape)}; (C, H, W) with 1 or 3 channels is wanted")
+    return array.movedim(places[0], 0)
+
+
+def _label(label: Any) -> int:
+    try:
+        return operator.index(label.item() if isinstance(label, Tensor | np.ndarray) else label)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"a label of type {type(label).__name__}; a number from 0 is wanted") from None
 
 
 def splits_of(data: Any) -> dict[str, ImageSet | None]:

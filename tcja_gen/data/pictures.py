@@ -94,8 +94,11 @@ def _check_depth(image: Image) -> None:
             raise UserError(f"16-bit grey with white as 0 is not supported: {SUPPORTED}")
 
 
-def plain(image: Image) -> Image:
-    """Any supported mode to 8-bit L or RGB (rule 1)."""
+def plain(image: Image, checked: bool = True) -> Image:
+    """Any supported mode to 8-bit L or RGB (rule 1). checked: whether the mode is known to be supported; else UserError
+    if it is not."""
+    if not checked and image.mode not in GREY + COLOUR + SIXTEEN_BIT:
+        raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
     if image.mode in SIXTEEN_BIT:
         return _eight_bit(image)
     mode = "L" if image.mode in GREY else "RGB"

@@ -25,7 +25,7 @@ from ..progress import track
 from .catalogue import Catalogue
 from .pictures import fit
 
-VERSION = 1  # of the way from files to pixels; another number makes every kept file anew
+VERSION = 2  # of the way from files to pixels; another number makes every kept file anew
 MANY = 1000  # pictures: fewer are read at once, in this process, and not kept
 CHUNK = 64  # pictures that a process reads at a time
 ROOM = 4  # the disk must have so many times the room that the pixels take

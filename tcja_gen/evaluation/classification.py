@@ -23,7 +23,7 @@ from .asked_classes import confusion, numbered_as
 from .generate import classify
 from .protocol import circumstances
 from .request import Request
-from .summed_frames import cut_by, folds_of
+from .summed_frames import cut_by, fold_of
 
 
 def score(model, metrics: Sequence[str], request: Request) -> dict:
@@ -60,7 +60,7 @@ def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dic
     drawn = None if n == len(real) else f"by seed {request.seed}"
     facts = dict(data=real.name, split=request.split, reference=_identity(real), n=n, drawn=drawn)
     facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=model.head.classes)
-    if fold := folds_of(model).get(str(request.data)):
+    if fold := fold_of(model, request.data, request.root):
         facts["fold"] = list(fold)
     facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
     return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
@@ -92,7 +92,7 @@ def own_data(model, root: str | Path = "data", download: bool = False) -> str:
         raise MissingFile(f"{told}: name the file by --plugin, in Python by tg.load_plugin")
     if found is None:
         raise MissingFile(f"the data of this run, {facts.get('path', source)}, are not there: name them where they are")
-    may_differ = not is_named(found) or "plugin" in facts
+    may_differ = not is_named(found) or "plugin" in facts or "given" in facts  # in Python, under a set's name
     if may_differ and load_for(model, found, "train", root, download).fingerprint != facts["fingerprint"]:
         raise UserError(f"{found}: not the samples that this run was trained on; name the data that are meant")
     return found
@@ -107,7 +107,7 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
         raise UserError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
     if not events and height != width:
         raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
-    size, fold = (height, width) if events else height, folds_of(model).get(str(data))
+    size, fold = (height, width) if events else height, fold_of(model, data, root)
     shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
     return load(data, split, **shape, root=root, download=download, fold=fold)
 

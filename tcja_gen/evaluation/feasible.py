@@ -59,6 +59,8 @@ def feasible(names: Sequence[str], subject: Subject, references: References, not
         return _referenced(names, references, notes)
     _check_number(names, subject.n, f"only {subject.n} images to score", request)
     _check_real(names, references)
+    if any(map(_of_reconstructions, names)) and (reason := references.other_images):
+        raise UserError(reason)
     if ASKED in names and subject.labels is None:
         wanted = "a conditional model, or images with a folder for each class"
         raise UserError(f"{ASKED} needs to know which class a sample was made for: {wanted}")
@@ -107,7 +109,8 @@ def _missing(name: str, references: References) -> str | None:
     metric = METRICS[name]
     if metric.of == "reconstructions" and references.file:
         try:
-            references.real.reference  # noqa: B018
+            if reason := references.other_images:
+                return reason
         except UserError as error:
             return str(error)
     return references.missing(metric.network, metric.measure) if metric.network else None

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..cache import Entry, entry, key
+from ..errors import UserError
 from ..files import write
 from .references import Reference
 from .results import Result
@@ -14,7 +15,12 @@ VERSION = 3  # of the kept floors; another number makes every one anew
 def known_floor(reference: Reference, measure: str, result: Result) -> float | None:
     """The floor by the protocol and n of a result: in the reference file, or in the cache; None if there is none."""
     in_file = reference.floors.get(floor_name(reference, measure, result))
-    return _entry(reference, measure, result).get() if in_file is None else in_file
+    if in_file is not None:
+        return in_file
+    try:
+        return _entry(reference, measure, result).get()
+    except (UserError, OSError):  # of training images that are not there, or not whole
+        return None
 
 
 def keep_floor(reference: Reference, measure: str, result: Result) -> None:

@@ -71,10 +71,10 @@ def _files(path: Path, events: bool) -> Iterator[tuple[Path, Callable[[], bytes]
     if path.is_file() and (events or path.suffix.lower() != ".zip"):
         yield path, path.read_bytes
         return
-    tree, endings = open_tree(path), tuple(READERS) if events else EXTENSIONS
-    names = [name for name in tree.files if name.lower().endswith(endings)]
+    tree = open_tree(path)
+    names = [name for name in tree.files if name.lower().endswith(tuple(READERS))] if events else tree.images()
     if not names:
-        raise UserError(f"{path}: nothing to predict in it (looked for {', '.join(endings)})")
+        raise UserError(f"{path}: nothing to predict in it (looked for {', '.join(READERS if events else EXTENSIONS)})")
     for name in names:
         yield path / name, lambda name=name: tree.read(name)
 

@@ -29,10 +29,10 @@ class RealImages:
     def training(self) -> ImageSet:
         return self._load("train")
 
-    @property
+    @cached_property
     def fold(self) -> tuple[int, int] | None:
         """The fold that validated where these are the recordings of a generator's own training."""
-        return self.frames.folds.get(str(self.request.data)) if self.frames else None
+        return self.frames.fold_of(self.request.data, self.request.root) if self.frames else None
 
     @property
     def training_identity(self) -> str:

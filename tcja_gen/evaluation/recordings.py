@@ -9,6 +9,7 @@ from the seed of the film.
 """
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ from ..nn import ImageDraws
 from ..process import Process
 from ..progress import track
 from .generate import BATCH
+from .sample_files import claim, facts_of
 
+RECORDINGS, RECORDING = ".recordings.json", re.compile(r"\d{6,}\.(bin|npz)")  # see `sample_files.claim`
 WAYS = ("poisson", "threshold")
 MILLISECONDS = 300  # of a recording of N-MNIST
 LARGEST_MEAN = 500.0  # events that are drawn at once: exp(-mean) must not be 0
@@ -38,12 +41,15 @@ def write_recordings(
     milliseconds: int = MILLISECONDS,
 ) -> None:
     """Writes the sample of every seed as a recording, folder/CLASS/SEED.bin of a conditional model, else
-    folder/SEED.bin: a data set like any other. Each process makes its share.
+    folder/SEED.bin: a data set like any other. Each process makes its share. Those of another model there are removed.
 
     label: the class of all of them. ending: a format of `data.write_events`. UserError for a sample without events.
     """
     names = [*model.provenance.get("data", {}).get("classes", ())]
     names += map(str, range(len(names), model.classes))
+    facts = facts_of(model) | {"way": way, "milliseconds": milliseconds, "ending": ending}
+    made = (file for one in ("*", "*/*") for file in folder.glob(one) if RECORDING.fullmatch(file.name))
+    process.share(claim(folder, RECORDINGS, facts, made) if process.first else None)
     mine = list(seeds)[process.rank :: process.world]
     batches = [mine[i : i + BATCH] for i in range(0, len(mine), BATCH)]
     for batch in track(batches, f"recordings, {BATCH} at a time" if process.first else None):

@@ -140,6 +140,16 @@ class References:
         """Number of real images; infinite where the file does not say."""
         return len(self.real.reference) if self.file is None else self.file.facts.get("n", math.inf)
 
+    @property
+    def other_images(self) -> str:
+        """Why reconstructions cannot be scored by the file, in a line: they are of other images; "" if not."""
+        known = self.file and self.file.facts.get("fingerprint")
+        if known in (None, self.real.reference.fingerprint):
+            return ""
+        return (
+            f"{self.file} is of other images than {self.request.data}, which are reconstructed: leave one of them out"
+        )
+
     def ready(self, names: Sequence[str], notes: list[str]) -> dict[str, Reference]:
         """The reference of every network that the metrics need, by network, with everything computed.
 

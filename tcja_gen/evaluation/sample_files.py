@@ -2,7 +2,8 @@
 
 A large job needs the memory of a single batch. It can be stopped at any time: a picture is there whole or not at all,
 and the same command makes those that are missing. The hidden file `.samples.json`, written first, tells which weights
-and settings make the pictures. Those that are older than it were made by others, and are made again.
+and settings make the pictures. Those of other weights or settings are removed, since a folder of samples is scored as a
+whole. Recordings have such a file, too (`recordings`).
 """
 
 import json
@@ -10,14 +11,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from .. import __version__, files
-from ..data.folders import SAMPLES
+from ..data.folders import SAMPLE, SAMPLES
 from ..models import store
 from ..process import Process
 from ..progress import track
@@ -51,9 +52,9 @@ def write_samples(
 
 def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
     """Seeds whose picture is still to be made, each once."""
-    facts, seeds = _facts(model, label), [*dict.fromkeys(seeds)]
-    if _read(folder / SAMPLES) != facts:
-        files.write(folder / SAMPLES, json.dumps(facts) + "\n")
+    seeds = [*dict.fromkeys(seeds)]
+    pictures_there = (file for file in folder.glob("*.png") if SAMPLE.fullmatch(file.name))
+    if claim(folder, SAMPLES, facts_of(model) | {"class": label}, pictures_there):
         return seeds
     begun = (folder / SAMPLES).stat().st_mtime_ns
     found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
@@ -81,10 +82,28 @@ def _name(seed: int) -> str:
     return f"{seed:06d}"
 
 
-def _facts(model: nn.Module, label: int | None) -> dict:
-    """All that the images depend on, apart from their seeds and the kind of machine."""
+def claim(folder: Path, name: str, facts: dict, made: Iterable[Path]) -> bool:
+    """Whether the files of a folder are to be made anew: its hidden file `name` does not tell these facts. It does so
+    from now on, and the files that were made by what it told are removed, with a note.
+
+    facts: all that the files depend on, as JSON. made: the files, if it told of any
+    """
+    told = folder / name
+    if _read(told) == facts:
+        return False
+    others = list(made) if told.exists() else []
+    for file in others:
+        file.unlink()
+    if others:
+        print(f"{folder}: {len(others):,} files of another model, or sampled otherwise, are removed", file=sys.stderr)
+    files.write(told, json.dumps(facts) + "\n")
+    return True
+
+
+def facts_of(model: nn.Module) -> dict:
+    """All that samples depend on, apart from their seeds and classes and the kind of machine."""
     sampling = getattr(model.latent, "sampling", {})
-    return {"tcja_gen": __version__, "weights": store.weights_hash(model), "class": label, "sampling": sampling}
+    return {"tcja_gen": __version__, "weights": store.weights_hash(model), "sampling": sampling}
 
 
 def _read(file: Path) -> dict | None:

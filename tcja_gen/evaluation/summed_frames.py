@@ -5,12 +5,17 @@
 A pixel is white if each frame has a full pixel of one polarity.
 """
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..data import EventSet, ImageSet
+from ..data import EventSet, ImageSet, is_named, load_events
+from ..errors import UserError
 from .generate import BATCH
 
 
@@ -19,12 +24,23 @@ def cut_by(model) -> str:
     return model.provenance.get("data", {}).get("by", "number")
 
 
-def folds_of(model) -> dict[str, tuple[int, int]]:
-    """The fold that validated in a model's training and how many there were, by the names of the data that it was
-    trained on; other data have no such folds. Empty if it was trained on a set's own splits."""
+def fold_of(model, data: str | Path | None, root: str | Path = "data") -> tuple[int, int] | None:
+    """The fold that validated in a model's training and how many there were, if `data` are what it was trained on;
+    other data have no such folds. None if it was trained on a set's own splits."""
     facts = model.provenance.get("data", {})
-    names = {facts.get("source"), facts.get("path")} - {None} if "fold" in facts else ()
-    return {name: tuple(facts["fold"]) for name in names}
+    if "fold" not in facts or data is None:
+        return None
+    fold = tuple(facts["fold"])
+    if is_named(data):
+        return fold if str(data) == facts["source"] else None
+    if "path" in facts and os.path.realpath(data) == os.path.realpath(facts["path"]):
+        return fold
+    cut = dict(time_steps=model.time_steps, by=cut_by(model), size=(model.image_size, model.image_width))
+    try:  # a copy of the model does not tell the place, and the recordings may have been moved
+        same = load_events(data, "train", **cut, root=root, fold=fold).fingerprint == facts["fingerprint"]
+    except (UserError, OSError):
+        return None
+    return fold if same else None
 
 
 @dataclass(frozen=True)
@@ -35,14 +51,14 @@ class SummedFrames:
     by: str
     size: int
     full_count: int
-    folds: dict[str, tuple[int, int]]  # see `folds_of`
+    fold_of: Callable[..., tuple[int, int] | None]  # of data, see above
 
     @classmethod
     def of(cls, model) -> "SummedFrames | None":
         """None for a generator of images."""
         if not getattr(model, "full_count", 0):
             return None
-        return cls(model.time_steps, cut_by(model), model.image_size, model.full_count, folds_of(model))
+        return cls(model.time_steps, cut_by(model), model.image_size, model.full_count, partial(fold_of, model))
 
     def images(self, counts: Tensor) -> Tensor:
         """Counts (N, T, 2, H, W), which may be a mapped file, -> images (N, 1, H, W), float in [0, 1]."""

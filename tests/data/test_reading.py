@@ -42,6 +42,23 @@ def replace(file, pixels) -> None:
     PIL.Image.fromarray(pixels).save(file)
 
 
+def test_a_set_of_crops_and_its_folder_are_not_taken_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "MANY", 4)
+    for split in ("train", "test"):
+        (tmp_path / "celeba" / split).mkdir(parents=True)
+        for i in range(9):
+            pixels = np.random.RandomState(i).randint(0, 256, (109, 89, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(tmp_path / "celeba" / split / f"{i}.png")
+    ways = {"celeba-10k": {}, tmp_path / "celeba": {"channels": 3}}
+    found = {}
+    for first in ways:  # the cache of each place holds what was read first
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(len(found))))
+        for way in sorted(ways, key=lambda way: way != first):
+            found.setdefault(way, []).append(load_images(way, "test", root=tmp_path, size=16, **ways[way]).images)
+    named, folder = found.values()
+    assert np.array_equal(*named) and np.array_equal(*folder) and not np.array_equal(named[0], folder[0])
+
+
 def test_all_pictures_come_in_their_order_from_one_process_and_from_several(folder, monkeypatch):
     for number in (1, 3):
         monkeypatch.setattr(reading, "cores", lambda number=number: number)

@@ -66,9 +66,19 @@ def test_images_of_another_model_are_made_again_even_if_that_is_cut_short(weight
     sample(weights[0], tmp_path / "a", "--n", "6")
     sample(weights[1], tmp_path / "b", "--n", "6")
     sample(weights[1], tmp_path / "a", "--n", "3")  # as a job that was stopped after three
+    assert len(images(tmp_path / "a")) == 3  # not three of one and three of the other
     sample(weights[1], tmp_path / "a", "--n", "6")
     found, wanted = images(tmp_path / "a"), images(tmp_path / "b")
     assert found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_pictures_of_ones_own_stay(weights, tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("000007.png", "mine.png"):
+        Image.new("L", (8, 8)).save(tmp_path / "a" / name)
+    sample(weights[0], tmp_path / "a", "--n", "2")  # before this nothing told that pictures there are samples
+    sample(weights[1], tmp_path / "b", "--n", "2")
+    assert images(tmp_path / "a").keys() == {"000000.png", "000001.png", "000007.png", "mine.png"}
 
 
 def test_a_film_beside_samples_is_none_of_them(weights, tmp_path):
@@ -79,6 +89,13 @@ def test_a_film_beside_samples_is_none_of_them(weights, tmp_path):
     for place in (tmp_path / "a", tmp_path / "packed.zip"):
         assert len(load_images(place, "all")) == 6
     assert main(["check", str(tmp_path / "a")]) == 0
+    for label in ("cat", "dog"):
+        (tmp_path / "classes" / label).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "classes" / label / "one.png")
+    shutil.copytree(tmp_path / "a", tmp_path / "classes" / "made")
+    shutil.make_archive(str(tmp_path / "classes"), "zip", tmp_path / "classes")
+    for place in (tmp_path / "classes", tmp_path / "classes.zip"):
+        assert load_images(place, "all").labels.bincount().tolist() == [1, 1, 6]
 
 
 def test_two_jobs_fill_one_folder(weights, tmp_path):

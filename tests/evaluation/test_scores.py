@@ -397,6 +397,24 @@ def test_one_file_takes_a_reference_to_a_machine_without_the_data(weights, judge
         reference("digits", out=tmp_path / "ref.json")
 
 
+def test_a_reference_file_is_of_the_images_that_are_reconstructed(weights, pictures, tmp_path):
+    file = tmp_path / "ref.npz"
+    reference("digits", n=99, autoencoder=weights, out=file)
+    asked = {"n": 32, "reference": file, "autoencoder": weights}
+    assert evaluate(Smudge(), "digits", ["fad-reconstruction"], **asked)["scores"]
+    with pytest.raises(ValueError, match="ref.npz is of other images than .*, which are reconstructed"):
+        evaluate(Smudge(), pictures, ["fad-reconstruction", "psnr"], **asked)
+
+
+def test_a_score_has_no_floor_where_training_images_are_missing(weights, tmp_path):
+    (tmp_path / "data" / "test").mkdir(parents=True)
+    for i, image in enumerate(load_images("digits", "test").images[:40]):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "data" / "test" / f"{i}.png")
+    images = load_images("digits", "test").images[40:80]
+    record = evaluate(images, tmp_path / "data", ["fad"], n=40, autoencoder=weights)
+    assert record["scores"]["fad"] > 0 and record["floor"] == {}
+
+
 def test_fsvaes_is_is_marked_as_its_own_and_takes_whole_splits_of_256(torchvision_file, monkeypatch):
     monkeypatch.setattr(inception, "SIDE", SMALL)
     images = load_images("digits", "train").images[:260]

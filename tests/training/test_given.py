@@ -1,6 +1,7 @@
 """Images that Python hands over in place of a data set's name."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from test_runs import assert_same, classify, train
 import tcja_gen as tg
 from tcja_gen.data import ImageSet
 from tcja_gen.data import load as load_data
-from tcja_gen.data.image_sets import splits_of
+from tcja_gen.data.image_sets import image_set, splits_of
 from tcja_gen.data.images import fit_splits
 from tcja_gen.errors import UserError
+from tcja_gen.evaluation import own_data
 
 MODEL = {"encoder": "8C3s2-TCJA-16C3s2-TCJA", "latent": {"channels": 8, "k": 4}, "time_steps": 4}
 SHORT = {"steps": 4, "checkpoint_every": 2, "sample_every": 0, "model": MODEL}
@@ -133,6 +135,12 @@ def test_a_path_is_a_name(tmp_path):
             "images are 8 x 9: model.image_size (--size) brings them to one square",
         ),
         (PIXELS[:1], "the data are 1 image; at least 2 are wanted"),
+        ([*PIXELS[:9], PIXELS[0, :, :5]], "item 9 of the data is (1, 5, 8) torch.uint8, item 0 (1, 8, 8) torch.uint8"),
+        ([{"image": PIXELS[0], "label": 1}] * 9, "item 0 of the data: a dict; an image, or an image and its label"),
+        ([(PIXELS[0], "cat")] * 9, "item 0 of the data: a label of type str; a number from 0 is wanted"),
+        ([(PIXELS[0], 1), (PIXELS[1],), *PIXELS], "1 of 50 items of the data have a label; all or none"),
+        ([Image.new("F", (8, 8))] * 9, "item 0 of the data: pixel mode F is not supported"),
+        ([PIXELS[:5, 0]] * 9, "item 0 of the data: an image of shape (5, 8, 8); (C, H, W) with 1 or 3 channels"),
     ],
 )
 def test_what_is_no_images_is_told_in_one_line(tmp_path, data, says):
@@ -140,6 +148,24 @@ def test_what_is_no_images_is_told_in_one_line(tmp_path, data, says):
         train(tmp_path / "run", data=data, **SHORT)
     assert says in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_pictures_with_a_palette_are_in_their_colours_and_arrays_in_either_order(tmp_path):
+    colours = np.random.RandomState(0).randint(0, 256, (6, 8, 8, 3), np.uint8)
+    palettes = [Image.fromarray(pixels).quantize(16) for pixels in colours]
+    found = image_set(palettes, "train").images
+    assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), [np.array(picture.convert("RGB")) for picture in palettes])
+    for order in (colours, colours.transpose(0, 3, 1, 2)):
+        assert np.array_equal(image_set(list(order), "train").images.permute(0, 2, 3, 1).numpy(), colours)
+
+
+def test_data_that_only_have_a_sets_name_are_not_taken_for_it(tmp_path):
+    digits = load_data("digits", "train")
+    run = train(tmp_path / "run", data=replace(digits, images=255 - digits.images), **SHORT)
+    with pytest.raises(UserError, match="digits: not the samples that this run was trained on"):
+        own_data(run.model)
+    splits = {name: load_data("digits", name) for name in ("train", "validation")}
+    assert own_data(train(tmp_path / "same", data=splits, **SHORT).model) == "digits"
 
 
 def test_images_of_other_sizes_are_resized_as_a_folders_are(tmp_path):
