@@ -185,9 +185,10 @@ def test_samples_are_strips_a_film_and_recordings_of_each_class(run, tmp_path, c
     expected = drawn_counts(run.model.sample([1]), [1])[0]
     assert np.array_equal(integrate(events, 3, "time", size=(12, 12)), expected.numpy())
     assert main(["check", str(tmp_path / "made")]) == 0
-    assert main(["sample", str(run.folder), "--n", "1", *out, "--events-draw", "threshold"]) == 0  # another data set
-    assert [file.name for file in (tmp_path / "made").rglob("*.bin")] == ["000000.bin"]
-    assert len([*(tmp_path / "s").glob("0*.png")]) == 4  # the same samples
+    another = ["sample", str(run.folder), *out, "--events-draw", "threshold"]
+    assert main([*another, "--n", "3"]) == 2
+    assert "1 files of another model, or sampled otherwise, would stay" in capsys.readouterr().err
+    assert main([*another, "--n", "4"]) == 0
 
 
 def test_recordings_are_of_one_class_and_of_other_formats_where_asked(run, tmp_path):

@@ -41,23 +41,24 @@ def write_recordings(
     milliseconds: int = MILLISECONDS,
 ) -> None:
     """Writes the sample of every seed as a recording, folder/CLASS/SEED.bin of a conditional model, else
-    folder/SEED.bin: a data set like any other. Each process makes its share. Those of another model there are removed.
+    folder/SEED.bin: a data set like any other. Each process makes its share.
 
-    label: the class of all of them. ending: a format of `data.write_events`. UserError for a sample without events.
+    label: the class of all of them. ending: a format of `data.write_events`. UserError for a sample without events,
+    or if recordings of another model would stay in the folder.
     """
     names = [*model.provenance.get("data", {}).get("classes", ())]
     names += map(str, range(len(names), model.classes))
     facts = facts_of(model) | {"way": way, "milliseconds": milliseconds, "ending": ending}
-    made = (file for one in ("*", "*/*") for file in folder.glob(one) if RECORDING.fullmatch(file.name))
-    process.share(claim(folder, RECORDINGS, facts, made) if process.first else None)
+    there = (file for one in ("*", "*/*") for file in folder.glob(one) if RECORDING.fullmatch(file.name))
+    below = {seed: names[seed % model.classes if label is None else label] if model.classes else "" for seed in seeds}
+    places = {seed: folder / below[seed] / f"{seed:06d}.{ending}" for seed in seeds}
+    process.share(claim(folder, RECORDINGS, facts, there, {*places.values()}) if process.first else None)
     mine = list(seeds)[process.rank :: process.world]
     batches = [mine[i : i + BATCH] for i in range(0, len(mine), BATCH)]
     for batch in track(batches, f"recordings, {BATCH} at a time" if process.first else None):
         frames = model.sample(batch, **({} if label is None else {"classes": label})).cpu()
         for seed, counts in zip(batch, drawn_counts(frames, batch, way), strict=True):
-            below = names[seed % model.classes if label is None else label] if model.classes else ""
-            events = draw_times(counts, seed, 1000 * milliseconds)
-            write_events(folder / below / f"{seed:06d}.{ending}", events)
+            write_events(places[seed], draw_times(counts, seed, 1000 * milliseconds))
 
 
 def drawn_counts(frames: Tensor, seeds: Sequence[int], way: str = "poisson") -> Tensor:

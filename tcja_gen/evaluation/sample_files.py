@@ -2,8 +2,8 @@
 
 A large job needs the memory of a single batch. It can be stopped at any time: a picture is there whole or not at all,
 and the same command makes those that are missing. The hidden file `.samples.json`, written first, tells which weights
-and settings make the pictures. Those of other weights or settings are removed, since a folder of samples is scored as a
-whole. Recordings have such a file, too (`recordings`).
+and settings make the pictures. Pictures of others are made again; if some would stay, the folder is refused. Recordings
+have such a file, too (`recordings`).
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from torch import nn
 
 from .. import __version__, files
 from ..data.folders import SAMPLE, SAMPLES
+from ..errors import UserError
 from ..models import store
 from ..process import Process
 from ..progress import track
@@ -53,8 +54,10 @@ def write_samples(
 def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
     """Seeds whose picture is still to be made, each once."""
     seeds = [*dict.fromkeys(seeds)]
-    pictures_there = (file for file in folder.glob("*.png") if SAMPLE.fullmatch(file.name))
-    if claim(folder, SAMPLES, facts_of(model) | {"class": label}, pictures_there):
+    there = (file for file in folder.glob("*.png") if SAMPLE.fullmatch(file.name))
+    if claim(
+        folder, SAMPLES, facts_of(model) | {"class": label}, there, {folder / f"{_name(seed)}.png" for seed in seeds}
+    ):
         return seeds
     begun = (folder / SAMPLES).stat().st_mtime_ns
     found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
@@ -82,20 +85,21 @@ def _name(seed: int) -> str:
     return f"{seed:06d}"
 
 
-def claim(folder: Path, name: str, facts: dict, made: Iterable[Path]) -> bool:
-    """Whether the files of a folder are to be made anew: its hidden file `name` does not tell these facts. It does so
-    from now on, and the files that were made by what it told are removed, with a note.
+def claim(folder: Path, name: str, facts: dict, there: Iterable[Path], wanted: Container[Path]) -> bool:
+    """Whether the files of a folder are to be made anew: its hidden file `name` does not tell these facts. From now on
+    it does. UserError if files of what it told would stay beside the new ones, since a folder is scored as a whole.
 
-    facts: all that the files depend on, as JSON. made: the files, if it told of any
+    facts: all that the files depend on, as JSON. there: the files, if it told of any. wanted: those that will be made
     """
     told = folder / name
     if _read(told) == facts:
         return False
-    others = list(made) if told.exists() else []
+    others = list(there) if told.exists() else []
+    if left := [file for file in others if file not in wanted]:
+        reason = f"{len(left):,} files of another model, or sampled otherwise, would stay beside the new ones"
+        raise UserError(f"{folder}: {reason} ({left[0].name}): name another folder, or remove them")
     for file in others:
         file.unlink()
-    if others:
-        print(f"{folder}: {len(others):,} files of another model, or sampled otherwise, are removed", file=sys.stderr)
     files.write(told, json.dumps(facts) + "\n")
     return True
 

@@ -62,11 +62,15 @@ def test_an_interrupted_job_goes_on_where_it_stopped(weights, tmp_path, capsys):
     assert all(np.array_equal(both[name], alone) for name, alone in images(tmp_path / "alone").items())
 
 
-def test_images_of_another_model_are_made_again_even_if_that_is_cut_short(weights, tmp_path):
+def test_images_of_another_model_are_made_again_even_if_that_is_cut_short(weights, tmp_path, capsys):
     sample(weights[0], tmp_path / "a", "--n", "6")
     sample(weights[1], tmp_path / "b", "--n", "6")
-    sample(weights[1], tmp_path / "a", "--n", "3")  # as a job that was stopped after three
-    assert len(images(tmp_path / "a")) == 3  # not three of one and three of the other
+    assert main(["sample", weights[1], "--n", "3", "--out", str(tmp_path / "a")]) == 2
+    assert "3 files of another model, or sampled otherwise, would stay" in capsys.readouterr().err
+    assert len(images(tmp_path / "a")) == 6
+    sample(weights[1], tmp_path / "a", "--n", "6")
+    for seed in (4, 5):
+        (tmp_path / "a" / f"{seed:06d}.png").unlink()  # as a job that was stopped after four
     sample(weights[1], tmp_path / "a", "--n", "6")
     found, wanted = images(tmp_path / "a"), images(tmp_path / "b")
     assert found.keys() == wanted.keys() and all(np.array_equal(found[name], wanted[name]) for name in wanted)
