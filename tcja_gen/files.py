@@ -22,7 +22,7 @@ def replacing(path: Path, move: Callable[[Path, Path], None] = os.replace) -> It
     before any work is done. Missing folders are made. move: `move_if_absent` if the first of several writers wins.
     """
     check_replaceable(path)
-    path = path.resolve() if path.is_symlink() else path
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -47,7 +47,8 @@ def check_replaceable(path: Path) -> None:
 
 @contextmanager
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """An OSError in the block that names no file, as on a full disk, or the temporary one, names `path`."""
+    """An OSError in the block that names no file, as on a full disk, or the temporary one, names `path`: the block is
+    about writing it."""
     try:
         yield
     except OSError as error:

@@ -76,6 +76,8 @@ def known_device(device: torch.device | str) -> torch.device:
         raise UserError(f"device {str(device)!r}: this package runs on cpu and cuda")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device {str(device)!r}: there is no CUDA device on this machine")
+    if chosen.type == "cuda" and (chosen.index or 0) >= (count := torch.cuda.device_count()):
+        raise UserError(f"device {str(device)!r}: this machine has {count} CUDA devices")
     return chosen
 
 

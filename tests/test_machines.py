@@ -196,4 +196,4 @@ for whether in (False, True, False):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_a_training_that_recomputes_gives_large_tensors_back_at_once():
     returned, kept, again = map(float, python(KEPT).stdout.split())
-    assert returned < 64 and kept > 192 and again < 64
+    assert returned < 72 and kept > 192 and again < 72  # of 256 MB

@@ -247,10 +247,14 @@ def measure(plan: Plan, experiment: Experiment, seeds: list[int], place: Place, 
 
     recorded: a result of the first of these seeds. It is added to if their runs are not all here, as in a fresh clone
     """
+    from tcja_gen.evaluation.protocol import circumstances
+
     protocol = plan.protocol(experiment)
     files(protocol, place)  # before an hour of training, not after
     before = recorded if recorded and not runs_are_here(experiment, recorded["seeds"], place) else None
-    seeds = seeds[len(before["seeds"]) :] if before else seeds
+    if before:
+        seeds = seeds[len(before["seeds"]) :]
+        _check_alike(before, _whole(before, **circumstances()))
     runs = [train(plan, experiment, seed, place) for seed in seeds]
     made = experiment.scale != "smoke" or kept_classifier(plan.folder, protocol).exists()
     classifier = scoring_classifier(plan.folder, protocol, runs[0], place) if made else None
@@ -269,7 +273,8 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     """asked: what was to be measured. scores and validation: by name mean, values (a list of those of the sampling
     sets for each training seed), and sd, standard deviations over training seeds (of means over sets) and over
     sampling sets (mean over seeds). floor: what real images score, where that is known. protocol: by score, what all
-    have in common under "all", of folds that of the first. cost: of training, a mean over the seeds. energy: of an
+    have in common under "all", of folds that of the first. cost: of training, a mean over the seeds of
+    the first sitting. energy: of an
     image, of the first seed. versions and commit: of the first seed; added: of seeds that another sitting added."""
     from tcja_gen.evaluation.protocol import compare
 
@@ -289,13 +294,10 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
 
 
 def joined(before: dict, now: dict) -> dict:
-    """A result with the seeds of `now` added: what is of the first seed stays. UserError if they were scored by
-    unlike protocols."""
-    from tcja_gen.evaluation.protocol import compare
-
-    if before["protocol"]["all"].get("fold") == now["protocol"]["all"].get("fold"):  # folds have other samples
-        compare({"recorded": _whole(before), "added": _whole(now)})
-    found = before | {"seeds": before["seeds"] + now["seeds"], "cost": _mean_cost(before, now)}
+    """A result with the seeds of `now` added: what is of the first seeds stays, such as their cost. UserError if they
+    were scored by unlike protocols."""
+    _check_alike(before, _whole(now))
+    found = before | {"seeds": before["seeds"] + now["seeds"]}
     for part in ("scores", "validation"):
         found[part] = {name: spread(x["values"] + now[part][name]["values"]) for name, x in before[part].items()}
     origin = {"versions": now["versions"], "commit": now["commit"]}
@@ -305,18 +307,25 @@ def joined(before: dict, now: dict) -> dict:
     return found | {"added": [*before.get("added", ()), {"seeds": now["seeds"]} | origin]}
 
 
-def _whole(found: dict) -> dict:
-    """A result as a record that `compare` takes."""
-    told = {name: found["protocol"]["all"] | found["protocol"].get(name, {}) for name in found["scores"]}
+def _check_alike(before: dict, now: dict) -> None:
+    """UserError if a result and a record of `_whole` were scored by unlike protocols. Folds have other samples."""
+    from tcja_gen.evaluation.protocol import compare
+
+    recorded = _whole(before)
+    if recorded["scores"].keys() != now["scores"].keys():
+        unlike = recorded["scores"].keys() ^ now["scores"].keys()
+        raise ValueError(f"scores that are not in both, the recorded result and this one: {', '.join(sorted(unlike))}")
+    for name, facts in now["protocol"].items():
+        of_fold = ("n", "n_reference", "reference") if "fold" in facts else ()
+        facts |= {field: recorded["protocol"][name].get(field) for field in of_fold if field in facts}
+    compare({"recorded": recorded, "added": now})
+
+
+def _whole(found: dict, **changes) -> dict:
+    """A result as a record that `compare` takes. changes: of its protocols."""
+    protocol = found["protocol"]
+    told = {name: protocol["all"] | protocol.get(name, {}) | changes for name in found["scores"]}
     return {"scores": {name: score["mean"] for name, score in found["scores"].items()}, "protocol": told}
-
-
-def _mean_cost(before: dict, now: dict) -> dict:
-    many, more = len(before["seeds"]), len(now["seeds"])
-    old, new = before["cost"], now["cost"]
-    seconds = (old["seconds"] * many + new["seconds"] * more) / (many + more)
-    peak = max(old["peak_memory_mb"], new["peak_memory_mb"])
-    return old | {"seconds": round(seconds, 3), "peak_memory_mb": peak}
 
 
 def command(experiment: Experiment) -> str:

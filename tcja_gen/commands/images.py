@@ -281,7 +281,7 @@ def _images(model, command: "Reconstruct | Interpolate", n: int):
 
     source = command.images or own_data(model, command.data_root, command.download)
     split = "all" if command.images and Path(source).exists() else "test"
-    split = "validation" if fold_of(model, source, command.data_root) else split
+    split = "validation" if fold_of(model, source) else split
     if model.full_count:
         frames = load_for(model, source, split, command.data_root).frames
         return frames[even(n, len(frames))]

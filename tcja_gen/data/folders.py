@@ -8,8 +8,8 @@ The layout is the same in both; hidden files and `__MACOSX` are ignored:
   are no labels.
 - If a single top folder holds all images, as in a zip of a folder, the rules apply to what is in it.
 
-Only images count: other files and empty folders change nothing. In a folder that `sample` wrote only the samples count,
-not a grid or a film beside them. A folder `train/` or `test/` is refused if it lies
+Only images count: other files and empty folders change nothing. In a folder that `sample` wrote the grid and the film
+beside the samples do not count. A folder `train/` or `test/` is refused if it lies
 where it is no split, or if it may as well be a class; otherwise its images would be mixed with others without a word.
 
 Files and classes come in natural order: `img2` before `img10`. Links are followed, and a folder that is linked to is
@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 BIGGEST = 2**28  # bytes of a file: a zip of 1 MB can hold one of 1 GB
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-SAMPLES = ".samples.json"  # the hidden file that `sample` writes first, beside SEED.png
-SAMPLE = re.compile(r"(.*/)?\d{6,}\.png")
+SAMPLES, BESIDE = (
+    ".samples.json",
+    ("samples.png", "film.gif"),
+)  # what `sample` writes beside SEED.png; the first tells so
 NUMBER = re.compile(r"(\d+)")
 HALVES = {"train", "test"}  # what makes folders splits
 SPLIT_FOLDERS = {**{part: part for part in PARTS}, "val": "validation"}
@@ -62,7 +64,7 @@ class Tree:
     def images(self) -> list[str]:
         """Names of the files that count as images."""
         found = [name for name in self.files if name.lower().endswith(EXTENSIONS)]
-        return [name for name in found if _above(name) not in self.samples or SAMPLE.fullmatch(name)]
+        return [name for name in found if _above(name) not in self.samples or PurePosixPath(name).name not in BESIDE]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; ValueError with the reason (without the name)."""
@@ -84,16 +86,11 @@ class Entry:
 
 
 def has_images(path: Path) -> bool:
-    """Whether this is a zip, or a folder with an image in it that is no run's."""
-    if path.is_file():
-        return path.suffix.lower() == ".zip"
-    for _, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        if "config.toml" in names:
-            return False
-        if any(name.lower().endswith(EXTENSIONS) for name in names if not is_hidden(name)):
-            return True
-    return False
+    """Whether this is a zip, or a folder with an image in it and without a run."""
+    if not path.is_dir():
+        return path.is_file() and path.suffix.lower() == ".zip"
+    tree = open_tree(path)
+    return bool(tree.images()) and not any(PurePosixPath(name).name == "config.toml" for name in tree.files)
 
 
 def open_tree(path: Path) -> Tree:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -159,11 +160,15 @@ def _read(dataset: Any) -> tuple[Tensor, Tensor | None]:
 def _image(image: Any) -> Tensor:
     """(C, H, W) of a tensor or array of this shape, (H, W, C) or (H, W), or of a picture of PIL's. UserError for
     anything else."""
-    if type(image).__module__.startswith("PIL."):
+    pillow = sys.modules.get("PIL.Image")
+    if pillow and isinstance(image, pillow.Image):
         image = np.array(plain(image, checked=False))
-    if not isinstance(image, Tensor | np.ndarray) or isinstance(image, np.ndarray) and image.dtype.kind == "O":
+    if not isinstance(image, Tensor | np.ndarray):
         raise UserError(f"a {type(image).__name__}; an image, or an image and its label, is wanted")
-    array = torch.as_tensor(image)
+    try:
+        array = torch.as_tensor(image if isinstance(image, Tensor) else np.array(image)).clone()  # a reused buffer
+    except (TypeError, ValueError) as error:
+        raise UserError(f"an array of {image.dtype}: {error}") from None
     if array.dim() == 2:
         return array[None]
     usual, other = (0, 2) if isinstance(image, Tensor) else (2, 0)
@@ -175,9 +180,11 @@ def _image(image: Any) -> Tensor:
 
 def _label(label: Any) -> int:
     try:
-        return operator.index(label.item() if isinstance(label, Tensor | np.ndarray) else label)
+        value = label.item() if isinstance(label, Tensor | np.ndarray | np.generic) else label
+        return int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
     except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"a label of type {type(label).__name__}; a number from 0 is wanted") from None
+        told = f"a label {label!r}" if isinstance(label, int | float) else f"a label of type {type(label).__name__}"
+        raise UserError(f"{told}; a whole number from 0 is wanted") from None
 
 
 def splits_of(data: Any) -> dict[str, ImageSet | None]:

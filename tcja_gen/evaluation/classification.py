@@ -60,7 +60,7 @@ def _protocol(model, real: ImageSet | EventSet, request: Request, n: int) -> dic
     drawn = None if n == len(real) else f"by seed {request.seed}"
     facts = dict(data=real.name, split=request.split, reference=_identity(real), n=n, drawn=drawn)
     facts |= dict(size=list(real.samples.shape[-2:]), channels=real.samples.shape[-3], classes=model.head.classes)
-    if fold := fold_of(model, request.data, request.root):
+    if fold := fold_of(model, request.data):
         facts["fold"] = list(fold)
     facts |= dict(time_steps=model.time_steps, readout="largest mean output of the first t of T steps")
     return facts | {name: model.provenance.get(name) for name in ("weights", "step")} | circumstances()
@@ -107,7 +107,7 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
         raise UserError(f"{data}: {kinds[events]}, the model was trained on {kinds[not events]}; name a set of those")
     if not events and height != width:
         raise UserError(f"{data}: images are made square, the model wants {height} x {width} pixels")
-    size, fold = (height, width) if events else height, fold_of(model, data, root)
+    size, fold = (height, width) if events else height, fold_of(model, data)
     shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
     return load(data, split, **shape, root=root, download=download, fold=fold)
 

@@ -32,7 +32,7 @@ class RealImages:
     @cached_property
     def fold(self) -> tuple[int, int] | None:
         """The fold that validated where these are the recordings of a generator's own training."""
-        return self.frames.fold_of(self.request.data, self.request.root) if self.frames else None
+        return self.frames.fold_of(self.request.data) if self.frames else None
 
     @property
     def training_identity(self) -> str:

@@ -7,6 +7,7 @@ have such a file, too (`recordings`).
 """
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -18,7 +19,7 @@ import torch
 from torch import nn
 
 from .. import __version__, files
-from ..data.folders import SAMPLE, SAMPLES
+from ..data.folders import SAMPLES
 from ..errors import UserError
 from ..models import store
 from ..process import Process
@@ -54,10 +55,9 @@ def write_samples(
 def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
     """Seeds whose picture is still to be made, each once."""
     seeds = [*dict.fromkeys(seeds)]
-    there = (file for file in folder.glob("*.png") if SAMPLE.fullmatch(file.name))
-    if claim(
-        folder, SAMPLES, facts_of(model) | {"class": label}, there, {folder / f"{_name(seed)}.png" for seed in seeds}
-    ):
+    there = (file for file in folder.glob("*.png") if file.stem.isdecimal())
+    wanted = {folder / f"{_name(seed)}.png" for seed in seeds}
+    if claim(folder, SAMPLES, facts_of(model) | {"class": label}, there, wanted):
         return seeds
     begun = (folder / SAMPLES).stat().st_mtime_ns
     found = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
@@ -89,17 +89,15 @@ def claim(folder: Path, name: str, facts: dict, there: Iterable[Path], wanted: C
     """Whether the files of a folder are to be made anew: its hidden file `name` does not tell these facts. From now on
     it does. UserError if files of what it told would stay beside the new ones, since a folder is scored as a whole.
 
-    facts: all that the files depend on, as JSON. there: the files, if it told of any. wanted: those that will be made
+    facts: all that the files depend on, as JSON. there: all such files. wanted: those that will be made
     """
     told = folder / name
     if _read(told) == facts:
         return False
-    others = list(there) if told.exists() else []
-    if left := [file for file in others if file not in wanted]:
+    since = told.stat().st_mtime_ns if told.exists() else math.inf  # what is older is not what it told of
+    if left := [file for file in there if file not in wanted and file.stat().st_mtime_ns >= since]:
         reason = f"{len(left):,} files of another model, or sampled otherwise, would stay beside the new ones"
         raise UserError(f"{folder}: {reason} ({left[0].name}): name another folder, or remove them")
-    for file in others:
-        file.unlink()
     files.write(told, json.dumps(facts) + "\n")
     return True
 

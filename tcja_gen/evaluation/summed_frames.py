@@ -8,7 +8,7 @@ A pixel is white if each frame has a full pixel of one polarity.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -24,7 +24,7 @@ def cut_by(model) -> str:
     return model.provenance.get("data", {}).get("by", "number")
 
 
-def fold_of(model, data: str | Path | None, root: str | Path = "data") -> tuple[int, int] | None:
+def fold_of(model, data: str | Path | None) -> tuple[int, int] | None:
     """The fold that validated in a model's training and how many there were, if `data` are what it was trained on;
     other data have no such folds. None if it was trained on a set's own splits."""
     facts = model.provenance.get("data", {})
@@ -32,15 +32,21 @@ def fold_of(model, data: str | Path | None, root: str | Path = "data") -> tuple[
         return None
     fold = tuple(facts["fold"])
     if is_named(data):
-        return fold if str(data) == facts["source"] else None
+        return fold if str(data) == facts.get("source", facts["name"]) else None
     if "path" in facts and os.path.realpath(data) == os.path.realpath(facts["path"]):
         return fold
-    cut = dict(time_steps=model.time_steps, by=cut_by(model), size=(model.image_size, model.image_width))
-    try:  # a copy of the model does not tell the place, and the recordings may have been moved
-        same = load_events(data, "train", **cut, root=root, fold=fold).fingerprint == facts["fingerprint"]
+    # a copy of the model does not tell the place, and the recordings may have been moved
+    cut = (model.time_steps, cut_by(model), (model.image_size, model.image_width))
+    return fold if _fingerprint(os.path.realpath(data), *cut, fold) == facts["fingerprint"] else None
+
+
+@cache
+def _fingerprint(folder: str, time_steps: int, by: str, size: tuple[int, int], fold: tuple[int, int]) -> str | None:
+    """That of the fold's training recordings; None if there are none."""
+    try:
+        return load_events(folder, "train", time_steps=time_steps, by=by, size=size, fold=fold).fingerprint
     except (UserError, OSError):
         return None
-    return fold if same else None
 
 
 @dataclass(frozen=True)

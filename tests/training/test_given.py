@@ -137,7 +137,7 @@ def test_a_path_is_a_name(tmp_path):
         (PIXELS[:1], "the data are 1 image; at least 2 are wanted"),
         ([*PIXELS[:9], PIXELS[0, :, :5]], "item 9 of the data is (1, 5, 8) torch.uint8, item 0 (1, 8, 8) torch.uint8"),
         ([{"image": PIXELS[0], "label": 1}] * 9, "item 0 of the data: a dict; an image, or an image and its label"),
-        ([(PIXELS[0], "cat")] * 9, "item 0 of the data: a label of type str; a number from 0 is wanted"),
+        ([(PIXELS[0], "cat")] * 9, "item 0 of the data: a label of type str; a whole number from 0 is wanted"),
         ([(PIXELS[0], 1), (PIXELS[1],), *PIXELS], "1 of 50 items of the data have a label; all or none"),
         ([Image.new("F", (8, 8))] * 9, "item 0 of the data: pixel mode F is not supported"),
         ([PIXELS[:5, 0]] * 9, "item 0 of the data: an image of shape (5, 8, 8); (C, H, W) with 1 or 3 channels"),
@@ -157,6 +157,20 @@ def test_pictures_with_a_palette_are_in_their_colours_and_arrays_in_either_order
     assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), [np.array(picture.convert("RGB")) for picture in palettes])
     for order in (colours, colours.transpose(0, 3, 1, 2)):
         assert np.array_equal(image_set(list(order), "train").images.permute(0, 2, 3, 1).numpy(), colours)
+    mirrored = image_set([pixels[:, ::-1] for pixels in colours], "train").images
+    assert np.array_equal(mirrored.permute(0, 2, 3, 1).numpy(), colours[:, :, ::-1])
+
+
+def test_a_dataset_that_uses_its_buffer_again_has_all_its_images():
+    class Reusing(Pairs):
+        buffer = np.zeros((8, 8), np.uint8)
+
+        def __getitem__(self, i):
+            self.buffer[:] = PIXELS[i, 0].numpy()
+            return self.buffer, float(LABELS[i])
+
+    found = image_set(Reusing(), "train")
+    assert torch.equal(found.images, PIXELS) and torch.equal(found.labels, LABELS)
 
 
 def test_data_that_only_have_a_sets_name_are_not_taken_for_it(tmp_path):
