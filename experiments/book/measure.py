@@ -273,9 +273,9 @@ def result(plan: Plan, experiment: Experiment, seeds: list[int], runs: list, rec
     """asked: what was to be measured. scores and validation: by name mean, values (a list of those of the sampling
     sets for each training seed), and sd, standard deviations over training seeds (of means over sets) and over
     sampling sets (mean over seeds). floor: what real images score, where that is known. protocol: by score, what all
-    have in common under "all", of folds that of the first. cost: of training, a mean over the seeds of
-    the first sitting. energy: of an
-    image, of the first seed. versions and commit: of the first seed; added: of seeds that another sitting added."""
+    have in common under "all", of folds that of the first. cost: of training, a mean over the seeds of the first
+    sitting. energy: of an image, of the first seed. versions and commit: of the first seed; added: of seeds that
+    another sitting added."""
     from tcja_gen.evaluation.protocol import compare
 
     records = [[_flat(record) for record in sets] for sets in records]
