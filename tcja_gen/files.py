@@ -94,6 +94,12 @@ def _move_new(temporary: Path, path: Path) -> None:
         os.replace(temporary, path)
 
 
+def check_file(path: Path) -> None:
+    """OSError if a file cannot be written to `path`: asked before the work rather than after it."""
+    check_replaceable(path)
+    check_writable(path.parent)
+
+
 def check_writable(folder: Path) -> None:
     """OSError if nothing can be written to a folder: asked before the work rather than after it. Leaves no file."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())

@@ -8,7 +8,7 @@ from typing import Annotated
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ..errors import MissingFile, UserError
-from ..files import check_replaceable, check_writable
+from ..files import check_file, check_writable
 from ..shipped import is_published, no_such_model
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
@@ -65,8 +65,7 @@ def file_writable(path: str, flag: str) -> None:
     if path and (path.endswith(("/", os.sep)) or Path(path).is_dir()):
         raise UserError(f"{flag} {path}: a folder; name a file in it")
     if path:
-        check_replaceable(Path(path))
-        check_writable(Path(path).parent)
+        check_file(Path(path))
 
 
 def writable_for_scores(folder: Path) -> None:

@@ -162,7 +162,7 @@ def _image(image: Any) -> Tensor:
     anything else."""
     pillow = sys.modules.get("PIL.Image")
     if pillow and isinstance(image, pillow.Image):
-        image = np.array(plain(image, checked=False))
+        image = np.array(plain(image))
     if not isinstance(image, Tensor | np.ndarray):
         raise UserError(f"a {type(image).__name__}; an image, or an image and its label, is wanted")
     try:

@@ -77,8 +77,7 @@ def _check_size(image: Image) -> None:
 
 def _check_depth(image: Image) -> None:
     """ValueError for files whose values Pillow would cut to 8 bits, or return in another range than their mode has."""
-    if image.mode not in GREY + COLOUR + SIXTEEN_BIT:
-        raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
+    _check_mode(image)
     decoder = str(image.tile[0][3]) if image.tile else ""
     if ";16" in decoder and image.mode not in SIXTEEN_BIT:
         raise UserError(f"16 bits a channel in {image.mode} are not supported: {SUPPORTED}")
@@ -94,11 +93,14 @@ def _check_depth(image: Image) -> None:
             raise UserError(f"16-bit grey with white as 0 is not supported: {SUPPORTED}")
 
 
-def plain(image: Image, checked: bool = True) -> Image:
-    """Any supported mode to 8-bit L or RGB (rule 1). checked: whether the mode is known to be supported; else UserError
-    if it is not."""
-    if not checked and image.mode not in GREY + COLOUR + SIXTEEN_BIT:
+def _check_mode(image: Image) -> None:
+    if image.mode not in GREY + COLOUR + SIXTEEN_BIT:
         raise UserError(f"pixel mode {image.mode} is not supported: {SUPPORTED}")
+
+
+def plain(image: Image) -> Image:
+    """Any supported mode to 8-bit L or RGB (rule 1). UserError for another mode."""
+    _check_mode(image)
     if image.mode in SIXTEEN_BIT:
         return _eight_bit(image)
     mode = "L" if image.mode in GREY else "RGB"

@@ -9,7 +9,6 @@ have such a file, too (`recordings`).
 import json
 import math
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Container, Iterable, Sequence
@@ -40,16 +39,15 @@ def write_samples(
     missing = process.share(_missing(model, seeds, folder, label) if process.first else None)
     mine = missing[process.rank :: process.world]
     batches = [mine[first : first + BATCH] for first in range(0, len(mine), BATCH)]
-    part, told = Path(tempfile.mkdtemp(prefix=PART, dir=folder)), pictures.made_by(model, seeds)
+    told = pictures.made_by(model, seeds)
     try:
-        for batch in track(batches, f"sampling, {BATCH} images at a time" if process.first else None):
-            _write(model, batch, folder, part, label, told)
+        with tempfile.TemporaryDirectory(prefix=PART, dir=folder, ignore_cleanup_errors=True) as part:
+            for batch in track(batches, f"sampling, {BATCH} images at a time" if process.first else None):
+                _write(model, batch, folder, Path(part), label, told)
     except KeyboardInterrupt:
         if process.first:
             print(f"{folder}: the same command makes the images that are missing", file=sys.stderr)
         raise
-    finally:
-        _remove(part)
 
 
 def _missing(model: nn.Module, seeds: Sequence[int], folder: Path, label: int | None) -> list[int]:
@@ -113,8 +111,3 @@ def _read(file: Path) -> dict | None:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _remove(part: Path) -> None:
-    """Removes the folder of a picture that was not finished."""
-    shutil.rmtree(part, ignore_errors=True)

@@ -29,7 +29,7 @@ from torch.fx import Node
 
 from .. import __version__
 from ..errors import UserError
-from ..files import check_replaceable, check_writable, replacing, write
+from ..files import check_file, replacing, write
 from ..models import load
 from ..models.overview import parts as parts_of
 from ..models.store import save_copy, weights_hash, without_places
@@ -49,8 +49,7 @@ def export(model: nn.Module | str | Path, part: str = "all", format: str = "", o
     written there.
     """
     path, format = file_of(part, format, out)
-    check_replaceable(path)
-    check_writable(path.parent)
+    check_file(path)
     if format == "safetensors":
         return _write_whole(model, part, path)
     model = model if isinstance(model, nn.Module) else load(model)

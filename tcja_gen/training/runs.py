@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -238,15 +239,20 @@ def _board(folder: Path, **options):
     """TensorBoard's writer of a folder. Its thread keeps an error for the next call; nothing is printed besides."""
     from torch.utils.tensorboard import SummaryWriter
 
+    _pass_over_writers()
+    return SummaryWriter(str(folder), **options)
+
+
+@cache
+def _pass_over_writers() -> None:
+    """From now on the errors of TensorBoard's threads are not printed."""
     before = threading.excepthook
 
     def told(failed: threading.ExceptHookArgs) -> None:
         if not type(failed.thread).__module__.startswith("tensorboard."):
             before(failed)
 
-    if getattr(before, "__qualname__", "") != told.__qualname__:
-        threading.excepthook = told
-    return SummaryWriter(str(folder), **options)
+    threading.excepthook = told
 
 
 class NoLog:
