@@ -3,7 +3,7 @@
     python experiments/energy.py RUN [RUN ...] [--data-root data]
 
 Prints a row of Markdown for each run, means over 64 samples: parameters, MACs and ACs an image, their energy, also with
-gates folded into weights, the share of attention in the energy, firing rate, and the energy of the ANN twin, which runs
+gates folded, the share of attention in the energy, firing rate, and the energy of the ANN twin, which runs
 the same layers once on dense activations (counted, not trained). --data-root: where classifiers' data are, default each
 run's own setting. `tcja_gen.evaluation.energy` explains what is counted; `tcja-gen show RUN --energy` shows it layer by
 layer. Seconds a run.

@@ -86,8 +86,8 @@ def _once(row: Row) -> Row:
 
 
 def totals(rows: Sequence[Row]) -> dict[str, float]:
-    """Sums per sample: "dense", "mac", "ac"; "energy" in pJ, and "folded", with gates folded into weights; "rate",
-    spikes per neuron and step over all neurons."""
+    """Sums per sample: "dense", "mac", "ac"; "energy" in pJ, and "folded", with gates folded; "rate", spikes per neuron
+    and step over all neurons."""
     sums = {name: sum(getattr(row, name) for row in rows) for name in ("dense", "mac", "ac", "energy", "folded")}
     neurons = [row for row in rows if row.kind == "neurons"]
     return sums | {"rate": sum(row.nonzero for row in neurons) / max(sum(row.inputs for row in neurons), 1)}
@@ -123,7 +123,7 @@ def table(rows: Sequence[Row]) -> str:
     spiking = any(row.kind == "neurons" for row in rows)
     firing = f"firing rate {sums['rate']:.4f} spikes a neuron and step; " if spiking else "no neurons, ReLU; "
     if sums["folded"] < sums["energy"]:
-        firing = f"gates folded into weights: {sums['folded']:,.0f} pJ; {firing}"
+        firing = f"gates folded: {sums['folded']:,.0f} pJ; {firing}"
     notes = [
         firing + "non-zero: share of inputs, of neurons their rate",
         FORMULA,

@@ -18,10 +18,11 @@ readout     The decoder's weighted sum over time: one operation for each non-zer
             ones. A readout with a gate has such a sum for each channel of the image, another for the channel's mean
             current at each step, and its gate, counted as attention. The last layer runs on each sum for its channel.
 
-"folded" is another count of the same pass, on hardware that multiplies weights by a gate rather than the stream: one
-MAC for each weight of the layer in each step, where that is cheaper. The layer behind a gate on spikes then adds again,
-and the product of a spike and a gate is the gate itself; a readout takes one product for each step and channel. A gate
-of currents multiplies the weights of its own layer, and a gain for each time step is known beforehand.
+"folded" is another count of the same pass, on hardware that does not multiply the stream. A gate on spikes multiplies
+the weights behind it: one MAC for each weight in each step, where that is cheaper. That layer then adds again, and the
+product of a spike and a gate is the gate itself; a readout takes one product for each step and channel. A positive gate
+of currents is part of the leak and the threshold of its neurons (`nn/currents.py`): two MACs for each channel and step.
+Any other one multiplies the weights of its own layer. A gain for each time step is known beforehand.
 
 Not counted: biases, pooling, additions of residual paths, random draws, and memory traffic, which on real hardware
 costs more than arithmetic.
@@ -48,6 +49,7 @@ from ..nn import (
     FrameReadout,
     Gate,
     GatedReadout,
+    NormLIF,
     Readout,
     SpikingBlock,
     TimeGain,
@@ -72,7 +74,7 @@ class Row:
     mac: float = 0
     ac: float = 0
     passes: float = 1  # that its ANN twin makes, which has no time steps
-    folded_mac: float = 0  # MACs and ACs that are more where gates are folded into weights; negative: fewer
+    folded_mac: float = 0  # MACs and ACs that are more where gates are folded; negative: fewer
     folded_ac: float = 0
 
     @property
@@ -87,7 +89,7 @@ class Row:
 
     @property
     def folded(self) -> float:
-        """In pJ, with gates folded into weights."""
+        """In pJ, with gates folded."""
         return self.energy + MAC_PJ * self.folded_mac + AC_PJ * self.folded_ac
 
     def add_inputs(self, x: Tensor, frames: int) -> bool:
@@ -216,7 +218,12 @@ def _current_gate(row: Row, block: SpikingBlock, x: Tensor, spikes: Tensor) -> N
     row.dense += macs
     if not known and spikes.dim() == 5:
         row.ac += stream // t if x.dim() == 4 else stream  # the squeeze, once of a static frame
-    row.fold((0 if known else block.weights.weight.numel() * t * n) - stream)
+    if known:
+        row.fold(-stream)
+    elif gate.is_positive and isinstance(block.neurons, NormLIF) and block.neurons.neuron.v_reset == 0:
+        row.fold(2 * t * n * gate.channels - stream)
+    else:
+        row.fold(block.weights.weight.numel() * t * n - stream)
 
 
 def _scores(gate: Gate | CurrentGate) -> int:

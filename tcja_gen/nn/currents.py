@@ -18,6 +18,10 @@ and see no current. What they achieve is no work of attention:
     CSM            F[c], a number for each channel, 1 at the start (tdBN's weight and bias together can do the same)
 
 The gate of a normalised current needs the mean of x alone: the mean of a x + b is a mean(x) + b.
+
+Where F > 0 and V_reset = 0, hardware need not multiply the currents either: U[t] = V[t] / F[t] integrates I[t] itself,
+with the leak lambda F[t-1] / F[t] and the threshold theta / F[t], two numbers for each channel and step. The package
+multiplies, and counts the energy of both (`evaluation/operations.py`).
 """
 
 import torch
@@ -35,6 +39,7 @@ class CurrentGate(nn.Module):
     """
 
     shuffled = False  # a control: every image is gated by the factors of the image before it in the batch
+    is_positive = False  # whether F > 0 for all currents, up to rounding
 
     def __init__(self, time_steps: int, channels: int):
         super().__init__()
@@ -68,6 +73,8 @@ class CurrentGate(nn.Module):
 class CurrentTLA(CurrentGate):
     """1 + tanh(A). Its parameter is `tla.weight` (C, C, k_time)."""
 
+    is_positive = True
+
     def __init__(self, time_steps: int, channels: int, k_time: int = 2):
         super().__init__(time_steps, channels)
         self.tla = _along_time(time_steps, channels, k_time)
@@ -79,6 +86,8 @@ class CurrentTLA(CurrentGate):
 @register_attention("CLAC")
 class CurrentCLA(CurrentGate):
     """1 + tanh(B). Its parameter is `cla.weight` (T, T, k_channel)."""
+
+    is_positive = True
 
     def __init__(self, time_steps: int, channels: int, k_channel: int = 2):
         super().__init__(time_steps, channels)
@@ -97,6 +106,8 @@ class CurrentTCJA(CurrentGate):
     torch.Size([4, 2, 8])
     """
 
+    is_positive = True
+
     def __init__(self, time_steps: int, channels: int, k_time: int = 2, k_channel: int = 2):
         super().__init__(time_steps, channels)
         self.tla = _along_time(time_steps, channels, k_time)
@@ -113,6 +124,8 @@ class CurrentTCJA(CurrentGate):
 @register_attention("TCJACproduct")
 class CurrentTCJAProduct(CurrentTCJA):
     """1 + A B, which has no bounds."""
+
+    is_positive = False
 
     def fused(self, a: Tensor, b: Tensor) -> Tensor:
         return 1 + a * b
@@ -150,6 +163,10 @@ class CurrentTCJAScaled(CurrentTCJA):
         super().__init__(time_steps, channels, k_time, k_channel)
         self.amplitude = nn.Parameter(torch.zeros(()))
 
+    @property
+    def is_positive(self) -> bool:
+        return self.amplitude.abs().item() <= 1
+
     def fused(self, a: Tensor, b: Tensor) -> Tensor:
         return 1 + self.amplitude * torch.tanh(a * b)
 
@@ -173,6 +190,10 @@ class TimeGain(CurrentGate):
     def __init__(self, time_steps: int, channels: int):
         super().__init__(time_steps, channels)
         self.gain = nn.Parameter(torch.ones(time_steps))
+
+    @property
+    def is_positive(self) -> bool:
+        return bool((self.gain > 0).all())
 
     def factors(self, z: Tensor) -> Tensor:
         return self.gain[:, None, None].expand_as(z)
