@@ -317,10 +317,12 @@ class SpikingDecoder(Stages):
 
     def _sums(self, stage: nn.Module, gate: Gate | None) -> bool:
         """Whether the neurons of the last stage can sum up their spikes, behind a gate if there is one. Not if anything
-        watches these."""
+        watches or charges these."""
         if not isinstance(self.readout, Readout) or not isinstance(stage, SpikingBlock) or stage.gate is not None:
             return False
         if not isinstance(stage.neurons, NormLIF) or gate is not None and stage.neurons.path != "native":
+            return False
+        if self.training and stage.neurons.charged is not None:
             return False
         watched = stage, stage.weights, stage.neurons, self.readout, *([] if gate is None else [gate])
         return not is_watched(*watched)

@@ -121,9 +121,12 @@ class NormLIF(TDBatchNorm):
 
     seen_by: gets the spikes of every pass, also of those that only sum them up. It changes no bit of anything, while a
     forward hook, which could, ends the joining of passes (`layers.is_watched`).
+    charged: (layer, spikes) -> the same spikes with a further gradient, see `training.firing`. In training spikes are
+    then not summed up before they are handed on.
     """
 
     seen_by: Callable[[Tensor], None] | None = None
+    charged: Callable[[nn.Module, Tensor | Packed], Tensor | Packed] | None = None
 
     def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, **options):
         super().__init__(channels, alpha * neuron.gain, **options)
@@ -144,7 +147,7 @@ class NormLIF(TDBatchNorm):
         spikes = _stream(fired, frame)
         if self.seen_by is not None:
             self.seen_by(spikes)
-        return spikes
+        return spikes if self.charged is None else self.charged(self, spikes)
 
     def weighted_sum(
         self,

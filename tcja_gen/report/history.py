@@ -33,7 +33,7 @@ def stage_rows(subject: Subject) -> list[tuple]:
 def _stage_row(name: str, one: Config, folder: Path | None) -> tuple:
     done = store.step_of(store.steps(folder)[-1]) if folder and store.steps(folder) else 0
     steps = f"{done:,}" if done == one.steps else f"{done:,} of {one.steps:,}"
-    found = {name: getattr(one.objective, name) for name in ("perceptual", "adversarial")}
+    found = {name: getattr(one.objective, name) for name in ("perceptual", "adversarial", "firing")}
     terms = ", ".join(f"{name} {term.weight:g}" for name, term in found.items() if term)
     seconds = _seconds(statistics(folder), one.batch) if folder else 0
     time = f"{seconds / 60:,.1f} min" if seconds else ""

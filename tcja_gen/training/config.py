@@ -19,6 +19,7 @@ from ..nn.objectives import OBJECTIVES, CrossEntropy
 from ..ranges import check_ranges, setting
 from ..settings import dump, merged, optional, part, table, typed, update
 from .adversary import Adversarial
+from .firing import Firing
 from .perceptual import Perceptual
 
 
@@ -34,6 +35,8 @@ class Objective:
     """Distance of images in the features of a classifier of the training set."""
     adversarial: Adversarial | None = optional(Adversarial)
     """Loss against a spiking discriminator that is trained with the generator; AdamW's betas are then 0.5, 0.99."""
+    firing: Firing | None = optional(Firing)
+    """Cost of spikes: a network that fires less takes less energy. Scores on validation samples are without it."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from ..models.fit import PRIOR
 from ..nn import Draws, NotedDraws, PlacedDraws, StepDraws
 from ..process import Process
 from .config import Config
+from .firing import FiringCost
 
 BETAS, BETAS_ADVERSARIAL = (0.9, 0.999), (0.5, 0.99)  # of AdamW, without and with a discriminator
 WARM_UP = 3  # steps before a graph is captured, in which kernels are compiled and chosen
@@ -40,6 +41,7 @@ class Step:
         self.device = process.device
         self.ema = copy.deepcopy(model).requires_grad_(False) if config.ema else None
         self.averaged = (float_tensors(self.ema), float_tensors(model)) if self.ema else None
+        self.firing = FiringCost(config.objective.firing, model) if config.objective.firing else None
         self.objective: nn.Module = Losses(model, terms, config)
         groups = parameter_groups(model, config)
         groups += [{"params": [*d.parameters()]} for d in terms.values() if is_trained(d)]
@@ -86,6 +88,7 @@ class Step:
         self.optimizer.zero_grad(set_to_none=True)  # first, so that the forward pass has their memory
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             losses = self.objective(x, draws, progress, targets)
+        losses = self.firing.added(losses) if self.firing else losses
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.trained, config.clip or math.inf)
         self.optimizer.step()

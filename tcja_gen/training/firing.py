@@ -1,0 +1,89 @@
+"""A cost of spikes, by which a network learns to fire less, and an image takes less energy.
+
+    loss + weight * rate        rate: spikes per neuron and time step, the mean over the layers of neurons
+
+as in Sorbaro et al., "Optimizing the energy consumption of spiking neural networks for neuromorphic applications"
+(Frontiers in Neuroscience 2020), who count a spike by the weights that it meets. Layers that are not trained are free.
+
+The gradient of the rate is the same number for every spike of a layer. It is added to the spikes' gradient where they
+leave their layer, so spikes may stay bits, or be computed again in the backward pass.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..nn import SPIKING, NormLIF
+from ..nn.kernels import sparse
+from ..nn.packed import Packed
+from ..ranges import check_ranges, setting
+
+
+@dataclass(frozen=True)
+class Firing:
+    """Settings of `FiringCost`."""
+
+    weight: float = setting(0.03, above=0)
+    """Weight of the mean firing rate in the loss."""
+
+    def __post_init__(self):
+        check_ranges(self, "objective.firing.")
+
+
+class FiringCost:
+    """Attached to a model, it adds the cost of its spikes to the gradients of each training pass."""
+
+    def __init__(self, settings: Firing, model: nn.Module):
+        self.weight = settings.weight
+        self.rates: dict[str, Tensor] = {}  # of each layer in the last pass
+        frozen = [part for part in model.modules() if _is_frozen(part)]
+        free = {layer for part in frozen for layer in part.modules()}
+        for name, layer in model.named_modules():
+            if isinstance(layer, SPIKING) and layer not in free:
+                charge = partial(self._charged, name)
+                if isinstance(layer, NormLIF):
+                    layer.charged = charge
+                else:
+                    layer.register_forward_hook(lambda layer, _, spikes, charge=charge: charge(layer, spikes))
+
+    def added(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of a pass with its cost, which is part of "loss" and has the name "firing"."""
+        if not self.rates:  # an ANN
+            return losses
+        cost = self.weight * torch.stack([*self.rates.values()]).mean()
+        return {**losses, "loss": losses["loss"] + cost, "firing": cost}
+
+    def _charged(self, name: str, layer: nn.Module, spikes: Tensor | Packed) -> Tensor | Packed:
+        if not layer.training:
+            return spikes
+        self.rates[name] = _rate(spikes)
+        if isinstance(spikes, Packed):
+            return Packed(_Charge.apply(spikes.x, self), spikes.bits)
+        return _Charge.apply(spikes, self)
+
+
+class _Charge(torch.autograd.Function):
+    """The identity, whose backward pass adds the gradient of the cost."""
+
+    @staticmethod
+    def forward(ctx, spikes: Tensor, cost: FiringCost) -> Tensor:
+        ctx.cost = cost
+        return spikes.view_as(spikes)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return grad + ctx.cost.weight / (len(ctx.cost.rates) * grad.numel()), None
+
+
+def _rate(spikes: Tensor | Packed) -> Tensor:
+    """Spikes per neuron and time step of a stream (T, N, C, ...), without gradient."""
+    if not isinstance(spikes, Packed):
+        return spikes.detach().float().mean()
+    return sparse.sums_over_pixels(spikes.bits, spikes.shape[2]).sum() / spikes.x.numel()
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    parameters = [*part.parameters()]
+    return bool(parameters) and not any(p.requires_grad for p in parameters)
