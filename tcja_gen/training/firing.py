@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..errors import UserError
 from ..nn import SPIKING, NormLIF
 from ..nn.kernels import sparse
 from ..nn.packed import Packed
@@ -33,25 +34,26 @@ class Firing:
 
 
 class FiringCost:
-    """Attached to a model, it adds the cost of its spikes to the gradients of each training pass."""
+    """Attached to a model, it adds the cost of its spikes to the gradients of each training pass. UserError if no layer
+    that is trained fires."""
 
     def __init__(self, settings: Firing, model: nn.Module):
         self.weight = settings.weight
         self.rates: dict[str, Tensor] = {}  # of each layer in the last pass
         frozen = [part for part in model.modules() if _is_frozen(part)]
         free = {layer for part in frozen for layer in part.modules()}
-        for name, layer in model.named_modules():
-            if isinstance(layer, SPIKING) and layer not in free:
-                charge = partial(self._charged, name)
-                if isinstance(layer, NormLIF):
-                    layer.charged = charge
-                else:
-                    layer.register_forward_hook(lambda layer, _, spikes, charge=charge: charge(layer, spikes))
+        charged = {n: layer for n, layer in model.named_modules() if isinstance(layer, SPIKING) and layer not in free}
+        if not charged:
+            raise UserError("objective.firing has no meaning here: no neurons are trained that could fire less")
+        for name, layer in charged.items():
+            charge = partial(self._charged, name)
+            if isinstance(layer, NormLIF):
+                layer.charged = charge
+            else:
+                layer.register_forward_hook(lambda layer, _, spikes, charge=charge: charge(layer, spikes))
 
     def added(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of a pass with its cost, which is part of "loss" and has the name "firing"."""
-        if not self.rates:  # an ANN
-            return losses
         cost = self.weight * torch.stack([*self.rates.values()]).mean()
         return {**losses, "loss": losses["loss"] + cost, "firing": cost}
 

@@ -29,6 +29,7 @@ from . import activity, checkpoints, runs
 from .adoption import adopt, stages
 from .adversary import Adversary
 from .config import FREE_ON_RESUME, Config, as_table, change, text
+from .firing import FiringCost
 from .guard import Guard
 from .perceptual import check_data, perceptual
 from .samples import Samples
@@ -385,6 +386,8 @@ def rehearse(config: Config, process: Process, data: Samples) -> None:
         adopt(model, config, data.train.fingerprint)
     _freeze(model, config)
     parameter_groups(model, config)
+    if config.objective.firing:
+        FiringCost(config.objective.firing, model)
     if config.objective.adversarial:
         Adversary(config.objective.adversarial, config.model)
     if config.objective.perceptual:

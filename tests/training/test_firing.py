@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tcja_gen.errors import UserError
 from tcja_gen.models import Classifier, build
 from tcja_gen.nn import SPIKING, StepDraws, fuse, set_memory
 from tcja_gen.nn.kernels import cpu
@@ -81,10 +82,16 @@ def test_layers_that_are_not_trained_are_free_and_so_is_a_pass_in_evaluation_mod
     assert not cost.rates
 
 
-def test_an_ann_fires_nothing_that_could_cost():
-    model = build({"image_size": 16, "time_steps": 1, "neuron": "relu", "latent": {"kind": "gaussian"}}).train()
-    found = losses(model)
-    assert FiringCost(Firing(), model).added(found) is found
+@pytest.mark.parametrize("unspiking", ["an ANN", "a linear probe"])
+def test_a_cost_that_nothing_would_pay_is_refused_before_training(tmp_path, unspiking):
+    changes = {"task": "classify", "steps": 1, "out": str(tmp_path / "run"), "objective": {"firing": {"weight": 0.1}}}
+    if unspiking == "an ANN":
+        changes["model"] = {"neuron": "relu", "time_steps": 1, "encoder": "8C3s2", "head": "10L"}
+    else:
+        changes |= {"freeze": True, "model": {"encoder": "8C3s2", "head": "10L"}}
+    with pytest.raises(UserError, match="objective.firing has no meaning"):
+        train(change(Config(), changes), quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("task", ["generate", "classify"])
