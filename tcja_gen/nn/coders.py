@@ -119,6 +119,8 @@ class Stages(nn.Module):
         before = self.stages[-1] if self.stages else None
         if len(self.shape) == 1 or not isinstance(before, (SpikingBlock, Residual)):
             raise UserError("a residual block stands behind a convolution or another residual block")
+        if word.kernel % 2 == 0:
+            raise UserError("a residual block has an odd kernel, so that both of its paths have one size")
         if isinstance(before, SpikingBlock):  # hands over its current
             if before.gate is not None:
                 raise UserError("the layer before a residual block has no neurons, so nothing gates its currents")

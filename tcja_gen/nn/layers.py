@@ -137,7 +137,8 @@ def hands_on_bits(layer: nn.Module, x: Tensor | Packed, steps: int, following: S
     block = next(iter(following[gate is not None :]), None)
     if not isinstance(block, SpikingBlock) or not block.weights.takes_bits or not x.numel():
         return False
-    if gate is not None and not block.suits(gate, steps, layer.weights.outputs):
+    outputs = layer.weights.outputs if isinstance(layer, SpikingBlock) else x.shape[2]  # behind a residual block
+    if gate is not None and not block.suits(gate, steps, outputs):
         return False
     return getattr(neurons, "seen_by", None) is None and not is_watched(layer, neurons, block, block.weights)
 

@@ -136,7 +136,8 @@ class NormLIF(TDBatchNorm):
         self, x: Tensor, steps: int | None = None, offset: Tensor | None = None, as_bits: bool = False
     ) -> Tensor | Packed:
         """as_bits: see `layers.hands_on_bits`."""
-        planes, frame = self._planes(x, steps)
+        charging = self.charged is not None and self.training
+        planes, frame = self._planes(x.float() if charging else x, steps)  # bf16 would round the charge away
         given = planes, self.weight, self.bias, offset, self, steps or len(planes)
         if self.gate is None:
             fired = NormFire.apply(*given, None, None, as_bits)
@@ -147,7 +148,8 @@ class NormLIF(TDBatchNorm):
         spikes = _stream(fired, frame)
         if self.seen_by is not None:
             self.seen_by(spikes)
-        return spikes if self.charged is None else self.charged(self, spikes)
+        spikes = self.charged(self, spikes) if charging else spikes
+        return spikes if isinstance(spikes, Packed) else spikes.to(x.dtype)
 
     def weighted_sum(
         self,

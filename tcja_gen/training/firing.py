@@ -6,7 +6,8 @@ as in Sorbaro et al., "Optimizing the energy consumption of spiking neural netwo
 (Frontiers in Neuroscience 2020), who count a spike by the weights that it meets. Layers that are not trained are free.
 
 The gradient of the rate is the same number for every spike of a layer. It is added to the spikes' gradient where they
-leave their layer, so spikes may stay bits, or be computed again in the backward pass.
+leave their layer, so spikes may stay bits, or be computed again in the backward pass. It is a small number beside most
+gradients, so neurons run in float32 for it.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from ..ranges import check_ranges, setting
 class Firing:
     """Settings of `FiringCost`."""
 
-    weight: float = setting(0.03, above=0)
+    weight: float = setting(0.01, above=0)
     """Weight of the mean firing rate in the loss."""
 
     def __post_init__(self):
@@ -50,7 +51,8 @@ class FiringCost:
             if isinstance(layer, NormLIF):
                 layer.charged = charge
             else:
-                layer.register_forward_hook(lambda layer, _, spikes, charge=charge: charge(layer, spikes))
+                layer.register_forward_pre_hook(_in_float32)
+                layer.register_forward_hook(lambda layer, _, spikes, charge=charge: _cast(charge(layer, spikes)))
 
     def added(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of a pass with its cost, which is part of "loss" and has the name "firing"."""
@@ -77,6 +79,16 @@ class _Charge(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         return grad + ctx.cost.weight / (len(ctx.cost.rates) * grad.numel()), None
+
+
+def _in_float32(layer: nn.Module, args: tuple) -> tuple:
+    return (args[0].float(), *args[1:]) if layer.training else args
+
+
+def _cast(spikes: Tensor) -> Tensor:
+    """The spikes in the dtype that weights give under autocast."""
+    kind = spikes.device.type
+    return spikes.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else spikes
 
 
 def _rate(spikes: Tensor | Packed) -> Tensor:

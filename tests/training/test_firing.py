@@ -62,6 +62,24 @@ def test_the_gradient_is_that_of_the_mean_firing_rate(word, memory, path):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_half_precision_does_not_round_the_cost_away(path):
+    """What it adds to the gradient of the biases behind which no other weights round."""
+    added = {}
+    for half in (False, True):
+        with_cost, without = {}, {}
+        for found, weight in ((with_cost, 0.01), (without, 1e-12)):
+            model = generator(path=path)
+            cost = FiringCost(Firing(weight), model)
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                loss = losses(model)
+            cost.added(loss)["loss"].backward()
+            found |= {name: p.grad.sum() for name, p in model.named_parameters() if name.endswith("neurons.bias")}
+        added[half] = torch.stack([with_cost[name] - without[name] for name in with_cost if "decoder.stages" in name])
+    assert len(added[True]) == 2 and (added[False] > 0).all()
+    torch.testing.assert_close(added[True], added[False], rtol=0.1, atol=0)
+
+
 def test_modules_as_neurons_are_charged_too():
     reference, model = (generator(neuron="spikingjelly:LIFNode()") for _ in range(2))
     loss = by_autograd(reference, 3.0)
