@@ -1,9 +1,6 @@
-"""One thread, so that figures do not depend on the machine; and the smallest model that has all parts."""
+"""One thread a process, so that figures do not depend on the machine; and the smallest model that has all parts."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,33 +11,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests sta
 if not torch.cuda.is_available():  # the GPU's kernels are interpreted; Triton reads this when it is imported
     os.environ["TRITON_INTERPRET"] = "1"
 
-SHARED = "TCJA_GEN_TESTS_CACHE"  # names the cache of a session to another process of it
-
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_session(tmp_path_factory):
-    """What one test compiles, or trains for scores, is there for the next, and for the process beside them; the user's
+    """What one test compiles, or trains for scores, is there for the next, in all processes of the session; the user's
     own cache is left alone."""
     before = os.environ.get("XDG_CACHE_HOME")
-    os.environ["XDG_CACHE_HOME"] = folder = os.environ.get(SHARED) or str(tmp_path_factory.mktemp("cache"))
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base  # that of all workers
+    os.environ["XDG_CACHE_HOME"] = folder = os.environ.get("TCJA_GEN_TESTS_CACHE") or str(base / "cache")
     yield folder
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def printed_commands(request, tmp_path_factory, cache_of_the_session):
-    """A process that runs what the pages print, and the file of its output. It works beside all tests; the one that
-    waits for it is in `guide/test_printed_commands.py`. None if that one was not asked for."""
-    if not any(item.path.name == "test_printed_commands.py" for item in request.session.items):
-        yield None
-        return
-    pages = Path(__file__).parent / "guide" / "printed_commands.py"
-    output = tmp_path_factory.mktemp("printed") / "output.txt"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(pages)]
-    how = {"stderr": subprocess.STDOUT, "env": os.environ | {SHARED: cache_of_the_session}}
-    with output.open("w") as told, subprocess.Popen(command, stdout=told, **how) as process:
-        yield process, output
-        process.kill()  # after an interruption, or a failure with pytest -x
 
 
 @pytest.fixture
