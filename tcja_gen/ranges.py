@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 
 from .errors import UserError
 
+LARGEST = 2**64  # of whole numbers, the first that is too large for every setting
+
 
 @dataclass(frozen=True)
 class Range:
@@ -18,13 +20,15 @@ class Range:
 
     def check(self, name: str, value) -> None:
         """UserError unless `value` is a number in the range. name: of the setting, for the message."""
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            raise UserError(f"{name} is a number of {value.bit_length()} bits, which is too large")
         if not isinstance(value, (int, float)) or not self._has(value):
             raise UserError(f"{name} is {value!r}, it must {self}")
 
     def _has(self, value: float) -> bool:
         low = (self.least is None or value >= self.least) and (self.above is None or value > self.above)
         high = (self.most is None or value <= self.most) and (self.below is None or value < self.below)
-        return math.isfinite(value) and low and high
+        return (isinstance(value, int) or math.isfinite(value)) and low and high
 
     def __str__(self) -> str:
         low, high = (self.least, self.above), (self.most, self.below)

@@ -215,7 +215,7 @@ def load_plugin(file: str | Path) -> None:
         spec.loader.exec_module(module)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path}: this plugin fails: {type(error).__name__}: {error}") from error
 
 

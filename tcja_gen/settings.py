@@ -12,6 +12,7 @@ import ast
 import difflib
 import inspect
 import json
+import math
 import textwrap
 import types
 import typing
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import UserError
+from .ranges import LARGEST
 
 Kinds = Callable[[], Mapping[str, type]]
 
@@ -102,7 +104,7 @@ def typed(key: str, value: Any, kind: Any) -> Any:
             raise UserError(f"key {key!r} is {value!r}; known: {', '.join(filter(None, choices))}")
         return value
     if kind is float and type(value) is int:
-        return float(value)
+        return float(value) if abs(value) < LARGEST else math.inf
     if kind is str and isinstance(value, Path):
         return str(value)
     allowed = typing.get_args(kind) or (kind,)  # of `str | None`: both

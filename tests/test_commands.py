@@ -374,6 +374,7 @@ def test_the_energy_of_a_run_is_shown_and_data_that_nothing_reads_is_refused(
     assert main(["show", str(run), "--out", str(tmp_path)]) == 0
     assert "pJ" not in capsys.readouterr().out
     assert "only --energy and --html read data" in mistake("show", run, "--data-root", tmp_path)
+    assert "is named twice" in mistake("show", run, run)
     assert "needs no data" in mistake("show", run, "--energy", "--data-root", tmp_path)
 
 

@@ -313,6 +313,7 @@ def test_a_plugin_that_is_not_there_or_fails_is_one_line(tmp_path, monkeypatch, 
     Path("parts.txt").touch()
     assert "a plugin is a Python file" in fails(capsys, "list", "--plugin", "parts.txt")
     assert "parts.py: this plugin fails: ZeroDivisionError" in fails(capsys, "list", "--plugin", written("1 / 0"))
+    assert "parts.py: this plugin fails: SystemExit: 0" in fails(capsys, "list", "--plugin", written("exit(0)"))
     assert "parts.py: this plugin fails: SyntaxError" in fails(capsys, "list", "--plugin", written("def"))
 
 
@@ -352,6 +353,11 @@ NEURON = """
 def mine():
     "Forgets to return something."
 """
+NOTHING = """
+@tg.register_attention("MINE")
+def mine(time_steps, channels):
+    "Forgets to return something."
+"""
 LATENT_TEXT = """
 from dataclasses import dataclass
 
@@ -379,7 +385,14 @@ class Mine(tg.Latent):
         ),
         (GATE, {"encoder": "4C3s2-MINE"}, "attention Mine gives scores (8, 4) for (4, 8, 4); wanted the same shape"),
         (READOUT, {"readout": "mine"}, "readout 'mine' gives weights of shape (5,), wanted (4,)"),
+        (READOUT.replace("torch.ones(time_steps + 1)", "'x'"), {"readout": "mine"}, "readout 'mine' gives a str"),
+        (
+            READOUT.replace("ones(time_steps + 1)", "full((time_steps,), torch.inf)"),
+            {"readout": "mine"},
+            "not all finite",
+        ),
         (NEURON, {"neuron": "mine"}, "neuron 'mine': its function gives a NoneType"),
+        (NOTHING, {"encoder": "4C3s2-MINE"}, "attention 'MINE': it gives a NoneType; a module is wanted"),
         (LATENT_TEXT, {"latent": {"kind": "mine"}}, "AttributeError: 'Settings' object has no attribute 'speed'"),
         (LATENT_TEXT.replace("sample = ", ""), {}, "latent 'mine': Mine lacks sample of nn.Latent"),
         (

@@ -32,6 +32,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tcja_gen.settings import kind_of, merged
 from tcja_gen.training import config as configs
@@ -173,12 +174,15 @@ def read(file: Path, scale: str = "cpu") -> Plan:
         for name, study in studies.items():
             entries |= _cells(name, study)
             _known([cell for cell in study["cells"].values() if isinstance(cell, str)], entries, name)
+        if odd := [name for name, entry in entries.items() if not isinstance(entry, dict)]:
+            raise ValueError(f"experiment {odd[0]} is {entries[odd[0]]!r}; a table is wanted")
         scales = {name: tuple(s for s in SCALES[:2] if s in entry) for name, entry in entries.items()}
         built = {name: _experiment(name, entry, scale) for name, entry in entries.items()}
         for name, table in book.get("table", {}).items():
-            _known(table["experiments"], [*entries, *records], f"table {name}")
+            _known(_wanted(table, "experiments", list, f"table {name}"), [*entries, *records], f"table {name}")
         for name, summary in book.get("summary", {}).items():
-            _known(summary["rows"].values(), [*entries, *records], f"summary {name}")
+            rows = _wanted(summary, "rows", dict, f"summary {name}")
+            _known(rows.values(), [*entries, *records], f"summary {name}")
     except ValueError as error:  # of TOML, too
         raise ValueError(f"{file}: {error}") from None
     experiments = {name: experiment for name, experiment in built.items() if experiment}
@@ -188,8 +192,7 @@ def read(file: Path, scale: str = "cpu") -> Plan:
 
 def _cells(name: str, study: dict) -> dict[str, dict]:
     """The experiments of a study, by name."""
-    if "cells" not in study:
-        raise ValueError(f"study {name}: cells is missing")
+    _wanted(study, "cells", dict, f"study {name}")
     base = {key: value for key, value in study.items() if key not in OF_STUDIES}
     own = {label: cell for label, cell in study["cells"].items() if isinstance(cell, dict)}
     return {f"{name}/{label}": merged(base, {"set": cell}) for label, cell in own.items()}
@@ -202,7 +205,7 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
         return None
     known = [f.name for f in fields(Experiment) if f.name not in ("name", "scale")]
     _known(entry, (*known, *SCALES[:2]), name)
-    _known(entry[own], known, f"{name}.{own}")
+    _known(_wanted(entry, own, dict, name), known, f"{name}.{own}")
     if missing := [key for key in ("about", "recipe", "protocol") if key not in entry]:
         raise ValueError(f"{name}: {', '.join(missing)} is missing")
     both = merged({key: value for key, value in entry.items() if key not in SCALES}, entry[own])
@@ -212,6 +215,15 @@ def _experiment(name: str, entry: dict, scale: str) -> Experiment | None:
             raise ValueError(f"{name}: {f.name} is {both[f.name]!r}; {wanted.__name__} is wanted")
     found = Experiment(name=name, scale=scale, **both)
     return replace(found, seeds=found.seeds[:1], sampling=1, checkpoint="") if scale == "smoke" else found
+
+
+def _wanted(table: Any, key: str, kind: type, where: str) -> Any:
+    """The value of a key that a table must have."""
+    if not isinstance(table, dict) or key not in table:
+        raise ValueError(f"{where}: {key} is missing")
+    if not isinstance(table[key], kind):
+        raise ValueError(f"{where}: {key} is {table[key]!r}; {kind.__name__} is wanted")
+    return table[key]
 
 
 def _known(given: Iterable[str], known: Iterable[str], where: str) -> None:

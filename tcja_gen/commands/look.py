@@ -190,6 +190,8 @@ class Show:
             raise UserError("--frames and --events-by are for a data set of event recordings; leave them out")
         for run in self.runs:
             run_exists(run)
+        if twice := [run for i, run in enumerate(self.runs) if run in self.runs[:i]]:
+            raise UserError(f"{twice[0]} is named twice; a comparison has each run once")
         several = len(self.runs) > 1
         if (self.html or several) and (self.out or self.energy):
             reason = "--html has figures and energy in its file" if self.html else "they show one run; --html has both"

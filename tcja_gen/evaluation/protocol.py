@@ -130,6 +130,10 @@ def read_record(path: str | Path) -> dict:
     parts = [record.get(name) if isinstance(record, dict) else None for name in ("scores", "protocol")]
     if not all(isinstance(part, dict) for part in parts):
         raise UserError(f"{path}: not a record of scores; wanted the keys scores and protocol")
+    record["scores"] = {metric: score for metric, score in record["scores"].items() if score is not None}  # not finite
+    for metric, score in record["scores"].items():
+        if not all(isinstance(number, int | float) for number in (score if isinstance(score, list) else [score])):
+            raise UserError(f"{path}: not a record of scores; {metric} is {score!r}, a number is wanted")
     return record
 
 

@@ -200,6 +200,8 @@ class SpikingEncoder(Stages):
                 f"the encoder was built for {' x '.join(map(str, self.input))} images, "
                 f"got {' x '.join(map(str, x.shape[-3:]))}"
             )
+        if not x.numel():
+            raise UserError("the encoder wants one image or more, got none")
         weight = next(self.parameters(), x)
         if x.dtype != weight.dtype and not torch.is_autocast_enabled(x.device.type):
             raise UserError(f"the encoder has weights of {weight.dtype}, its input is {x.dtype}: wanted torch.float32")
@@ -339,6 +341,8 @@ def attention_block(word: words.Attention, time_steps: int, channels: int) -> nn
     k_time, k_channel = word.kernels or (min(2, time_steps), min(2, channels))
     kernels = {"k_time": k_time, "k_channel": k_channel}
     block = ATTENTION[word.kind](time_steps, channels, **{name: kernels[name] for name in kernel_names(word.kind)})
+    if not isinstance(block, nn.Module):
+        raise UserError(f"attention {word.kind!r}: it gives a {type(block).__name__}; a module is wanted")
     if word.kind in ATTENTION.from_plugins():
         block.register_forward_hook(_check_shape)
     return _controlled(block, word.control)

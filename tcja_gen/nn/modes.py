@@ -8,7 +8,8 @@ from torch import nn
 
 @contextmanager
 def evaluating(*modules: nn.Module):
-    """Puts the modules into evaluation mode; at the end every part returns to its own mode."""
+    """Puts the modules into evaluation mode; at the end every part returns to its own mode. Modules in training mode
+    belong to one thread; those in evaluation mode may be shared."""
     before = {part: part.training for module in modules for part in module.modules()}
     try:
         for module in modules:

@@ -296,11 +296,15 @@ def lif(
     """Spikes (T, ...) of LIF neurons over a sequence, 0 or 1 in the dtype of x.
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: membrane (...) at the start, float32; None: at rest. path: one of `kernels.PATHS`.
+    v: membrane (...) at the start, float32; None: at rest. path: one of `kernels.PATHS`. UserError without a time step.
     """
+    if steps == 0 or not steps and not len(x):
+        raise UserError("lif: there is no time step")
     frame = x.shape if steps else x.shape[1:]
     if v is not None and v.shape != frame:
         raise UserError(f"lif: the membrane has shape {tuple(v.shape)}, the input's frames {tuple(frame)}")
     t = steps or len(x)
+    if not math.prod(frame):
+        return x.expand(t, *frame).clone()
     row = x.reshape(1 if steps else t, 1, -1)
     return _LIF.apply(row, None if v is None else v.reshape(1, -1), neuron, t, path).view(t, *frame)

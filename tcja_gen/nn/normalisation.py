@@ -33,13 +33,13 @@ from .fused import (
     squared_deviations,
     world_size,
 )
-from .kernels import PATHS, kernel_for
+from .kernels import PATHS, OnPath, kernel_for
 from .neurons import PRESETS, Neuron, lif
 from .packed import Packed
 from .sparse import SpikeWeights
 
 
-class TDBatchNorm(nn.Module):
+class TDBatchNorm(OnPath, nn.Module):
     """tdBN of a stream (T, N, C, ...), or of one static frame (N, C, ...) with `steps` = T. The currents have the shape
     of the input.
 
@@ -53,7 +53,6 @@ class TDBatchNorm(nn.Module):
     def __init__(self, channels: int, scale: float, eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
         self.scale, self.eps, self.momentum = scale, eps, momentum
-        self.path = "plain"  # set by `fuse`
         self.updates_statistics = True  # by a pass in training mode: a bool, or a tensor of one
         self.gate: nn.Module | None = None  # of the currents, a `currents.CurrentGate`
         self.weight = nn.Parameter(torch.ones(channels))
@@ -196,13 +195,12 @@ class NormLIF(TDBatchNorm):
         return f"{super().extra_repr()}, {self.neuron}"
 
 
-class LIF(nn.Module):
+class LIF(OnPath, nn.Module):
     """Neurons alone: currents (T, N, ...), or one static frame (N, ...) with `steps` = T, -> spikes (T, N, ...)."""
 
     def __init__(self, neuron: Neuron = PRESETS["tcja"]):
         super().__init__()
         self.neuron = neuron
-        self.path = "plain"  # set by `fuse`
 
     def forward(self, x: Tensor, steps: int | None = None, as_bits: bool = False) -> Tensor | Packed:
         """as_bits: see `layers.hands_on_bits`."""

@@ -68,7 +68,7 @@ def make_readout(kind: str, time_steps: int, channels: int) -> "Readout | GatedR
 
 def makes_frames(kind: str) -> bool:
     """Whether a registered readout gives a frame for each time step, and not one image."""
-    return not _is_gated(kind) and torch.as_tensor(READOUTS[kind](2)).dim() == 2
+    return not _is_gated(kind) and _weights(kind, 2).dim() == 2
 
 
 def _is_gated(kind: str) -> bool:
@@ -78,11 +78,22 @@ def _is_gated(kind: str) -> bool:
 def readout_weights(kind: str, time_steps: int) -> Tensor:
     """Time weights of a registered readout: w (T,) of one image, or (T, T), a row for each of T frames. With t in place
     of T: those that read out the first t steps."""
-    w = torch.as_tensor(READOUTS[kind](time_steps))
+    w = _weights(kind, time_steps)
     if w.shape not in ((time_steps,), (time_steps, time_steps)):
         wanted = f"({time_steps},), or ({time_steps}, {time_steps}) for frames"
         raise UserError(f"readout {kind!r} gives weights of shape {tuple(w.shape)}, wanted {wanted}")
     return w.float()
+
+
+def _weights(kind: str, time_steps: int) -> Tensor:
+    given = READOUTS[kind](time_steps)
+    try:
+        w = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"readout {kind!r} gives a {type(given).__name__}; wanted a tensor of weights") from None
+    if w.is_complex() or not w.isfinite().all():
+        raise UserError(f"readout {kind!r} gives weights that are not all finite numbers")
+    return w
 
 
 class _WeightedSum(torch.autograd.Function):

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .gradients import differentiable_once, gate_graph, graph_gradients
-from .kernels import sparse
+from .kernels import OnPath, sparse
 from .neurons import Neuron
 from .packed import Packed, graph_tensor
 
@@ -40,11 +40,10 @@ wanted: ContextVar[dict[nn.Module, Tensor]] = ContextVar("wanted", default={})  
 OUTPUTS = 16  # output channels from which on adding up rows of weights is worth it
 
 
-class SpikeWeights:
+class SpikeWeights(OnPath):
     """Mixed into a layer of weights, with what it needs to know to skip zeros."""
 
     takes_spikes = False  # whether the input is spikes, gated or not; set by those who build the network
-    path = "plain"  # set by `fuse`
 
     def skips_zeros(self, x: Tensor | Packed) -> bool:
         """Whether the layer runs on the kernels for spikes."""

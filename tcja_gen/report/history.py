@@ -1,10 +1,11 @@
 """How a run was trained, read from its folder: stages, settings that differ from the recipe, records of scores."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from torch.nn import Module
 
@@ -64,7 +65,7 @@ def differences_from_recipe(subject: Subject) -> tuple[str, list[Difference]]:
     The recipe is the one that its command names; if none is named or it is gone, the shipped one of the same task with
     the fewest differences.
     """
-    named = _alike(subject.config, _recipes_in(subject.environment.get("command", "")))
+    named = _alike(subject.config, _recipes_in(subject.environment.get("command", ""), subject.config))
     found = named or _alike(subject.config, shipped())
     name = min(found, key=lambda name: len(found[name]))
     return name if named else f"{name}, the nearest of those that ship", found[name]
@@ -76,13 +77,30 @@ def _alike(config: Config, names: Iterable[str]) -> dict[str, list[Difference]]:
     return {name: setting_differences(a, config) for name, a in known.items() if a.task == config.task}
 
 
-def _recipes_in(command: str) -> list[str]:
-    """The words of a command that can name its recipe: those that are no flag's value."""
+def _recipes_in(command: str, config: Config) -> list[str]:
+    """The words of a command that can name the recipe of this config: those that are no flag's value."""
     try:
         words = shlex.split(command)
     except ValueError:  # of an earlier version, which did not quote
         words = command.split()
-    return [word for before, word in pairwise(words) if not before.startswith("--") or before in SWITCHES]
+    switches = SWITCHES | {*_switches(as_table(config))}
+    return [word for before, word in pairwise(words) if not _takes_value(before, switches)]
+
+
+def _takes_value(word: str, switches: set[str]) -> bool:
+    """Whether a word is a flag whose value is the next word."""
+    last = word.rpartition(".")[2].removeprefix("--")
+    return word.startswith("--") and "=" not in word and not last.startswith("no-") and word not in switches
+
+
+def _switches(settings: Mapping[str, Any], path: str = "--") -> Iterator[str]:
+    """Flags of nested settings that are True or False."""
+    for name, value in settings.items():
+        flag = path + name.replace("_", "-")
+        if isinstance(value, bool):
+            yield flag
+        elif isinstance(value, Mapping):
+            yield from _switches(value, flag + ".")
 
 
 def _loaded(word: str) -> Config | None:

@@ -131,12 +131,13 @@ def statistics(folder: str | Path) -> list[dict]:
 
 
 def _logged(path: Path) -> Iterator[tuple[dict, str]]:
-    """The records of a file, each with its line: those that a power cut or a full disk left whole."""
+    """The records of a file, each with its line: those that a power cut or a full disk left whole. Values that are None
+    are passed over, too."""
     content = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in content.splitlines():
         with suppress(ValueError):
             if isinstance(record := json.loads(line), dict) and isinstance(record.get("step"), int):
-                yield record, line
+                yield {name: value for name, value in record.items() if value is not None}, line
 
 
 def check_plugins(folder: Path, quiet: bool = False) -> None:
@@ -149,12 +150,16 @@ def check_plugins(folder: Path, quiet: bool = False) -> None:
 
 
 def environment_of(folder: Path) -> dict:
-    """Content of environment.json of a run, or of its last stage that has one; {} if there is none to read."""
+    """Content of environment.json of a run, or of its last stage that has one; {} if there is none to read. What is not
+    of the type that it was written with is left out."""
     for place in (folder, *reversed(store.stages(folder))):
         try:
-            return json.loads((place / "environment.json").read_text(encoding="utf-8"))
+            facts = json.loads((place / "environment.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
+        if isinstance(facts, dict):
+            kinds = {"command": str, "versions": dict, "data": dict, "plugins": dict}
+            return {name: fact for name, fact in facts.items() if isinstance(fact, kinds.get(name, object))}
     return {}
 
 

@@ -64,6 +64,16 @@ def test_a_field_that_is_missing_is_no_wild_card(metric, field):
             compare(two)
 
 
+@pytest.mark.parametrize("score", ["x", [1.0, None], {}])
+def test_a_file_whose_score_is_no_number_is_no_record(tmp_path, score):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"scores": {"fad": score}, "protocol": {}}), "utf-8")
+    with pytest.raises(ValueError, match="a.json: not a record of scores; fad is"):
+        read_record(file)
+    file.write_text('{"scores": {"fad": null, "psnr": 2}, "protocol": {}}', "utf-8")
+    assert read_record(file)["scores"] == {"psnr": 2}
+
+
 def test_a_score_without_any_protocol_is_not_compared():
     with pytest.raises(ValueError, match="fad of a and of b are not comparable: quantised"):
         compare({"a": record("fad"), "b": record("fad") | {"protocol": {}}})

@@ -358,10 +358,28 @@ def test_a_study_makes_a_row_a_cell_and_tells_those_that_are_done(book):
         ([], "--all"),
         (["word", "--scale", "gpu"], "cpu"),
         (["tiny", "--jobs", "0"], "1"),
+        (["--book", "--scale", "smoke"], "leave --scale smoke out"),
     ],
 )
 def test_a_mistake_is_one_line(book, arguments, hint):
     answer = run(book, *arguments)
+    assert answer.returncode == 2 and hint in answer.stderr and answer.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "text, hint",
+    [
+        ('[table.x]\ncolumns = ["fad"]', "table x: experiments is missing"),
+        ("[table]\nx = 3", "table x: experiments is missing"),
+        ("[summary.x]\nrows = 3", "summary x: rows is 3; dict is wanted"),
+        ("[study.x]\nabout = 'a'", "study x: cells is missing"),
+        ("[experiment]\nx = 3", "experiment x is 3; a table is wanted"),
+        ('[experiment.x]\nabout = "a"\nrecipe = "r"\nprotocol = "p"\ncpu = 3', "x: cpu is 3; dict is wanted"),
+    ],
+)
+def test_a_plan_that_lacks_something_is_one_line(tmp_path, text, hint):
+    (tmp_path / "book.toml").write_text(text)
+    answer = run(tmp_path, "--list")
     assert answer.returncode == 2 and hint in answer.stderr and answer.stderr.count("\n") == 1
 
 

@@ -151,6 +151,7 @@ def test_dropout_drops_the_same_inputs_at_every_step():
         ("4C3-MP2-MP2-MP2-MP2", "'MP2': nothing is left of 1 pixels"),
         ("4R3", "'4R3': a residual block stands behind a convolution"),
         ("4C3-MP2-4R3", "'4R3': a residual block stands behind a convolution"),
+        ("4C3-4R4", "'4R4': a residual block has an odd kernel"),
         ("4C3-10L", "'10L': logits and votes belong into a classifier's head"),
         ("4C3-TCJA(4,2)", r"'TCJA\(4,2\)': k_time = 4 does not fit T = 3"),
         ("4C3-TCJA(2,5)", r"'TCJA\(2,5\)': k_channel = 5 does not fit C = 4"),
@@ -169,6 +170,7 @@ def test_a_notation_that_cannot_be_built_names_its_word(notation, named):
         ((2, 1, 9, 9), "1 x 8 x 8 images, got 1 x 9 x 9"),
         ((4, 2, 1, 8, 8), r"frames \(3, N, C, H, W\), got \(4, 2, 1, 8, 8\)"),
         ((1, 8, 8), r"got \(1, 8, 8\)"),
+        ((0, 1, 8, 8), "wants one image or more, got none"),
     ],
 )
 def test_images_of_the_wrong_shape_are_named(shape, named):

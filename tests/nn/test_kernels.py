@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from tcja_gen.nn import LIF, Neuron, NormLIF, fuse, lif, neurons
+from tcja_gen.nn import LIF, Neuron, NormLIF, SpikingEncoder, fuse, lif, neurons
 from tcja_gen.nn.fused import batch_norm_backward, spike_step, squared_deviations
 from tcja_gen.nn.kernels import cpu, sparse
 from tcja_gen.nn.neurons import (
@@ -380,3 +380,21 @@ def test_without_a_working_compiler_neurons_run_plain_and_say_why(compiler, monk
     finally:
         cpu.library.cache_clear()
     assert not list(tmp_path.rglob("*.so*"))
+
+
+@pytest.mark.skipif(not cpu.compiler(), reason="there is no C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_model_gives_what_it_gives_otherwise():
+    """A trace does not see that a kernel still reads a tensor whose address it was given."""
+    torch.manual_seed(0)
+    encoder = fuse(SpikingEncoder("16C3-TCJA-16C3", 1, 3, image_size=4), "native")
+    compiled, x = torch.compile(encoder, backend="eager"), torch.rand(4, 1, 4, 4)
+    state = {name: value.clone() for name, value in encoder.state_dict().items()}
+    for training in (True, False):
+        found = []
+        for network in (encoder, compiled, compiled):
+            encoder.load_state_dict(state)
+            encoder.train(training)
+            with torch.no_grad():
+                found.append(network(x))
+        assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])

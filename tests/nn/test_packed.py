@@ -54,7 +54,13 @@ def test_bits_of_a_layer_are_those_of_its_spikes_and_learn_as_these(kind, static
 
 @pytest.mark.parametrize("memory", ["speed", "recompute", ""], ids=["training", "training in little memory", "in use"])
 @pytest.mark.parametrize(
-    "notation", ["32C3-32C3-TCJA-40C3-40R3-40R3[TLA]", "32C3-TCJAC-32C3-MP2-32C3-32FC-32FC", "32C3-32R3-16C3-16C3"]
+    "notation",
+    [
+        "32C3-32C3-TCJA-40C3-40R3-40R3[TLA]",
+        "32C3-TCJAC-32C3-MP2-32C3-32FC-32FC",
+        "32C3-32R3-16C3-16C3",
+        "32C3-32R3-TCJA-32C3",
+    ],
 )
 def test_a_network_that_hands_on_bits_gives_what_one_does_whose_every_layer_is_watched(notation, memory):
     torch.manual_seed(0)

@@ -204,6 +204,10 @@ def test_a_damaged_log_is_shown_without_what_is_damaged(run, tmp_path):
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join([lines[0], b"\0" * 64 + b"}\n", b'{"a": 1}\n', b"\xff}\n", *lines[1:], b'{"step": 1']))
     assert len(runs.statistics(log.parent)) == len(lines)
+    log.write_bytes(log.read_bytes() + b'\n{"step": 5, "loss": null, "images_per_second": null}\n{"step": "x"}\n')
+    (copy / "stage-2-prior" / "environment.json").write_text('{"command": 3, "data": [], "python": "3"}', "utf-8")
+    (copy / "environment.json").write_text("[]", "utf-8")
+    assert runs.environment_of(copy) == {"python": "3"}
     assert main(["show", str(copy), "--out", str(tmp_path / "out")]) == 0
     assert main(["show", str(run), str(copy), "--html", str(tmp_path / "a.html")]) == 0
 
@@ -260,8 +264,10 @@ def test_runs_of_one_name_and_a_hidden_one_have_a_curve_each():
 def test_the_recipe_is_found_in_a_command_of_any_words(tmp_path):
     mine = tmp_path / "my recipe.toml"
     mine.write_text('task = "classify"\nsteps = 3\n')
-    for command in (f"tcja-gen train '{mine}'", f"tcja-gen train --download '{mine}' --data mnist"):
-        assert [word for word in history._recipes_in(command) if history._loaded(word)] == [str(mine)]
+    config = recipes.change(recipes.load("digits"), {"model": {"latent": {"conditional": True}}})
+    for flags in ("", "--download", "--lr=0.1", "--objective.no-perceptual", "--model.latent.conditional", "--lr 0.1"):
+        found = history._recipes_in(f"tcja-gen train {flags} '{mine}' --init-from mnist --data mnist", config)
+        assert [word for word in found if history._loaded(word)] == [str(mine)]
     config = recipes.change(recipes.load("digits"), {"task": "classify"})
     assert "classify/digits" in history._alike(config, history.shipped())
     assert not history._alike(config, ["digits"])

@@ -47,6 +47,8 @@ STAGED = {"model": {"latent": {"kind": "codes", "flips": 0.1}}, "batch": 16, "st
         ({"model": 3}, "key 'model' must be a table of settings, got 3"),
         ({"objective": {"adversarial": True}}, "key 'objective.adversarial' must be a table of settings, got True"),
         ({"lr": float("nan")}, "lr is nan, it must be positive"),
+        ({"lr": 10**400}, "lr is inf, it must be positive"),
+        ({"steps": 10**400}, "steps is a number of 1329 bits, which is too large"),
         ({"objective": {"adversarial": {"noise": float("nan")}}}, "objective.adversarial.noise is nan"),
         ({"model": {"latent": {"scheduled": {"start": float("nan")}}}}, "start is nan, it must lie in [0, 1]"),
         ({"model": {"latent": {"kind": "spline"}}}, "key 'model.latent.kind' is 'spline'; known: bernoulli, codes,"),

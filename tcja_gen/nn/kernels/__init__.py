@@ -13,7 +13,27 @@ Layers of weights whose input is spikes have kernels for a CPU alone: `sparse.cp
 from collections.abc import Callable
 from importlib import import_module
 
+import torch
+
 PATHS = {"plain": None, "native": ".cpu", "triton": ".gpu"}
+
+
+class OnPath:
+    """Mixed into a layer that has a `path`, set by `normalisation.fuse`.
+
+    While torch.compile traces it, the plain path takes the place of the native one: a trace sees the addresses that a
+    kernel gets as numbers, and would free the memory behind them too early.
+    """
+
+    _path = "plain"
+
+    @property
+    def path(self) -> str:
+        return "plain" if self._path == "native" and torch.compiler.is_compiling() else self._path
+
+    @path.setter
+    def path(self, path: str) -> None:
+        self._path = path
 
 
 def kernel_for(path: str, reference: Callable) -> Callable:

@@ -149,7 +149,7 @@ class CodeLatent(Latent):
         places, sides = math.prod(self.sides), " x ".join(map(str, self.sides))
         if not 1 <= rounds <= places:
             raise UserError(f"{rounds} rounds for {places} places of the codes ({sides}); 1 to {places}")
-        if order not in ORDERS:
+        if not isinstance(order, str) or order not in ORDERS:
             raise UserError(f"unknown order {order!r} of the places; known: {', '.join(ORDERS)}")
         if order != self.settings.order and not self.settings.random_masks:
             raise UserError(f"order {order!r}: trained with {self.settings.order!r} alone; random_masks allows any")
