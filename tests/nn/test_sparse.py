@@ -330,7 +330,7 @@ def test_watching_the_last_spikes_changes_no_bit_of_an_image_or_a_gradient(path,
 
 @pytest.mark.parametrize("memory", ["speed", "recompute"])
 @pytest.mark.parametrize(
-    "notation", [GATED, "32C3-TCJA-CLA-16T4s2-TCJA", "32C3-32R3[TCJA]-16T4s2-TCJA-SE", "32R3-TCJA-16T4s2-TCJA"]
+    "notation", [GATED, "32C3-TCJA-CLA-16T4s2-TCJA", "32C3-32R3[TCJA]-16T4s2-TCJA-SE", "32C3-32R3-TCJA-16T4s2-TCJA"]
 )
 def test_gates_that_something_watches_give_the_same_image_and_gradients(notation, memory):
     torch.manual_seed(0)
