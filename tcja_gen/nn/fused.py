@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from .gradients import differentiable_once, gate_graph, graph_gradients
 from .kernels import cpu, kernel_for, sparse
 from .neurons import (
+    Charge,
     Neuron,
+    cost_of,
     gated_spikes,
     gated_spikes_backward,
     lif_step,
@@ -71,7 +73,7 @@ class NormFire(torch.autograd.Function):
         mean, var = layer.moments(x, offset)
         ctx.save_for_backward(x, weight, bias, mean, var)
         ctx.settings = layer.neuron, steps, layer.scale, layer.eps, layer.training, layer.path, offset, w, step
-        ctx.x_is_used_up = False
+        ctx.x_is_used_up, ctx.charge = False, layer.charge_in_training
         a, b = layer.affine(mean, var)
         if as_bits:
             return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, a, b, layer.neuron, steps)))
@@ -93,7 +95,8 @@ class NormFire(torch.autograd.Function):
             g, *parts = kernel_for(path, summed_spikes_backward)(x, a, b, grad, mean, rstd, neuron, w, **options)
             ctx.x_is_used_up = step is not None
         else:
-            g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps)
+            cost = cost_of(ctx.charge, grad)
+            g, *parts, _ = kernel_for(path, spikes_backward)(x, a, b, grad, mean, rstd, neuron, steps, cost=cost)
         g, gw, gb = _norm_gradients(g, x, parts, (a, mean, rstd), scale, training, path, step)
         return g, gw, gb, _zero_gradient(offset), *[None] * 5
 
@@ -102,16 +105,17 @@ class Fire(torch.autograd.Function):
     """Neurons alone, on the native path: a stand-in and bits for currents x."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, neuron: Neuron, steps: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx, x: Tensor, neuron: Neuron, steps: int, charge: Charge | None) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x)
-        ctx.settings = neuron, steps
+        ctx.settings = neuron, steps, charge
         return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, None, None, neuron, steps)))
 
     @staticmethod
     @differentiable_once
     def backward(ctx, grad: Tensor, *_):
-        (x,), (neuron, steps) = ctx.saved_tensors, ctx.settings
-        return cpu.spikes_backward(x, None, None, grad, None, None, neuron, steps)[0], None, None
+        (x,), (neuron, steps, charge) = ctx.saved_tensors, ctx.settings
+        cost = cost_of(charge, grad)
+        return cpu.spikes_backward(x, None, None, grad, None, None, neuron, steps, cost=cost)[0], *[None] * 3
 
 
 class NormFireGate(torch.autograd.Function):
@@ -193,7 +197,7 @@ class NormGateFire(torch.autograd.Function):
             f = layer.gate(z.expand(steps, -1, -1))
         ctx.save_for_backward(x, weight, bias, mean, var, m)
         ctx.settings = layer.neuron, layer.scale, layer.eps, layer.training, layer.path, offset
-        ctx.gate, ctx.parameters = (z, f), parameters
+        ctx.gate, ctx.parameters, ctx.charge = (z, f), parameters, layer.charge_in_training
         if as_bits:
             return without_gradient(ctx, *_beside_stand_in(x, cpu.spike_bits(x, a, b, layer.neuron, steps, f.detach())))
         return kernel_for(layer.path, gated_spikes)(x, a, b, f.detach(), layer.neuron)
@@ -206,7 +210,8 @@ class NormGateFire(torch.autograd.Function):
         rstd = torch.rsqrt(var + eps)
         a, b = affine(weight, bias, scale, mean, rstd)
         factors = f.detach()
-        g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron)
+        cost = cost_of(ctx.charge, grad)
+        g, s, sx = kernel_for(path, gated_spikes_backward)(x, a, b, factors, grad, mean, neuron, cost=cost)
         gf = a * sx + bias * s  # I = a (x - mean) + bias
         gz, *gp = graph_gradients(f, z, ctx.parameters, ctx.needs_input_grad[8:], gf)
         sums = (factors * s).sum((0, 1)) + gz.sum((0, 1))

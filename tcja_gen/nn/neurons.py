@@ -20,6 +20,7 @@ The backward pass replaces dS/dV by a surrogate gradient, with x = V - V_thresho
 
 import math
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from ..ranges import check_ranges, setting
 from ..registry import NEURONS, register_neuron
 from .gradients import differentiable_once
 from .kernels import kernel_for
+from .packed import Packed
 
 SURROGATES = {"atan": 2.0, "triangle": 1.0, "box": 5.0, "box-zero": 1.0}  # and the papers' sharpness
 
@@ -180,8 +182,9 @@ def spikes_backward(
     neuron: Neuron,
     steps: int,
     v: Tensor | None = None,
+    cost: float = 0.0,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of `spikes` from `grad` (T, M, C). Computes the membranes again.
+    """Gradients of `spikes` from `grad` (T, M, C) plus the cost of each spike. Computes the membranes again.
 
     Returns four tensors: dL/dI in the shape of x; two tensors (., C), with a and b only, whose sums over rows are the
     sums of dL/dI and of dL/dI (x - mean) rstd; and dL/dv, with v only.
@@ -198,7 +201,7 @@ def spikes_backward(
     grads = []
     for u, reset, g in zip(reversed(membranes), reversed(fired), reversed(grad.unbind(0)), strict=True):
         ds = surrogate_gradient(u, neuron)
-        dv = g.float() * ds + torch.where(reset, 0.0, carry)
+        dv = (g.float() + cost) * ds + torch.where(reset, 0.0, carry)
         if not neuron.detach_reset:
             dv = dv + carry * (neuron.v_reset - u) * ds
         grads.append(dv * gain)
@@ -243,15 +246,15 @@ def gated_spikes(x: Tensor, a: Tensor, b: Tensor, f: Tensor, neuron: Neuron) -> 
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron, cost: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of `gated_spikes` from `grad` (T, M, C).
+    """Gradients of `gated_spikes` from `grad` (T, M, C) plus the cost of each spike.
 
     Returns dL/d(a x + b) in the shape of x; and two tensors (T, N, C), the sums over the rows of each image of dL/dI
     and of dL/dI (x - mean), where I is the gated current.
     """
     rows = _factors_of_rows(f, x)
-    g, *_ = spikes_backward(rows * (a * x.float() + b), None, None, grad, None, None, neuron, len(f))
+    g, *_ = spikes_backward(rows * (a * x.float() + b), None, None, grad, None, None, neuron, len(f), cost=cost)
     sums = (part.unflatten(1, (f.shape[1], -1)).sum(2) for part in (g, g * (x.float() - mean)))
     g = rows * g
     return (g if len(x) == len(f) else g.sum(0, keepdim=True)).to(x.dtype), *sums
@@ -267,22 +270,40 @@ def _currents(x: Tensor, a: Tensor | None, b: Tensor | None, steps: int) -> list
     return currents if len(x) == steps else currents * steps
 
 
+class Charge(Protocol):
+    """What spikes cost beside the loss, see `training.firing`."""
+
+    def note(self, spikes: Tensor | Packed) -> None:
+        """Gets the spikes of every training pass."""
+
+    def __call__(self, n: int) -> float:
+        """What is added to the gradient of each of n spikes of a pass. Asked for in the backward pass."""
+
+
+def cost_of(charge: Charge | None, grad: Tensor) -> float:
+    """What is added to each of the gradients of spikes."""
+    return 0.0 if charge is None else charge(grad.numel())
+
+
 class _LIF(torch.autograd.Function):
     """The whole sequence as one operation. It keeps only its input, in the input's dtype."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str) -> Tensor:
+    def forward(
+        ctx, x: Tensor, v: Tensor | None, neuron: Neuron, steps: int, path: str, charge: Charge | None
+    ) -> Tensor:
         ctx.save_for_backward(x, v)
-        ctx.settings = neuron, steps, path
+        ctx.settings = neuron, steps, path, charge
         return kernel_for(path, spikes)(x, None, None, neuron, steps, v)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, grad: Tensor):
         x, v = ctx.saved_tensors
-        neuron, steps, path = ctx.settings
-        gx, _, _, gv = kernel_for(path, spikes_backward)(x, None, None, grad, None, None, neuron, steps, v)
-        return gx, gv, None, None, None
+        neuron, steps, path, charge = ctx.settings
+        cost = cost_of(charge, grad)
+        gx, _, _, gv = kernel_for(path, spikes_backward)(x, None, None, grad, None, None, neuron, steps, v, cost=cost)
+        return gx, gv, *[None] * 4
 
 
 def lif(
@@ -292,11 +313,13 @@ def lif(
     *,
     steps: int | None = None,
     path: str = "plain",
+    charge: Charge | None = None,
 ) -> Tensor:
     """Spikes (T, ...) of LIF neurons over a sequence, 0 or 1 in the dtype of x.
 
     x: currents (T, ...); or, with `steps` = T, one frame (...) that is the input of every step.
-    v: membrane (...) at the start, float32; None: at rest. path: one of `kernels.PATHS`. UserError without a time step.
+    v: membrane (...) at the start, float32; None: at rest. path: one of `kernels.PATHS`. charge: see `Charge`.
+    UserError without a time step.
     """
     if steps == 0 or not steps and not len(x):
         raise UserError("lif: there is no time step")
@@ -307,4 +330,4 @@ def lif(
     if not math.prod(frame):
         return x.expand(t, *frame).clone()
     row = x.reshape(1 if steps else t, 1, -1)
-    return _LIF.apply(row, None if v is None else v.reshape(1, -1), neuron, t, path).view(t, *frame)
+    return _LIF.apply(row, None if v is None else v.reshape(1, -1), neuron, t, path, charge).view(t, *frame)

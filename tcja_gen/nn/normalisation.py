@@ -34,7 +34,7 @@ from .fused import (
     world_size,
 )
 from .kernels import PATHS, OnPath, kernel_for
-from .neurons import PRESETS, Neuron, lif
+from .neurons import PRESETS, Charge, Neuron, lif
 from .packed import Packed
 from .sparse import SpikeWeights
 
@@ -120,12 +120,11 @@ class NormLIF(TDBatchNorm):
 
     seen_by: gets the spikes of every pass, also of those that only sum them up. It changes no bit of anything, while a
     forward hook, which could, ends the joining of passes (`layers.is_watched`).
-    charged: (layer, spikes) -> the same spikes with a further gradient, see `training.firing`. In training spikes are
-    then not summed up before they are handed on.
+    charge: of its spikes in training, which are then not summed up before they are handed on.
     """
 
     seen_by: Callable[[Tensor], None] | None = None
-    charged: Callable[[nn.Module, Tensor | Packed], Tensor | Packed] | None = None
+    charge: Charge | None = None
 
     def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, **options):
         super().__init__(channels, alpha * neuron.gain, **options)
@@ -135,8 +134,7 @@ class NormLIF(TDBatchNorm):
         self, x: Tensor, steps: int | None = None, offset: Tensor | None = None, as_bits: bool = False
     ) -> Tensor | Packed:
         """as_bits: see `layers.hands_on_bits`."""
-        charging = self.charged is not None and self.training
-        planes, frame = self._planes(x.float() if charging else x, steps)  # bf16 would round the charge away
+        planes, frame = self._planes(x, steps)
         given = planes, self.weight, self.bias, offset, self, steps or len(planes)
         if self.gate is None:
             fired = NormFire.apply(*given, None, None, as_bits)
@@ -147,8 +145,13 @@ class NormLIF(TDBatchNorm):
         spikes = _stream(fired, frame)
         if self.seen_by is not None:
             self.seen_by(spikes)
-        spikes = self.charged(self, spikes) if charging else spikes
-        return spikes if isinstance(spikes, Packed) else spikes.to(x.dtype)
+        if charge := self.charge_in_training:
+            charge.note(spikes)
+        return spikes
+
+    @property
+    def charge_in_training(self) -> Charge | None:
+        return self.charge if self.training else None
 
     def weighted_sum(
         self,
@@ -198,6 +201,8 @@ class NormLIF(TDBatchNorm):
 class LIF(OnPath, nn.Module):
     """Neurons alone: currents (T, N, ...), or one static frame (N, ...) with `steps` = T, -> spikes (T, N, ...)."""
 
+    charge: Charge | None = None  # of its spikes in training
+
     def __init__(self, neuron: Neuron = PRESETS["tcja"]):
         super().__init__()
         self.neuron = neuron
@@ -205,10 +210,15 @@ class LIF(OnPath, nn.Module):
     def forward(self, x: Tensor, steps: int | None = None, as_bits: bool = False) -> Tensor | Packed:
         """as_bits: see `layers.hands_on_bits`."""
         planes, frame = channels_last(x[None] if steps else x), x.shape if steps else x.shape[1:]
+        charge = self.charge if self.training else None
         if as_bits:
-            return _stream(Fire.apply(planes.flatten(1, 2), self.neuron, steps or len(planes)), frame)
-        spiking = lif(planes[0] if steps else planes, neuron=self.neuron, steps=steps, path=self.path)
-        return channels_third(spiking, frame)
+            spikes = _stream(Fire.apply(planes.flatten(1, 2), self.neuron, steps or len(planes), charge), frame)
+        else:
+            currents, how = planes[0] if steps else planes, {"path": self.path, "charge": charge}
+            spikes = channels_third(lif(currents, neuron=self.neuron, steps=steps, **how), frame)
+        if charge:
+            charge.note(spikes)
+        return spikes
 
     def extra_repr(self) -> str:
         return str(self.neuron)

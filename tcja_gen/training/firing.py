@@ -5,19 +5,18 @@
 as in Sorbaro et al., "Optimizing the energy consumption of spiking neural networks for neuromorphic applications"
 (Frontiers in Neuroscience 2020), who count a spike by the weights that it meets. Layers that are not trained are free.
 
-The gradient of the rate is the same number for every spike of a layer. It is added to the spikes' gradient where they
-leave their layer, so spikes may stay bits, or be computed again in the backward pass. It is a small number beside most
-gradients, so neurons run in float32 for it.
+The gradient of the rate is the same number for every spike of a layer. The neurons' backward pass adds it, in float32:
+spikes may stay bits or be computed again, and half precision does not round away what is small beside the loss's
+gradient.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..nn import SPIKING, NormLIF
+from ..nn import LIF, SPIKING, NormLIF
 from ..nn.kernels import sparse
 from ..nn.packed import Packed
 from ..ranges import check_ranges, setting
@@ -47,48 +46,56 @@ class FiringCost:
         if not charged:
             raise UserError("objective.firing has no meaning here: no neurons are trained that could fire less")
         for name, layer in charged.items():
-            charge = partial(self._charged, name)
-            if isinstance(layer, NormLIF):
-                layer.charged = charge
+            charge = _Charge(self, name)
+            if isinstance(layer, (NormLIF, LIF)):
+                layer.charge = charge
             else:
                 layer.register_forward_pre_hook(_in_float32)
-                layer.register_forward_hook(lambda layer, _, spikes, charge=charge: _cast(charge(layer, spikes)))
+                layer.register_forward_hook(charge.after)
 
     def added(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses of a pass with its cost, which is part of "loss" and has the name "firing"."""
         cost = self.weight * torch.stack([*self.rates.values()]).mean()
         return {**losses, "loss": losses["loss"] + cost, "firing": cost}
 
-    def _charged(self, name: str, layer: nn.Module, spikes: Tensor | Packed) -> Tensor | Packed:
+
+@dataclass
+class _Charge:
+    """The cost of the spikes of one layer, a `nn.neurons.Charge`."""
+
+    cost: FiringCost
+    name: str
+
+    def note(self, spikes: Tensor | Packed) -> None:
+        self.cost.rates[self.name] = _rate(spikes)
+
+    def __call__(self, n: int) -> float:
+        return self.cost.weight / (len(self.cost.rates) * n)
+
+    def after(self, layer: nn.Module, _: tuple, spikes: Tensor) -> Tensor:
+        """Forward hook of a layer whose backward pass is PyTorch's own. Its spikes have the dtype of a stream again."""
         if not layer.training:
             return spikes
-        self.rates[name] = _rate(spikes)
-        if isinstance(spikes, Packed):
-            return Packed(_Charge.apply(spikes.x, self), spikes.bits)
-        return _Charge.apply(spikes, self)
+        self.note(spikes)
+        spikes, kind = _Charged.apply(spikes, self), spikes.device.type
+        return spikes.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else spikes
 
 
-class _Charge(torch.autograd.Function):
-    """The identity, whose backward pass adds the gradient of the cost."""
+class _Charged(torch.autograd.Function):
+    """The identity, whose backward pass adds the cost."""
 
     @staticmethod
-    def forward(ctx, spikes: Tensor, cost: FiringCost) -> Tensor:
-        ctx.cost = cost
+    def forward(ctx, spikes: Tensor, charge: _Charge) -> Tensor:
+        ctx.charge = charge
         return spikes.view_as(spikes)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad + ctx.cost.weight / (len(ctx.cost.rates) * grad.numel()), None
+        return grad + ctx.charge(grad.numel()), None
 
 
 def _in_float32(layer: nn.Module, args: tuple) -> tuple:
     return (args[0].float(), *args[1:]) if layer.training else args
-
-
-def _cast(spikes: Tensor) -> Tensor:
-    """The spikes in the dtype that weights give under autocast."""
-    kind = spikes.device.type
-    return spikes.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else spikes
 
 
 def _rate(spikes: Tensor | Packed) -> Tensor:

@@ -21,7 +21,7 @@ from tcja_gen.nn.neurons import _LIF, PRESETS, _Fire
 from tcja_gen.nn.pooling import _MaxPool, max_pool
 from tcja_gen.nn.readouts import _WeightedSum
 from tcja_gen.nn.sparse import Conv2d, _SpikeWeights
-from tcja_gen.training.firing import Firing, FiringCost, _Charge
+from tcja_gen.training.firing import Firing, FiringCost, _Charge, _Charged
 
 
 def lean() -> nn.Module:
@@ -45,7 +45,7 @@ def as_bits(x: torch.Tensor) -> torch.Tensor:
 def charged(x: torch.Tensor) -> torch.Tensor:
     cost = FiringCost(Firing(), NormLIF(4))
     cost.rates["a layer"] = x.mean()
-    return _Charge.apply(x, cost)
+    return _Charged.apply(x, _Charge(cost, "a layer"))
 
 
 def gated() -> nn.Module:
@@ -68,7 +68,7 @@ REFUSED = {
 RIGHT = {
     _Fire: lambda x: _Fire.apply(x, PRESETS["tcja"]),
     _Exceeds: _Exceeds.apply,
-    _Charge: charged,
+    _Charged: charged,
     _WeightedSum: lambda x: _WeightedSum.apply(x, torch.tensor([0.5, 0.3, 0.2], dtype=x.dtype)),
 }
 

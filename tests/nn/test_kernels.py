@@ -88,6 +88,9 @@ def test_normalised_neurons_fire_and_learn_as_in_the_plain_loop(kernels, neuron,
     assert 0.02 < fired.mean() < 0.98
     arguments = (x, a, b, grad, mean, rstd, neuron, len(grad))
     close(summed(*kernels.spikes_backward(*arguments)), summed(*spikes_backward(*arguments)))
+    cheaper = (x, a, b, grad - 0.5, *arguments[4:])
+    for backward in (kernels.spikes_backward, spikes_backward):
+        close(summed(*backward(*cheaper, cost=0.5)), summed(*spikes_backward(*arguments)), 1e-4)
 
 
 @pytest.mark.parametrize("images", [1, 2, 18, 36])
@@ -105,6 +108,8 @@ def test_gated_currents_fire_and_learn_as_in_the_plain_loop(kernels, path, image
     arguments = (x, a, b, f, grad, mean, neuron)
     wanted, *sums = gated_spikes_backward(*arguments)
     close(kernels.gated_spikes_backward(*arguments), [wanted, *sums], 1e-4)
+    for backward in (kernels.gated_spikes_backward, gated_spikes_backward):
+        close(backward(x, a, b, f, grad - 0.5, mean, neuron, cost=0.5), [wanted, *sums], 1e-3)
     shift = numbers(frames, images, width, seed=5)
     given = (x, a, mean, rstd, b, 0.1 * mean, shift)
     close([kernels.batch_norm_backward(wanted.clone(), *given)], [batch_norm_backward(wanted, *given)])

@@ -214,11 +214,12 @@ void run_forward(const X* x, const float* a, const float* b, const float* f, con
 }
 
 // gx is dL/d(a x + b). sums, products: (parts, C) of that and of its products with x - mean over rstd; if gated, (T, N, C)
-// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0. gx may be x
+// of dL/dI and of dL/dI (x - mean) for the gated current I, and they start at 0. gx may be x. cost: added to the gradient
+// of every spike
 template <typename X, bool DECAY_INPUT, bool STATIC, bool GATED>
 void run_backward(const X* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
                   const float* u, const float* z, const X* grad, const float* mean, const float* rstd, X* gx, float* gv,
-                  float* sums, float* products, Size rows, Size width, Size pixels, Size steps, const Neuron n,
+                  float* sums, float* products, Size rows, Size width, Size pixels, Size steps, float cost, const Neuron n,
                   Size threads) {
     const Tiles tiles(rows, width, pixels);
     const Size frame = rows * width;
@@ -265,7 +266,7 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 if (!(w || u) && t) prefetch(g - frame, length);
                 if (gx == x) current = (X*)std::memcpy(before, current, length * sizeof(X));
                 surrogate(v, ds, length, n);
-                for (Size j = 0; j < length; j++) dg[j] = u ? U[j] * wide(g[j]) + Z[j] : share * wide(g[j]);
+                for (Size j = 0; j < length; j++) dg[j] = (u ? U[j] * wide(g[j]) + Z[j] : share * wide(g[j])) + cost;
                 const float* F = GATED ? &factors[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
@@ -379,11 +380,11 @@ void forward(const void* x, const float* a, const float* b, const float* f, cons
      : f                      ? run_backward<X, DECAY, false, true>                                                   \
                               : run_backward<X, DECAY, false, false>)((const X*)x, a, b, f, v0, w, u, z, (const X*)grad, \
                                                                       mean, rstd, (X*)gx, gv, sums, products, rows, width,  \
-                                                                      pixels, steps, *n, threads)
+                                                                      pixels, steps, cost, *n, threads)
 void backward(const void* x, const float* a, const float* b, const float* f, const float* v0, const float* w,
               const float* u, const float* z, const void* grad, const float* mean, const float* rstd, void* gx, float* gv,
-              float* sums, float* products, Size rows, Size width, Size pixels, Size steps, Size frames, const Neuron* n,
-              int half, Size threads) {
+              float* sums, float* products, Size rows, Size width, Size pixels, Size steps, Size frames, float cost,
+              const Neuron* n, int half, Size threads) {
     if (n->decay_input) {
         TYPED(BACKWARD(float, true), BACKWARD(bf16, true))
     } else {

@@ -137,7 +137,7 @@ def words(channels: int) -> int:
     return -(-channels // WORD)
 
 
-def _call(function: str, x: Tensor, *arguments: Tensor | int | ctypes.Structure | None) -> None:
+def _call(function: str, x: Tensor, *arguments: Tensor | int | float | ctypes.Structure | None) -> None:
     """Calls a kernel. Tensors become addresses; the last arguments say whether x is bfloat16, and how many threads."""
     if x.dtype not in (torch.float32, torch.bfloat16):
         raise TypeError(f"neurons run in float32 or bfloat16, not {x.dtype}")
@@ -146,9 +146,11 @@ def _call(function: str, x: Tensor, *arguments: Tensor | int | ctypes.Structure 
     getattr(library(), function)(*given, half, threads)
 
 
-def _argument(a: Tensor | int | ctypes.Structure | None):
+def _argument(a: Tensor | int | float | ctypes.Structure | None):
     if a is None or isinstance(a, Tensor):
         return ctypes.c_void_p(None if a is None else a.data_ptr())
+    if isinstance(a, float):
+        return ctypes.c_float(a)
     return ctypes.c_int64(a) if isinstance(a, int) else ctypes.byref(a)
 
 
@@ -201,16 +203,17 @@ def spikes_backward(
     neuron: Neuron,
     steps: int,
     v: Tensor | None = None,
+    cost: float = 0.0,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (parts, C)."""
-    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v)
+    return _backward(x, a, b, grad, mean, rstd, neuron, steps, v, cost=cost)
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron, cost: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `neurons.gated_spikes_backward`."""
-    return _backward(x, a, b, grad, mean, None, neuron, len(f), None, f)[:3]
+    return _backward(x, a, b, grad, mean, None, neuron, len(f), None, f, cost=cost)[:3]
 
 
 def summed_spikes_backward(
@@ -260,6 +263,7 @@ def _backward(
     w=None,
     scales=(None, None),
     overwrite: bool = False,
+    cost: float = 0.0,
 ):
     x = x.detach().contiguous()
     frames, rows, width = x.shape
@@ -277,7 +281,7 @@ def _backward(
     elif a is not None:
         sums, products = x.new_empty(2, _part_count(rows, width, pixels), width, dtype=torch.float32)
     arguments = x, a, b, f, v, w, u, shift, grad, mean, rstd, gx, gv, sums, products, rows, width, pixels, steps, frames
-    _call("backward", x, *arguments, constants(neuron))
+    _call("backward", x, *arguments, float(cost), constants(neuron))
     return gx, sums, products, gv
 
 

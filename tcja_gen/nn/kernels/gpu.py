@@ -102,7 +102,7 @@ def _forward(
 @triton.jit(do_not_specialize=["rows", "pixels", "steps"])
 def _backward(
     x, a, b, f, v0, grad, mean, rstd, membranes, gx, gv, sums, products,
-    rows, width, pixels, steps, tau, leak, v_threshold, v_reset, alpha,
+    rows, width, pixels, steps, cost, tau, leak, v_threshold, v_reset, alpha,
     STATIC: tl.constexpr, AFFINE: tl.constexpr, GATED: tl.constexpr, AT_REST: tl.constexpr, DECAY_INPUT: tl.constexpr,
     STRICT: tl.constexpr, DETACH: tl.constexpr, SURROGATE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -140,7 +140,7 @@ def _backward(
             later = tl.where(_fires(v, v_threshold, STRICT), 0.0, carry)  # by way of the later steps
             if not DETACH:
                 later += carry * (v_reset - v) * ds
-            dv = tl.load(grad + at + t * frame, mask, 0.0).to(tl.float32) * ds + later
+            dv = (tl.load(grad + at + t * frame, mask, 0.0).to(tl.float32) + cost) * ds + later
             dv = tl.where(mask, dv, 0.0)
             carry = dv * leak
             g = tl.div_rn(dv, tau) if DECAY_INPUT else dv
@@ -255,10 +255,10 @@ def summed_spikes_backward(
 
 
 def gated_spikes_backward(
-    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron
+    x: Tensor, a: Tensor, b: Tensor, f: Tensor, grad: Tensor, mean: Tensor, neuron: Neuron, cost: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `neurons.gated_spikes_backward`."""
-    gx, *parts, _ = _neurons_backward(x, a, b, grad, mean, None, neuron, len(f), None, f)
+    gx, *parts, _ = _neurons_backward(x, a, b, grad, mean, None, neuron, len(f), None, f, cost)
     blocks = f.shape[1], -1  # of each image
     return gx, *(part.unflatten(0, blocks).sum(1).transpose(0, 1) for part in parts)
 
@@ -288,13 +288,14 @@ def spikes_backward(
     neuron: Neuron,
     steps: int,
     v: Tensor | None = None,
+    cost: float = 0.0,
 ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
     """As `neurons.spikes_backward`; the sums have shape (programs, C)."""
-    return _neurons_backward(x, a, b, grad, mean, rstd, neuron, steps, v)
+    return _neurons_backward(x, a, b, grad, mean, rstd, neuron, steps, v, cost=cost)
 
 
 def _neurons_backward(
-    x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None
+    x: Tensor, a, b, grad: Tensor, mean, rstd, neuron: Neuron, steps: int, v, f: Tensor | None = None, cost: float = 0.0
 ):
     """Gradients of `_spikes`: of x, the two sums, in parts (programs, C) or (blocks, T, C) if gated, and of v."""
     x = x.contiguous()
@@ -314,7 +315,8 @@ def _neurons_backward(
     with torch.cuda.device_of(x):
         _backward[programs, across](
             x, a, b, f, v, grad, mean, rstd, membranes, gx, gv, sums, products,
-            rows, width, pixels, steps, **_settings(neuron), **static, GATED=f is not None, **tile, **EXACT,
+            rows, width, pixels, steps, float(cost),
+            **_settings(neuron), **static, GATED=f is not None, **tile, **EXACT,
         )  # fmt: skip
     return gx, sums, products, gv
 
