@@ -91,7 +91,7 @@ def _weights(kind: str, time_steps: int) -> Tensor:
         w = torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"readout {kind!r} gives a {type(given).__name__}; wanted a tensor of weights") from None
-    if w.is_complex() or not w.isfinite().all():
+    if w.is_complex() or not (w.is_meta or w.isfinite().all()):
         raise UserError(f"readout {kind!r} gives weights that are not all finite numbers")
     return w
 

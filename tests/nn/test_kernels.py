@@ -323,7 +323,7 @@ from triton.compiler import ASTSource, compile
 from tcja_gen.nn.kernels import gpu
 
 scalars = dict.fromkeys(["rows", "width", "pixels", "steps"], "i32")
-scalars |= dict.fromkeys(["tau", "leak", "v_threshold", "v_reset", "alpha", "scale", "eps"], "fp32")
+scalars |= dict.fromkeys(["cost", "tau", "leak", "v_threshold", "v_reset", "alpha", "scale", "eps"], "fp32")
 given = dict.fromkeys(["x", "grad", "gx", "g", "spikes"], "*bf16")
 given |= dict.fromkeys(["a", "b", "mean", "rstd", "membranes", "sums", "products", "out", "mean_g", "mean_gx"], "*fp32")
 gates = dict.fromkeys(["f", "shift"], "*fp32")
