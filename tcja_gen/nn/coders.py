@@ -326,7 +326,7 @@ class SpikingDecoder(Stages):
             return False
         if not isinstance(stage.neurons, NormLIF) or gate is not None and stage.neurons.path != "native":
             return False
-        if self.training and stage.neurons.charge is not None:
+        if stage.neurons.charge_in_training is not None:
             return False
         watched = stage, stage.weights, stage.neurons, self.readout, *([] if gate is None else [gate])
         return not is_watched(*watched)

@@ -115,16 +115,25 @@ class TDBatchNorm(OnPath, nn.Module):
         return f"{len(self.weight)}, scale={self.scale:g}"
 
 
-class NormLIF(TDBatchNorm):
+class Charged:
+    """Mixed into neurons whose spikes can cost something in training, see `training.firing`."""
+
+    charge: Charge | None = None
+
+    @property
+    def charge_in_training(self) -> Charge | None:
+        return self.charge if self.training else None
+
+
+class NormLIF(Charged, TDBatchNorm):
     """tdBN and the neurons behind it: currents (T, N, C, ...) -> spikes. Keeps no membrane.
 
     seen_by: gets the spikes of every pass, also of those that only sum them up. It changes no bit of anything, while a
     forward hook, which could, ends the joining of passes (`layers.is_watched`).
-    charge: of its spikes in training, which are then not summed up before they are handed on.
+    With a charge in training, spikes are not summed up before they are handed on.
     """
 
     seen_by: Callable[[Tensor], None] | None = None
-    charge: Charge | None = None
 
     def __init__(self, channels: int, neuron: Neuron = PRESETS["tcja"], alpha: float = 1.0, **options):
         super().__init__(channels, alpha * neuron.gain, **options)
@@ -148,10 +157,6 @@ class NormLIF(TDBatchNorm):
         if charge := self.charge_in_training:
             charge.note(spikes)
         return spikes
-
-    @property
-    def charge_in_training(self) -> Charge | None:
-        return self.charge if self.training else None
 
     def weighted_sum(
         self,
@@ -198,10 +203,8 @@ class NormLIF(TDBatchNorm):
         return f"{super().extra_repr()}, {self.neuron}"
 
 
-class LIF(OnPath, nn.Module):
+class LIF(Charged, OnPath, nn.Module):
     """Neurons alone: currents (T, N, ...), or one static frame (N, ...) with `steps` = T, -> spikes (T, N, ...)."""
-
-    charge: Charge | None = None  # of its spikes in training
 
     def __init__(self, neuron: Neuron = PRESETS["tcja"]):
         super().__init__()
@@ -210,7 +213,7 @@ class LIF(OnPath, nn.Module):
     def forward(self, x: Tensor, steps: int | None = None, as_bits: bool = False) -> Tensor | Packed:
         """as_bits: see `layers.hands_on_bits`."""
         planes, frame = channels_last(x[None] if steps else x), x.shape if steps else x.shape[1:]
-        charge = self.charge if self.training else None
+        charge = self.charge_in_training
         if as_bits:
             spikes = _stream(Fire.apply(planes.flatten(1, 2), self.neuron, steps or len(planes), charge), frame)
         else:
