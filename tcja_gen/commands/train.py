@@ -14,8 +14,9 @@ from ..training import config as configs
 from ..training.config import Config
 from ..training.recipes import load
 from ..training.stages import saved_config
+from ..words import Given, scan, switches_of
 from .arguments import data_exists, run_exists, start
-from .flags import Given, changes_of, check_known, choices_given, flags_of, scan, switches_of
+from .flags import changes_of, check_known, choices_given, flags_of
 from .images import Interpolate, Reconstruct, Sample
 from .scores import Evaluate
 

@@ -1,11 +1,9 @@
 """How a run was trained, read from its folder: stages, settings that differ from the recipe, records of scores."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields, replace
-from itertools import pairwise
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch.nn import Module
 
@@ -17,11 +15,11 @@ from ..shipped import recipes as shipped
 from ..training import recipes
 from ..training.config import FREE_ON_RESUME, Config, as_table, one_by_one
 from ..training.runs import statistics
+from ..words import scan, switches_of
 from .subject import Subject
 
 IGNORED = tuple({*FREE_ON_RESUME} - {"data", "init_from"})  # settings that cannot change the result
 FILLED_IN = ("image_size", "image_channels", "image_width", "classes")  # of the model, by the data
-SWITCHES = {f"--{f.name.replace('_', '-')}" for f in fields(Config) if f.type is bool}  # flags of `train` without value
 
 Difference = tuple[str, str, str]  # setting, its value in the recipe, and in the run
 
@@ -83,24 +81,7 @@ def _recipes_in(command: str, config: Config) -> list[str]:
         words = shlex.split(command)
     except ValueError:  # of an earlier version, which did not quote
         words = command.split()
-    switches = SWITCHES | {*_switches(as_table(config))}
-    return [word for before, word in pairwise(words) if not _takes_value(before, switches)]
-
-
-def _takes_value(word: str, switches: set[str]) -> bool:
-    """Whether a word is a flag whose value is the next word."""
-    last = word.rpartition(".")[2].removeprefix("--")
-    return word.startswith("--") and "=" not in word and not last.startswith("no-") and word not in switches
-
-
-def _switches(settings: Mapping[str, Any], path: str = "--") -> Iterator[str]:
-    """Flags of nested settings that are True or False."""
-    for name, value in settings.items():
-        flag = path + name.replace("_", "-")
-        if isinstance(value, bool):
-            yield flag
-        elif isinstance(value, Mapping):
-            yield from _switches(value, flag + ".")
+    return [*scan(words, switches_of(config)).words]
 
 
 def _loaded(word: str) -> Config | None:
