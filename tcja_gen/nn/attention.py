@@ -150,12 +150,6 @@ def _gate_of(block: Gate, z: Tensor) -> Tensor:
     return f.roll(1, 1) if block.shuffled else f
 
 
-def _same_length(conv: nn.Conv1d, z: Tensor) -> Tensor:
-    """Convolution of z (N, channels, length) that keeps the length; an even kernel has its extra zero on the right."""
-    k = conv.kernel_size[0]
-    return F.conv1d(F.pad(z, ((k - 1) // 2, k // 2)), conv.weight)
-
-
 def _along_time(time_steps: int, channels: int, k: int) -> nn.Conv1d:
     if not 1 <= k <= time_steps:
         raise UserError(f"k_time = {k} does not fit T = {time_steps}: it must lie in 1..T")
@@ -193,7 +187,11 @@ class CLA(Gate):
         self.cla = _along_channels(time_steps, channels, k_channel)
 
     def scores(self, z: Tensor) -> Tensor:
-        return _same_length(self.cla, z.transpose(0, 1)).transpose(0, 1)  # over (N, T, C)
+        w, c = self.cla.weight, self.channels
+        k = w.shape[2]
+        z = F.pad(z, ((k - 1) // 2, k // 2))  # C + k - 1 channels
+        taps = w.permute(2, 0, 1).contiguous()
+        return sum(tap @ z[..., m : m + c].flatten(1) for m, tap in enumerate(taps)).unflatten(1, (-1, c))
 
 
 @register_attention("TCJA")

@@ -39,6 +39,19 @@ def test_the_network_of_plain_pytorch_is_measured_too(script):
     assert found["step_s"] > 0 and found["parameters"] > 4e6
 
 
+def test_steps_of_a_study_are_compared_in_turn(script):
+    table = script("step_time.py", "gates", "--cells", "none;TCJA on spikes, both", "--rounds", "1")
+    first, gated = table.splitlines()[-2:]
+    assert "| 1.00 (1.00) |" in first and gated.startswith("| TCJA on spikes, both | ")
+
+
+def test_a_cell_that_a_study_lacks_is_told(script):
+    with pytest.raises(SystemExit, match="unknown cell 'SE'; compat has: none; TCJA on spikes"):
+        script("step_time.py", "compat", "--cells", "SE")
+    with pytest.raises(SystemExit, match="a study of generators is wanted"):
+        script("step_time.py", "gates-classifier")
+
+
 @pytest.mark.slow
 def test_the_comparison_of_paths_runs(script):
     assert "gradients of the first step" in script("benchmarks/equivalence.py", "--steps", "8", "--disturbed", "1")

@@ -113,9 +113,8 @@ struct Planes {
         for (Size r = 0; r < count; r++) std::copy(of + at(row + r), of + at(row + r) + columns, to + r * columns);
     }
 
-    // Adds the values of a tile to a sum, and after the last tile of an image the sum over its rows to `of`.
-    void add(float* sum, const float* values, float* of, Size row, Size count) const {
-        for (Size j = 0; j < count * columns; j++) sum[j] += values[j];
+    // After the last tile of an image: adds the sum over its rows to `of`, and begins anew.
+    void close(float* sum, float* of, Size row, Size count) const {
         if (tiles.pixels > tiles.high) {
             if ((row + count) % tiles.pixels) return;
             count = tiles.high;
@@ -230,11 +229,10 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
         Sums total, product;  // of dL/dI, and of dL/dI (x - mean)
         std::vector<float> membranes(steps * TILE);
         float h[TILE], ds[TILE], carry[TILE], still[TILE];  // carry: dL/dH_t; still: dL/dI of a static frame
-        float d[TILE], dx[TILE];                            // of a gated stream: dL/dI, and dL/dI (x - mean)
         float dg[TILE];                                     // dL/dS
         X before[TILE];                                     // currents that gx takes the place of
         const Planes planes{tiles, column, columns};
-        std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);
+        std::vector<float> factors(GATED ? steps * TILE : 0), all_d(factors), all_dx(factors);  // dL/dI, dL/dI (x - mean)
         std::vector<float> scales(u ? steps * TILE : 0), shifts(scales);
         for (Size row = first, count; row < last; row += count) {
             count = tiles.count(row, last);
@@ -268,14 +266,15 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                 surrogate(v, ds, length, n);
                 for (Size j = 0; j < length; j++) dg[j] = (u ? U[j] * wide(g[j]) + Z[j] : share * wide(g[j])) + cost;
                 const float* F = GATED ? &factors[t * TILE] : nullptr;
+                float *d = GATED ? &all_d[t * TILE] : nullptr, *dx = GATED ? &all_dx[t * TILE] : nullptr;
                 for (Size j = 0; j < length; j++) {
                     const float kept = v[j] >= from ? 0 : carry[j];
                     const float dv = dg[j] * ds[j] + kept + through * carry[j] * (n.v_reset - v[j]) * ds[j];
                     carry[j] = dv * n.leak;
                     float di = dv * gain;
                     if (GATED) {
-                        d[j] = di;
-                        dx[j] = di * (wide(current[j]) - MEAN[j]);
+                        d[j] += di;
+                        dx[j] += di * (wide(current[j]) - MEAN[j]);
                         di *= F[j];
                     }
                     if (STATIC) {
@@ -289,8 +288,8 @@ void run_backward(const X* x, const float* a, const float* b, const float* f, co
                     }
                 }
                 if (GATED) {
-                    planes.add(&all_d[t * TILE], d, sums + t * frame / pixels, row, count);
-                    planes.add(&all_dx[t * TILE], dx, products + t * frame / pixels, row, count);
+                    planes.close(d, sums + t * frame / pixels, row, count);
+                    planes.close(dx, products + t * frame / pixels, row, count);
                 }
             }
             if (STATIC)
