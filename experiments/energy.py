@@ -1,12 +1,13 @@
-"""Cost of an image, by run: operations and energy of sampling (generators) or classification (classifiers).
+"""Cost of an image, by run: operations and energy of sampling (generators; of reconstruction before their prior is
+trained) or classification (classifiers).
 
     python experiments/energy.py RUN [RUN ...] [--data-root data]
 
 Prints a row of Markdown for each run, means over 64 samples: parameters, MACs and ACs an image, their energy, also with
-gates folded, the share of attention in the energy, firing rate, and the energy of the ANN twin, which runs
-the same layers once on dense activations (counted, not trained). --data-root: where classifiers' data are, default each
-run's own setting. `tcja_gen.evaluation.energy` explains what is counted; `tcja-gen show RUN --energy` shows it layer by
-layer. Seconds a run.
+gates folded, the share of attention in the energy, firing rate, and the energy of the ANN twin, which runs the same
+layers once on dense activations (counted, not trained). --data-root: where the data are that are classified or
+reconstructed, default each run's own setting. `tcja_gen.evaluation.energy` explains what is counted; `tcja-gen show RUN
+--energy` shows it layer by layer. Seconds a run.
 """
 
 from pathlib import Path
@@ -21,10 +22,13 @@ COLUMNS += ("of it attention", "firing rate", "ANN twin, pJ")
 
 
 def cells(folder: str, root: str) -> list[str]:
-    model, rows = of_run(folder, "" if load(folder).kind == "generator" else root)
+    model = load(folder)
+    samples = model.kind == "generator" and model.prior_is_trained
+    use = "sampling" if samples else "reconstruction" if model.kind == "generator" else "classification"
+    model, rows = of_run(folder, "" if samples else root)
     sums, twin = totals(rows), totals(ann_twin(rows))
     parameters = sum(p.numel() for p in model.parameters())
-    found = [Path(folder).name, "sampling" if model.kind == "generator" else "classification", model.time_steps]
+    found = [Path(folder).name, use, model.time_steps]
     found += [f"{parameters:,}", *(f"{sums[name]:,.0f}" for name in ("mac", "ac", "energy", "folded")), attention(rows)]
     return [*found, f"{sums['rate']:.4f}", f"{twin['energy']:,.0f}"]
 

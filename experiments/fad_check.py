@@ -10,11 +10,12 @@ The draws of training images are those of the known figures, numpy's `default_rn
 happen to lie low on MNIST: 20 draws of torch's `randperm` give 2.44 +- 0.07, seeds 0 to 2 here 2.25.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
+from script import run
 from torch import Tensor
 
 from tcja_gen.data import load_images
@@ -100,16 +101,19 @@ def _root(covariance: Tensor) -> Tensor:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def main(root: str, autoencoders: str) -> int:
-    folder = Path(autoencoders)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, metavar="DATA_ROOT")
+    parser.add_argument("folder", type=Path, metavar="AUTOENCODER_DIR")
+    asked = parser.parse_args()
+    names = {"mnist": "mnist", "fashion-mnist": "fashion"}
     met = [
-        check("mnist", Path(root), folder / "mnist_64.pth", folder / "mnist_test_64.npz"),
-        check("fashion-mnist", Path(root), folder / "fashion_64.pth", folder / "fashion_test_64.npz"),
+        check(data, asked.root, asked.folder / f"{name}_64.pth", asked.folder / f"{name}_test_64.npz")
+        for data, name in names.items()
     ]
-    return 0 if all(met) else 1
+    if not all(met):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    sys.exit(main(*sys.argv[1:]))
+    run(main)

@@ -10,6 +10,7 @@ Networks that are not named are trained once and kept. About three minutes on on
 import argparse
 
 import torch
+from script import run
 from torch import Tensor
 
 from tcja_gen.data import ImageSet, load_images
@@ -69,11 +70,12 @@ def main() -> None:
         inception = False
     metrics = columns(inception)
     how = dict(n=asked.n, size=32, root=asked.data_root, autoencoder=asked.autoencoder, inception=asked.inception)
+    train = load_images("mnist", "train", size=32, root=asked.data_root)
     print(f"| images | {' | '.join(map(head, metrics))} |\n|---|{'---|' * len(metrics)}")
-    for name, images in spoilt(load_images("mnist", "train", size=32, root=asked.data_root), asked.n).items():
+    for name, images in spoilt(train, asked.n).items():
         scores = evaluate(images, "mnist", metrics, progress=True, **how)["scores"]
         print(f"| {name} | {' | '.join(f'{scores[metric]:.3g}' for metric in metrics)} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,5 +1,5 @@
-"""Every network of the recipes `classify/...` at its full size: its parameters, one training step on events (or images)
-of the right shape, and its outputs after a checkpoint was written and read.
+"""Every network of the paper, by the recipes `classify/...`, at its full size: its parameters, one training step on
+events (or images) of the right shape, and its outputs after a checkpoint was written and read.
 
     python experiments/networks_check.py
 
@@ -7,6 +7,7 @@ The events are made here: a drawn shape that moves over a sensor of the network'
 Takes a few minutes and 12 GB on a CPU.
 """
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -63,6 +64,7 @@ def check(name: str, folder: Path) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| network | parameters | input | loss | seconds a step, 2 samples | outputs after the checkpoint |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

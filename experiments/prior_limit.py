@@ -11,9 +11,8 @@ decoder's limit; and those of n samples of it. Reconstructions of the test image
 
 from pathlib import Path
 
-from script import arguments, head, row, run, score, scoring
+from script import arguments, generator, head, row, run, score, scoring
 
-from tcja_gen import load
 from tcja_gen.data import load as load_data
 from tcja_gen.evaluation import own_data
 from tcja_gen.evaluation.subjects import originals
@@ -21,7 +20,7 @@ from tcja_gen.evaluation.subjects import originals
 
 def main() -> None:
     asked = scoring(arguments(__doc__, "RUN ..."), n=5120).parse_args()
-    models = {name: load(name) for name in asked.runs}
+    models = {name: generator(name) for name in asked.runs}
     kinds = [(own_data(model, asked.data_root), model.image_size, model.image_channels) for model in models.values()]
     (source, size, channels), *others = dict.fromkeys(kinds)
     if others:
@@ -32,7 +31,7 @@ def main() -> None:
 
     def line(name: str, subject) -> None:
         scores = score(subject, asked, source)["scores"]
-        row(name, *(f"{scores[metric]:.2f}" for metric in asked.metrics))
+        row(name, *(f"{scores[metric]:.4g}" for metric in asked.metrics))
 
     line("training images", images)
     for name, model in models.items():

@@ -9,11 +9,11 @@ same network. `tcja_gen.evaluation.first_steps` explains the two ways. --repeats
 many sets of seeds. --steps: default 1, 2, 4, 8, ... T.
 """
 
-from script import arguments, head, row, run, score, scoring
+from script import arguments, generator, head, row, run, score, scoring
 
+from tcja_gen.evaluation import METRICS
 from tcja_gen.evaluation.energy import SAMPLES, count, totals
 from tcja_gen.evaluation.first_steps import ReadSteps, run_steps
-from tcja_gen.models import load
 
 
 def halves(steps: int) -> list[int]:
@@ -25,18 +25,20 @@ def cells(model, asked) -> list[str]:
     """Scores of a model's samples, with their spread if there are several sets."""
     record = score(model, asked, repeats=asked.repeats, progress=True)
     spread = record["spread"] if asked.repeats else {}
-    return [f"{value:.1f}" + (f" ± {spread[m]:.1f}" if m in spread else "") for m, value in record["scores"].items()]
+    return [f"{value:.4g}" + (f" ± {spread[m]:.2g}" if m in spread else "") for m, value in record["scores"].items()]
 
 
 def main() -> None:
     parser = scoring(arguments(__doc__), n=5120)
-    parser.add_argument("--steps", default="")
+    parser.add_argument("--steps", type=lambda words: [int(word) for word in words.split(",")], default=[])
     parser.add_argument("--repeats", type=int)
     asked = parser.parse_args()
-    model = load(asked.run)
+    if odd := [metric for metric in asked.metrics if METRICS[metric].of != "samples"]:
+        raise ValueError(f"{odd[0]}: only samples can be read out early")
+    model = generator(asked.run)
     ways = [f"{metric}, {way} t" for way in ("run", "read at") for metric in asked.metrics]
     head("steps", *ways, "pJ an image", "MAC", "AC")
-    for t in map(int, asked.steps.split(",")) if asked.steps else halves(model.time_steps):
+    for t in asked.steps or halves(model.time_steps):
         short = run_steps(model, t)
         cost = totals(count(short, range(SAMPLES)))
         scores = [*cells(short, asked), *cells(ReadSteps(model, t), asked)]

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tcja_gen.evaluation import evaluate, own_data
+from tcja_gen.evaluation import METRICS, evaluate, own_data
+from tcja_gen.models import load
 
 
 def arguments(doc: str, runs: str = "RUN", data_root: str = "data") -> argparse.ArgumentParser:
@@ -21,9 +22,25 @@ def scoring(parser: argparse.ArgumentParser, n: int, split: str = "test") -> arg
     """Adds how samples are scored."""
     parser.add_argument("--n", type=int, default=n)
     parser.add_argument("--split", default=split)
-    parser.add_argument("--metrics", type=lambda words: words.split(","), default=["fad-official", "fad"])
+    parser.add_argument("--metrics", type=metric_names, default=["fad-official", "fad"])
     parser.add_argument("--autoencoder")
     return parser
+
+
+def metric_names(words: str) -> list[str]:
+    """Names of metrics of images, with commas between. ArgumentTypeError for another one."""
+    names = words.split(",")
+    if odd := [name for name in names if name not in METRICS or METRICS[name].of == "classes"]:
+        raise argparse.ArgumentTypeError(f"{odd[0]} is no metric of images, such as fad or precision-autoencoder")
+    return names
+
+
+def generator(name: str):
+    """The generator of images of this name. ValueError for another model."""
+    model = load(name)
+    if model.kind != "generator" or model.full_count:
+        raise ValueError(f"{name}: a generator of images is wanted")
+    return model
 
 
 def score(subject, asked: argparse.Namespace, source: str = "", **how) -> dict:

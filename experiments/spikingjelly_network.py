@@ -9,10 +9,11 @@ in multi-step mode. Needs the package spikingjelly.
 import argparse
 
 import torch
+from script import run
 from spikingjelly.activation_based import functional, layer, neuron
 from torch import nn
 
-from tcja_gen.data import Batches, EventSet, load
+from tcja_gen.data import Batches, EventSet, is_events, load
 from tcja_gen.nn import TCJA
 
 
@@ -67,6 +68,8 @@ def main() -> None:
     for flag, default in (("--time-steps", 10), ("--epochs", 5), ("--batch", 50), ("--size", 0)):
         parser.add_argument(flag, type=int, default=default)
     asked = parser.parse_args()
+    if not is_events(asked.data):
+        raise ValueError(f"{asked.data}: event recordings are wanted, a set's name or a folder of them")
     how = dict(time_steps=asked.time_steps, size=asked.size or None, root=asked.data_root)
     training, validation = (load(asked.data, split, **how) for split in ("train", "validation"))
     torch.manual_seed(0)
@@ -76,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

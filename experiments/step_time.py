@@ -49,8 +49,11 @@ def networks(study: str, cells: list[str]) -> dict[str, configs.Config]:
     if unknown := [cell for cell in cells if cell not in found]:
         raise ValueError(f"unknown cell {unknown[0]!r}; {study} has: {'; '.join(found)}")
     found = {label: found[label] for label in cells or found}
-    if other := next((config.task for config in found.values() if config.task != "generate"), None):
-        raise ValueError(f"{study}: task = {other!r}; a study of generators is wanted")
+    for label, config in found.items():
+        further = config.objective.adversarial or config.objective.perceptual or config.init_from
+        if config.task != "generate" or config.fit not in ("all", "autoencoder") or further:
+            told = "generators that train all their parts at once, by their own losses alone, are wanted"
+            raise ValueError(f"{study}: {label}: {told}")
     return found
 
 

@@ -121,3 +121,10 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def last_part(path: str) -> str:
+    """A path without the folders of this machine that it lies in, to give away. What was a path stays one: "./digits"
+    is a folder, "digits" may be the name of a data set."""
+    name = Path(path).name
+    return name if path == name else f"./{name}"

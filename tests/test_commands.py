@@ -645,6 +645,13 @@ def test_the_demo_ends_with_pictures_and_scores(tmp_path, capsys):
         assert (tmp_path / "demo" / "pictures" / name).exists()
 
 
+def test_records_with_a_dot_in_their_names_have_pictures_of_their_own(classifier, tmp_path, capsys):
+    for name in ("t0.75", "t0.80"):
+        assert main(["evaluate", str(classifier), "--n", "16", "--out", str(tmp_path / name)]) == 0
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"t0.75", "t0.80", "t0.75.confusion.png", "t0.80.confusion.png"}
+
+
 def test_a_classifier_is_scored_with_a_table_a_picture_and_a_record(classifier, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(classifier)]) == 0

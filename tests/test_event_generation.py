@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.data import Events, integrate, load_events, moving, read_events, record, write_events
 from tcja_gen.errors import UserError
-from tcja_gen.evaluation import compare
-from tcja_gen.evaluation.recordings import draw_times, drawn_counts
+from tcja_gen.evaluation import compare, prediction
+from tcja_gen.evaluation.recordings import draw_times, drawn_counts, write_recordings
 from tcja_gen.models import build, store
 
 SIZE = {"image_size": 12, "image_channels": 2, "time_steps": 3}
@@ -191,6 +192,14 @@ def test_samples_are_strips_a_film_and_recordings_of_each_class(run, tmp_path, c
     assert main([*another, "--n", "4"]) == 0
 
 
+def test_recordings_of_a_generator_have_the_pixels_of_its_frames_whatever_the_camera_had(run, classifier, tmp_path):
+    named = store.load(classifier.folder)
+    named.provenance["data"]["name"] = "dvs128-gesture"  # a camera of 128 x 128 pixels
+    write_recordings(run.model, [1], tmp_path / "made", SimpleNamespace(first=True, rank=0, world=1, share=lambda x: x))
+    (file,) = (tmp_path / "made").rglob("*.bin")
+    assert torch.equal(prediction._recording(named, file), drawn_counts(run.model.sample([1]), [1])[0])
+
+
 def test_recordings_are_of_one_class_and_of_other_formats_where_asked(run, tmp_path):
     made = ["--events", str(tmp_path), "--events-as", "npz", "--events-draw", "threshold", "--milliseconds", "30"]
     how = ["--seeds", "1", "--class", "lying", "--grid", "--out", str(tmp_path / "s")]
@@ -205,6 +214,8 @@ def test_recordings_of_a_generator_of_images_are_refused(tmp_path, capsys):
     assert main(["sample", "digits", "--n", "2", "--out", str(tmp_path), "--events", str(tmp_path / "e")]) == 2
     assert "--events: this generator makes images" in told(capsys)
     assert main(["sample", "digits", "--n", "2", "--out", str(tmp_path), "--milliseconds", "5"]) == 2
+    assert "need --events" in told(capsys)
+    assert main(["sample", "digits", "--n", "2", "--out", str(tmp_path), "--milliseconds", "0"]) == 2
     assert "need --events" in told(capsys)
 
 

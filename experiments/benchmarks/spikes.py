@@ -4,7 +4,7 @@
 
 Layers are those of FSVAE's network for MNIST (T = 16, batch 32) and of the masked prior of `mnist`, with random spikes.
 Sparse and dense run alternately; times are the least of `--times`. "Gradient" is that of the weights; the gradient of
-the spikes is dense in both. "Of the line" compares a rate's time with that of rate 0.15, less the time at rate 0.
+the spikes is dense in both. "Of the line" is a rate's time over that of the line through 0 and the time at rate 0.15.
 
 Images are sampled from a loaded model, 256 together and one alone. Where the processor tells its energy (RAPL), it is
 shown beside the energy that `tcja-gen evaluate --energy` counts.
@@ -135,6 +135,8 @@ def main() -> None:
     parser.add_argument("--generator", default="mnist", help="a run or a pretrained name")
     parser.add_argument("--times", type=int, default=7)
     arguments = parser.parse_args()
+    if tg.load(arguments.generator).kind != "generator":
+        parser.error(f"--generator {arguments.generator}: a classifier makes no images")
     path, why = neuron_path(start("cpu").device)
     print(*facts("cpu"), "", sep="\n")
     if path == "native":

@@ -133,6 +133,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     cases = {name: settings for name, settings in CASES.items() if asked.only in name}
+    if not cases:
+        parser.error(f"--only {asked.only}: no training has this in its name; there are {', '.join(CASES)}")
     torch.set_num_threads(1)
     chance, end = random.Random(asked.seed), time.monotonic() + 60 * asked.minutes
     counts = {name: {"runs": 0, "kills": 0, "while writing": 0, "lost": 0, "unlike": 0} for name in cases}

@@ -1,6 +1,6 @@
 """Whether the number of processes changes anything: the table "Processes" in README.md.
 
-    python experiments/reliability/processes.py [--out FOLDER] [--cases dropout,head] [--limit 600]
+    python experiments/reliability/processes.py [--out FOLDER] [--cases "dropout;head"] [--limit 600]
 
 Tiny models of the embedded digits on a CPU, one of each kind and objective, are trained for four steps (a stage) by one
 process and, under torchrun (gloo), by two and three. A row for each: the largest relative difference, over the steps,

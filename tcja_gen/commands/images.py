@@ -49,7 +49,7 @@ class Sample:
     events_draw: Literal["", "poisson", "threshold"] = ""
     """With --events: how many events a pixel has: drawn with the expected count as mean (poisson, the default), or the
     expected count, rounded (threshold)."""
-    milliseconds: int = 0
+    milliseconds: int | None = None
     """With --events: duration of a recording; default: 300, as in N-MNIST."""
     sampling: SamplingFlags = field(default_factory=Sampling)
     which: Literal["last", "best"] = "last"
@@ -86,18 +86,18 @@ class Sample:
     def _check_events(self, model) -> None:
         if self.events and not model.full_count:
             raise UserError("--events: this generator makes images; one of event frames makes recordings")
-        if not self.events and (self.events_as or self.events_draw or self.milliseconds):
+        if not self.events and (self.events_as or self.events_draw or self.milliseconds is not None):
             raise UserError("--events-as, --events-draw and --milliseconds need --events FOLDER")
         if self.events:
             check_writable(Path(self.events))
-        if self.milliseconds and not model.time_steps <= 1000 * self.milliseconds < 2**23:
+        if self.milliseconds is not None and not model.time_steps <= 1000 * self.milliseconds < 2**23:
             raise UserError(f"--milliseconds {self.milliseconds}: wanted 1 to {2**23 // 1000}")
 
     def _write_events(self, model, seeds: list[int], label: int | None, process) -> None:
         from ..evaluation import recordings
 
         how = {"way": self.events_draw or "poisson", "ending": self.events_as or "bin"}
-        duration = self.milliseconds or recordings.MILLISECONDS
+        duration = recordings.MILLISECONDS if self.milliseconds is None else self.milliseconds
         recordings.write_recordings(model, seeds, Path(self.events), process, label, milliseconds=duration, **how)
         if process.first:
             print(self.events)
@@ -274,13 +274,13 @@ def _images(model, command: "Reconstruct | Interpolate", n: int):
     """Up to n images (n, C, H, W), uint8, with the model's size and channels, or event counts (n, T, 2, H, W): test
     images of a named data set (where a fold validated the training, those of the fold), or of all images of a folder. A
     note on stderr tells if those of a folder are converted."""
-    from ..data import even, load_images
+    from ..data import even, is_named, load_images
     from ..evaluation import own_data
     from ..evaluation.classification import load_for
     from ..evaluation.summed_frames import fold_of
 
     source = command.images or own_data(model, command.data_root, command.download)
-    split = "all" if command.images and Path(source).exists() else "test"
+    split = "all" if command.images and not is_named(source) else "test"
     split = "validation" if fold_of(model, source) else split
     if model.full_count:
         frames = load_for(model, source, split, command.data_root).frames

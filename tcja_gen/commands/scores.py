@@ -84,7 +84,7 @@ class Evaluate:
     """Folder of the named data sets."""
     download: FlagCreatePairsOff[bool] = False
     """Download what is missing: a named data set, published weights of a network."""
-    split: Literal["test", "validation", "train", "train+validation"] = "test"
+    split: Literal["test", "validation", "train", "train+validation", "all"] = "test"
     """Split to score against."""
     autoencoder: str = ""
     """Autoencoder for FAD: fsvae-mnist or fsvae-fashion-mnist, which FSVAE's authors published, or a file: theirs
@@ -192,12 +192,12 @@ class Evaluate:
         write_record(path, record)
         print(f"record: {path}", file=sys.stderr)
         if "confusion" in record:
-            print(f"picture: {report.confusion(record, path.with_suffix('.confusion.png'))}", file=sys.stderr)
+            print(f"picture: {report.confusion(record, _beside(path, '.confusion.png'))}", file=sys.stderr)
         if "recognition" in record:
-            drawn = report.confusion(record["recognition"], path.with_suffix(".recognition.png"))
+            drawn = report.confusion(record["recognition"], _beside(path, ".recognition.png"))
             print(f"picture: {drawn}", file=sys.stderr)
         if "nearest" in record:
-            drawn = pictures.save(nearest_picture(record, target, request), path.with_suffix(".nearest.png"))
+            drawn = pictures.save(nearest_picture(record, target, request), _beside(path, ".nearest.png"))
             print(f"picture, which shows training images: {drawn}", file=sys.stderr)
 
     def _print(self, record: dict, others: dict[str, dict]) -> UserError | None:
@@ -231,6 +231,8 @@ class Evaluate:
         if self.pretrained:
             return pretrained(self.pretrained, device), None
         if not store.is_model(self.target):
+            if self.which == "best":
+                raise UserError(f"{self.target}: --which best chooses among the checkpoints of a run, not among images")
             return self.target, None
         file = store.find(self.target, self.which)
         model = load(file, device)
@@ -337,6 +339,11 @@ class Reference:
         record = evaluation.prepare(request, self.out or None)
         if process.first:
             print(evaluation.text(record))
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """The picture that belongs to a record."""
+    return path.with_name(path.name.removesuffix(".json") + ending)
 
 
 def _shared(command: Evaluate | Reference, process) -> dict:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import EventSet, ImageSet, found_again, is_events, is_named, load
+from ..data import EventSet, ImageSet, found_again, is_events, is_named, is_recording, load
 from ..errors import MissingFile, UserError
 from .asked_classes import confusion, numbered_as
 from .generate import classify
@@ -101,6 +101,8 @@ def own_data(model, root: str | Path = "data", download: bool = False) -> str:
 def load_for(model, data: str | Path, split: str, root: str | Path, download: bool = False) -> ImageSet | EventSet:
     """A split, brought to the model's size, channels and T."""
     height, width = model.image_size, model.image_width
+    if is_recording(data):
+        raise UserError(f"{data}: one recording; a folder of them is wanted (tcja-gen predict takes single ones)")
     events = is_events(data)
     if events != (model.image_channels == 2):
         kinds = ("images", "event recordings")

@@ -16,7 +16,12 @@ def score(model_or_images, request: Request) -> dict:
     if of_classes:
         if not of_images:
             _check_seed(request)
-        record = classification.score(model_or_images, of_classes, request)
+        try:
+            record = classification.score(model_or_images, of_classes, request)
+        except UserError as error:
+            if not (request.everything and of_images):
+                raise
+            record["notes"].append(f"{', '.join(of_classes)} left out: {error}")
     if of_images:
         record = _joined(record, scores.score(model_or_images, of_images, request))
     scored = [name for name in names if name in record["scores"]]

@@ -96,8 +96,8 @@ def totals(rows: Sequence[Row]) -> dict[str, float]:
 def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[Row]]:
     """The model of a run, and its rows.
 
-    A generator samples from seeds 0 to 63, or reconstructs 64 validation images if its prior is not trained. A
-    classifier classifies 64 validation samples.
+    A generator samples from seeds 0 to 63, or reconstructs 64 validation images if its prior is not trained, the same
+    ones again if they are fewer. A classifier classifies 64 validation samples, or as many as there are.
 
     root: folder of the data, by default the run's own setting
     """
@@ -108,8 +108,11 @@ def of_run(folder: str | Path, root: str | Path = "") -> tuple[nn.Module, list[R
         return model, count(model, range(SAMPLES))
     root = root or model.provenance.get("data", {}).get("root", "data")
     data = load_for(model, own_data(model, root), "validation", root)
-    x = data.samples[even(SAMPLES, len(data))].float()
     use = "reconstruct" if model.kind == "generator" else "classify"
+    chosen = even(SAMPLES, len(data))
+    if use == "reconstruct":  # which runs 64 at a time
+        chosen = chosen.repeat(SAMPLES)[:SAMPLES]
+    x = data.samples[chosen].float()
     return model, count(model, x if x.dim() == 5 else x / 255, use)
 
 

@@ -18,14 +18,18 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..models import SpikingVAE
 from ..nn import CLA, FC, TA, TCJA, CodeLatent, CurrentCLA, CurrentGate, CurrentTCJA, Gate, Readout, TimeGain
+from ..nn.currents import CurrentTCJANormed
 
 
 def run_steps(model: SpikingVAE, t: int) -> SpikingVAE:
     """A copy of a generator that runs only the first t of its T steps.
 
-    UserError unless 1 <= t <= T, and for a latent of codes, whose prior makes the bits of all steps at once.
+    UserError unless 1 <= t <= T, for a latent of codes, whose prior makes the bits of all steps at once, and for gates
+    that divide by a mean over all steps.
     """
     _check(model, t)
+    if t < model.time_steps and any(isinstance(part, CurrentTCJANormed) for part in model.modules()):
+        raise UserError("TCJACnormed divides by a mean over all T steps: its generator cannot run fewer")
     if isinstance(model.latent, CodeLatent) and t < model.time_steps:
         raise UserError("codes are made for all T steps at once: their generator cannot run fewer")
     short = deepcopy(model)
@@ -75,5 +79,7 @@ class ReadSteps:
 
 
 def _check(model: SpikingVAE, t: int) -> None:
+    if model.full_count:
+        raise UserError("a generator of event frames gives a frame for each step: it has no image to read out early")
     if not 1 <= t <= model.time_steps:
         raise UserError(f"{t} steps of a generator with T = {model.time_steps}: wanted 1 to {model.time_steps}")

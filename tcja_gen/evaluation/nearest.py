@@ -35,6 +35,7 @@ def nearest_picture(record: dict, model_or_images, request: Request) -> Tensor:
 def _shown(subject: Subject, chosen: list[int]) -> Tensor:
     """The images of a subject by their numbers, floats in [0, 1]."""
     if subject.model is None:
-        return subject.images[chosen] / 255
+        places = chosen if subject.numbers is None else torch.searchsorted(subject.numbers, torch.tensor(chosen))
+        return subject.images[places] / 255
     made = subject.model.sample([subject.seed + i for i in chosen])  # by this process alone
     return quantise(subject.frames.images(made) if subject.frames else made) / 255

@@ -8,6 +8,7 @@ import torch
 
 from ..data import ImageSet
 from ..errors import UserError
+from ..models.inputs import check_range
 from . import pictures
 
 if TYPE_CHECKING:
@@ -27,4 +28,11 @@ def grid(images: Any, columns: int | None = None) -> Image:
     values = values[None] if values.dim() == 3 else values
     if values.dim() != 4 or values.shape[1] not in (1, 3) or not len(values):
         raise UserError(f"images have the shape {tuple(values.shape)}; (N, C, H, W) with 1 or 3 channels is wanted")
-    return pictures.to_picture(pictures.grid(values / 255 if values.dtype == torch.uint8 else values, columns))
+    if columns is not None and (not isinstance(columns, int) or columns < 1):
+        raise UserError(f"columns is {columns!r}; a whole number, at least 1, is wanted")
+    if values.dtype == torch.uint8:
+        values = values / 255
+    if not values.is_floating_point():
+        raise UserError(f"images are {values.dtype}; uint8, or floats in [0, 1], are wanted")
+    check_range(values)
+    return pictures.to_picture(pictures.grid(values, columns))

@@ -15,6 +15,7 @@ from ..errors import MissingFile, UserError
 from ..progress import track
 from .classification import class_names, has_head
 from .generate import IMAGES, RECORDINGS
+from .recordings import made_by_a_generator
 from .summed_frames import cut_by
 
 
@@ -94,7 +95,8 @@ def _image(model, path: Path, read_bytes, converted: set[str]) -> Tensor:
 
 
 def _recording(model, path: Path, *_) -> Tensor:
-    """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were."""
-    facts = model.provenance.get("data", {})
+    """Counts (T, 2, H, W) of a recording, cut into frames as the model's training data were. One that a generator made
+    has the pixels of its frames, not those of the camera."""
+    like = "" if made_by_a_generator(path) else model.provenance.get("data", {}).get("name", "")
     size = model.image_size, model.image_width
-    return load_recording(path, time_steps=model.time_steps, by=cut_by(model), size=size, like=facts.get("name", ""))
+    return load_recording(path, time_steps=model.time_steps, by=cut_by(model), size=size, like=like)

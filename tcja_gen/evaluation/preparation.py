@@ -15,7 +15,7 @@ from .metric_names import IMAGES, METRICS, WITHOUT_FLOOR, by_measure
 from .references import Reference, References
 from .request import Request
 from .results import only_finite
-from .subjects import choose
+from .subjects import drawn
 
 
 def prepare(request: Request, out: str | Path | None = None) -> dict:
@@ -29,7 +29,8 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
         raise UserError(
             f"{real.name}: {len(real)} image in split {request.split}; at least 2 are needed to compare with"
         )
-    images = choose(references.real.training.images, request, notes)
+    training = references.real.training.images
+    images = training[drawn(len(training), request, notes)]
     record = dict(data=real.name, split=request.split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= _network_facts("autoencoder", networks.autoencoder) | dict(statistics={}, floor={})
     of_samples = {name: metric for name, metric in METRICS.items() if metric.of == "samples" and metric.network}
@@ -38,7 +39,11 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
     if "classifier" in by_network:
         record |= _network_facts("classifier", networks.classifier)
         record["classifier_accuracy"] = by_network["classifier"].accuracy
-    scorable = enough_images(names, len(images), len(real), request, notes)
+    if request.held_out:
+        scorable = enough_images(names, len(images), len(real), request, notes)
+    else:
+        scorable = []
+        notes.append(f"no floors: the split {request.split} has training images, which would be scored against it")
     floors: dict[str, float] = {}
     for network, reference in by_network.items():
         if fid := by_measure(names, network).get("fid"):

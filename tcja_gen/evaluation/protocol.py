@@ -128,8 +128,8 @@ def read_record(path: str | Path) -> dict:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a JSON record ({error})") from None
     parts = [record.get(name) if isinstance(record, dict) else None for name in ("scores", "protocol")]
-    if not all(isinstance(part, dict) for part in parts):
-        raise UserError(f"{path}: not a record of scores; wanted the keys scores and protocol")
+    if not all(isinstance(part, dict) for part in parts) or not all(isinstance(p, dict) for p in parts[1].values()):
+        raise UserError(f"{path}: not a record of scores; wanted the keys scores and protocol, tables by metric")
     record["scores"] = {metric: score for metric, score in record["scores"].items() if score is not None}  # not finite
     for metric, score in record["scores"].items():
         if not all(isinstance(number, int | float) for number in (score if isinstance(score, list) else [score])):

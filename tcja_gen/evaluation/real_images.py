@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from ..data import ImageSet, is_named, load_events, load_images
+from ..data import ImageSet, is_events, is_named, load_events, load_images
 from ..errors import UserError
 from ..registry import DATASETS
 from .request import Request
@@ -57,6 +57,8 @@ class RealImages:
                 held = f"{asked.reference}: has no images of the {split} split"
             raise UserError(f"{held}; name the data set, too: {asked.spell('data')}")
         if frames := self.frames:
+            if not is_events(asked.data):
+                raise UserError(f"{asked.data}: images, the generator makes event frames; name a set of recordings")
             made = dict(time_steps=frames.time_steps, by=frames.by, size=frames.size, fold=self.fold)
             return frames.image_set(load_events(asked.data, split, **made, root=asked.root))
         shape = dict(size=asked.size, channels=asked.channels)

@@ -9,10 +9,13 @@ i mod K.
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from ..errors import UserError
 from ..models import load, store
 from .classification import class_names, has_head
-from .generate import classify
+from .generate import BATCH, classify
 from .metric_names import METRICS
 from .recordings import drawn_counts
 from .request import Request
@@ -27,10 +30,16 @@ def recognised(subject: Subject, names: Sequence[str], request: Request, notes: 
     facts = dict(n=len(samples), extractor_hash=store.weights_hash(recogniser), extractor="recogniser")
     labels, results = subject.labels_as(class_names(recogniser), notes), {}
     for name in names:
-        seen = drawn_counts(samples, subject.seeds) if METRICS[name].measure == "recognition-events" else samples
+        seen = _drawn(samples, subject.seeds) if METRICS[name].measure == "recognition-events" else samples
         found = classify(recogniser, seen, progress=request.shows_progress).mean(1).argmax(1)
         results[name] = Result.of(int((found == labels).sum()) / len(samples), facts)
     return results
+
+
+def _drawn(frames: Tensor, seeds: Sequence[int]) -> Tensor:
+    """`drawn_counts`, int32. A part at a time, as the draw takes many times the memory of its result."""
+    parts = zip(frames.split(BATCH), (seeds[i : i + BATCH] for i in range(0, len(seeds), BATCH)), strict=True)
+    return torch.cat([drawn_counts(part, of).int() for part, of in parts])
 
 
 def check_recogniser(model, request: Request) -> str:

@@ -61,6 +61,11 @@ def write_recordings(
             write_events(places[seed], draw_times(counts, seed, 1000 * milliseconds))
 
 
+def made_by_a_generator(file: Path) -> bool:
+    """Whether a recording lies where `write_recordings` wrote it."""
+    return any((folder / RECORDINGS).is_file() for folder in file.resolve().parents[:2])
+
+
 def drawn_counts(frames: Tensor, seeds: Sequence[int], way: str = "poisson") -> Tensor:
     """Numbers of events (N, T, 2, H, W), int64, for expected counts of the same shape; seed i draws those of film i."""
     if way == "threshold":

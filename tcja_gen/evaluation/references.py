@@ -181,18 +181,23 @@ class References:
         if network.startswith("autoencoder") and self.networks.trains_autoencoder:
             if (seen := len(self.real.training)) < FEW:
                 notes.append(f"the scoring autoencoder has seen {seen:,} images: single samples can move FAD by it")
-        if self.file is None:
-            return Reference(self.networks.extractor(network), self.real, splits)
         if missing := list(filter(None, (self.missing(network, measure) for measure in measures))):
             raise UserError(missing[0])
+        if self.file is None:
+            return Reference(self.networks.extractor(network), self.real, splits)
         extractor = self.networks.extractor(network)
         if not WITHOUT_REFERENCE.issuperset(measures):
             _check_extractor(self.file, network, extractor, notes)
         return FileReference(extractor, self.real, splits, self.file, network)
 
     def missing(self, network: str, measure: str) -> str | None:
-        """What a measure of a network's features needs and the file does not hold, in a line; None if nothing."""
+        """What a measure of a network's features needs and the split or the file does not have, in a line; None if
+        nothing."""
         file, own = self.file, weights_of(network)
+        if measure == "memorisation" and not self.request.held_out:
+            return (
+                f"memorisation compares with images that were not trained on; the split {self.request.split} has others"
+            )
         if file is None or measure in WITHOUT_REFERENCE:
             return None
         if measure == "memorisation":
@@ -213,7 +218,7 @@ class References:
         if file and not file.published:
             return dict(data=file.facts["data"]) | where
         loaded = file is None or any(METRICS[name].of == "reconstructions" for name in names)
-        return dict(data=self.real.reference.name if loaded else str(asked.data or file)) | where
+        return dict(data=self.real.reference.name if loaded else Path(str(asked.data or file)).name) | where
 
 
 def _cache_facts(images: ImageSet) -> dict:

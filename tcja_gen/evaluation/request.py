@@ -71,6 +71,11 @@ class Request:
         return self.metrics == ("all",)
 
     @property
+    def held_out(self) -> bool:
+        """Whether the split has no training images."""
+        return self.split in ("validation", "test")
+
+    @property
     def shows_progress(self) -> bool:
         """Whether this process draws progress bars: only the first one does."""
         return self.progress and this_process(self.device).first
@@ -92,7 +97,11 @@ def _metric_names(metrics: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names in a list, or in a string with commas between them, in any case; UserError for one that is unknown."""
     if isinstance(metrics, str):
         metrics = [name.strip() for name in metrics.split(",") if name.strip()]
-    names, known = tuple(str(name).lower().replace("_", "-") for name in metrics or ()), [*METRICS, "all"]
+    try:
+        names = tuple(str(name).lower().replace("_", "-") for name in metrics or ())
+    except TypeError:
+        raise UserError(f"metrics are {metrics!r}; names are wanted, as a list or as 'fad,psnr'") from None
+    known = [*METRICS, "all"]
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"unknown metric {', '.join(unknown)}; known are {', '.join(known)}")
     if "all" in names and len(names) > 1:

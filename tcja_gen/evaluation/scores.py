@@ -12,7 +12,8 @@ same record, so that none waits while another one works.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .feasible import check_metrics, feasible
+from ..errors import UserError
+from .feasible import ASKED, check_metrics, feasible
 from .floors import known_floor
 from .generate import quantise
 from .measures import measure_features, measure_pixels
@@ -36,27 +37,49 @@ def score(model_or_images, names: Sequence[str], request: Request) -> dict:
     names = feasible(names, subject, references, notes)
     by_network = references.ready(names, notes)  # before images are made: a mistake shows at once
     names = [name for name in names if METRICS[name].network in {None, *by_network}]
-    sets = [replace(subject, seed=subject.seed + i * subject.n) for i in range(request.repeats or 1)]
-    results = over_sets([_results(one, names, references, by_network, notes) for one in sets])
+    names = _with_known_classes(names, subject, references, by_network, notes)
+    sets = request.repeats or 1
+    seeds = (subject.seed + i * subject.n for i in range(sets))
+    results = over_sets([_results(replace(subject, seed=seed), names, references, by_network, notes) for seed in seeds])
     results = only_finite(results, notes)
     results = {name: results[name] for name in names if name in results}
     return dict(
         scores={name: result.value for name, result in results.items()},
-        floor=_floors(results, by_network),
+        floor=_floors(results, by_network) if request.held_out else {},
         spread={name: result.spread for name, result in results.items() if result.spread is not None},
         repeats={name: result.sets for name, result in results.items() if result.sets},
-        protocol=_protocols(results, subject, references, by_network, len(sets)),
+        protocol=_protocols(results, subject, references, by_network, sets),
         source=subject.source,
         notes=list(dict.fromkeys([*notes, *_told(by_network)])),
-        **_details(results),
+        **_details(results, subject),
     )
 
 
-def _details(results: dict[str, Result]) -> dict:
+def _with_known_classes(
+    names: list[str], subject: Subject, references: References, by_network: dict[str, Reference], notes: list[str]
+) -> list[str]:
+    """The metrics without recognition by a classifier of other classes than the samples'; UserError if it was asked for
+    by name."""
+    if ASKED not in names:
+        return names
+    try:
+        subject.labels_as(by_network["classifier"].class_names, notes)
+    except UserError as error:
+        if not references.request.everything:
+            raise
+        notes.append(f"{ASKED} left out: {error}")
+        return [name for name in names if name != ASKED]
+    return names
+
+
+def _details(results: dict[str, Result], subject: Subject) -> dict:
     """What results tell beside their numbers, by part of the record; of several networks the first's."""
     details: dict = {}
     for result in results.values():
         details = (result.details or {}) | details
+    if subject.numbers is not None:  # of the images that are scored, to those of all
+        for row in details.get("nearest", ()):
+            row["image"] = int(subject.numbers[row["image"]])
     return details
 
 
@@ -78,7 +101,7 @@ def _results(
         results |= recognised(subject, to_recognise, references.request, notes)
     if of_samples:
         labels = None
-        if "recognition-classifier" in of_samples:
+        if ASKED in of_samples:
             labels = subject.labels_as(by_network["classifier"].class_names, notes)
         results |= measure_features(subject.samples(), of_samples, by_network, notes, labels)
     if of_reconstructions:

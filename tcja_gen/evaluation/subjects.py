@@ -1,7 +1,7 @@
 """What is scored: a generator, which makes images by seed, or images that are there."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,6 +32,7 @@ class Subject:
     progress: bool
     classes: tuple[str, ...] | None = None  # their names, by label
     given_labels: Tensor | None = None  # (n,), of images that are there
+    numbers: Tensor | None = None  # (n,), of those that were drawn from more images; None: all are scored
 
     @classmethod
     def of(cls, model_or_images, request: Request, notes: list[str]) -> "Subject":
@@ -41,14 +42,20 @@ class Subject:
             source = dict(model_or_images.provenance)
             names = source.get("data", {}).get("classes")
             return cls(model_or_images, None, "rounded to uint8", source, request.n, **how, classes=names)
-        is_path = isinstance(model_or_images, str | os.PathLike)
-        found = _read(model_or_images, request, notes) if is_path else None
-        images = found.images if is_path else choose(model_or_images, request, notes)
+        if isinstance(model_or_images, str | os.PathLike):
+            found, total, numbers = _read(model_or_images, request, notes)
+            images, name = found.images, str(model_or_images)
+            if found.labels is not None:
+                how |= dict(classes=found.classes, given_labels=found.labels)
+        else:
+            _check(model_or_images)
+            total, name = len(model_or_images), f"tensor {tuple(model_or_images.shape)}"
+            numbers = drawn(total, request, notes)
+            images = model_or_images[numbers]
+        if len(images) < total:
+            notes.append(f"{len(images)} of {total} images scored, drawn by seed {request.seed}")
+            how |= dict(numbers=numbers)
         quantised = "rounded to uint8" if images.is_floating_point() else None
-        is_tensor = isinstance(model_or_images, Tensor)
-        name = f"tensor {tuple(model_or_images.shape)}" if is_tensor else str(model_or_images)
-        if found is not None and found.labels is not None:
-            how |= dict(classes=found.classes, given_labels=found.labels)
         return cls(None, quantise(images), quantised, {"images": name}, len(images), **how)
 
     @property
@@ -105,36 +112,35 @@ class Subject:
         facts |= getattr(getattr(self.model, "latent", None), "sampling", {})
         facts["classes"] = "seed mod classes" if getattr(self.model, "classes", 0) else None
         facts["seeds"] = [self.seed, self.seed + (sets - 1) * self.n + made - 1] if self.model else None
+        facts["drawn"] = None if self.numbers is None else f"by seed {self.seed}"
         facts |= self.frames.facts() if self.frames else {}
         return {"quantised": self.quantised} | facts
 
 
-def choose(images, request: Request, notes: list[str]) -> Tensor:
-    """At most `request.n` images of a tensor, folder or zip, in their order.
+def drawn(total: int, request: Request, notes: list[str]) -> Tensor:
+    """Ascending numbers of at most `request.n` of so many images.
 
     The choice is random, drawn by `request.seed`, because folders are often sorted by class.
     """
-    if isinstance(images, str | os.PathLike):
-        return _read(images, request, notes).images
-    _check(images)
-    return images[_picker(request, notes)(len(images))]
+    if total < request.n:
+        notes.append(f"{total} images where {request.n} were asked for")
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(request.seed))[: request.n]
+    return order.sort().values
 
 
-def _picker(request: Request, notes: list[str]) -> Callable[[int], Tensor]:
+def _read(path: str | os.PathLike, request: Request, notes: list[str]) -> tuple[ImageSet, int, Tensor]:
+    """At most `request.n` images of a folder or zip, how many there are, and the numbers of those. A folder that is
+    called like a data set is a folder here."""
+    picked = []
+
     def pick(total: int) -> Tensor:
-        if total < request.n:
-            notes.append(f"{total} images where {request.n} were asked for")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(request.seed))[: request.n]
-        return order.sort().values
+        picked.append((total, drawn(total, request, notes)))
+        return picked[-1][1]
 
-    return pick
-
-
-def _read(path: str | os.PathLike, request: Request, notes: list[str]) -> ImageSet:
-    """At most `request.n` images of a folder or zip."""
-    found = load_images(path, "all", size=request.size, channels=request.channels, pick=_picker(request, notes))
+    path = os.path.abspath(path) if os.path.exists(path) else path
+    found = load_images(path, "all", size=request.size, channels=request.channels, pick=pick)
     _check(found.images)
-    return found
+    return found, *picked[-1]
 
 
 def _check(images: Tensor) -> None:

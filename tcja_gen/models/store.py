@@ -17,6 +17,8 @@ import json
 import math
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -73,7 +75,7 @@ def without_places(provenance: dict) -> dict:
     stays."""
     data = {name: value for name, value in provenance.get("data", {}).items() if name not in ("root", "path")}
     if "source" in data:
-        data["source"] = Path(data["source"]).name
+        data["source"] = files.last_part(data["source"])
     return provenance | ({"data": data} if data else {})
 
 
@@ -167,15 +169,11 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     """
     if which not in ("last", "best"):
         raise UserError(f"which = {which!r}: wanted 'last' or 'best'")
-    if str(run_or_file).startswith(shipped.HUB):
-        return hub.find(str(run_or_file), WEIGHTS)
+    if one := _on_its_own(run_or_file):
+        if which == "best":
+            raise UserError(f"{run_or_file}: which = 'best' chooses among the checkpoints of a run; this is one model")
+        return one()
     path = Path(run_or_file)
-    if not path.exists() or (str(run_or_file) in shipped.weights() and not is_model(path) and not steps(path)):
-        return pretrained.find(str(run_or_file))
-    if path.is_file():
-        return path
-    if (path / WEIGHTS).is_file():
-        return path / WEIGHTS
     whole = [folder / WEIGHTS for folder in steps(path) if metadata(folder / WEIGHTS) is not None]
     if not whole and (stage := _last_stage(path)):
         return find(stage, which)
@@ -186,6 +184,17 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     if (newest := steps(path)[-1]) != whole[-1].parent:
         print(f"note: {newest} is damaged; {whole[-1].parent.name} is the last whole checkpoint", file=sys.stderr)
     return whole[-1]
+
+
+def _on_its_own(name: str | Path) -> Callable[[], Path] | None:
+    """What finds the file of a model that is no run; None for a run folder."""
+    path = Path(name)
+    if str(name).startswith(shipped.HUB):
+        return partial(hub.find, str(name), WEIGHTS)
+    if not path.exists() or (str(name) in shipped.weights() and not is_model(path) and not steps(path)):
+        return partial(pretrained.find, str(name))
+    file = path if path.is_file() else path / WEIGHTS
+    return (lambda: file) if file.is_file() else None
 
 
 def run_of(file: Path) -> Path | None:

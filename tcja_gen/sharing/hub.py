@@ -4,6 +4,7 @@ The repository gets the model's file, a model card made of what the run knows (`
 run's settings, without the names of folders on this machine.
 """
 
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,8 @@ def push(run: str | Path, repository: str, private: bool = False) -> str:
     refuses or cannot be reached. The token is that of `hf auth login`, or $HF_TOKEN.
     """
     hub, repository = library(), repository.removeprefix(HUB)
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", repository):
+        raise UserError(f"{repository!r}: the name of a repository is owner/name")
     subject = Subject(run)
     with TemporaryDirectory() as folder:
         write_repository(subject, repository, Path(folder))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import UserError
+from ..files import last_part
 from ..models.first_format import MOVED
 from ..models.settings import MODELS, Generator, Network
 from ..nn.objectives import OBJECTIVES, CrossEntropy
@@ -374,7 +375,7 @@ SCALED = {"steps": 1, "warmup": 0, "checkpoint_every": 1}  # settings that `scal
 def without_places(config: Config) -> Config:
     """The same training without folders of this machine, to give away. Of a path of data, or of a run to start from,
     its last part stays."""
-    names = {name: Path(getattr(config, name)).name for name in ("data", "init_from")}
+    names = {"data": last_part(config.data), "init_from": Path(config.init_from).name}
     return replace(config, out=Config.out, data_root=Config.data_root, **names)
 
 

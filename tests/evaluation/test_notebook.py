@@ -32,6 +32,13 @@ def test_bytes_and_floats_give_the_same_grid_as_the_image_set_that_has_them():
 def test_what_is_no_image_is_refused_in_one_line():
     with pytest.raises(ValueError, match=r"\(N, C, H, W\) with 1 or 3 channels is wanted"):
         tg.grid(torch.rand(2, 4, 8, 8))
+    with pytest.raises(ValueError, match="images are torch.int64; uint8, or floats in"):
+        tg.grid(torch.full((2, 1, 8, 8), 200))
+    with pytest.raises(ValueError, match="values from -1 to 1; wanted floats"):
+        tg.grid(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
+    for columns in (-1, 2.5):
+        with pytest.raises(ValueError, match=f"columns is {columns}; a whole number"):
+            tg.grid(torch.rand(2, 1, 8, 8), columns)
 
 
 def test_a_run_has_its_model_its_numbers_and_its_curves(run):

@@ -74,6 +74,13 @@ def test_a_file_whose_score_is_no_number_is_no_record(tmp_path, score):
     assert read_record(file)["scores"] == {"psnr": 2}
 
 
+def test_a_file_whose_protocol_is_no_table_is_no_record(tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"scores": {"fad": 1}, "protocol": {"fad": [1]}}), "utf-8")
+    with pytest.raises(ValueError, match="a.json: not a record of scores; wanted the keys"):
+        read_record(file)
+
+
 def test_a_score_without_any_protocol_is_not_compared():
     with pytest.raises(ValueError, match="fad of a and of b are not comparable: quantised"):
         compare({"a": record("fad"), "b": record("fad") | {"protocol": {}}})

@@ -9,7 +9,19 @@ from PIL import Image
 from torch import Tensor
 
 from tcja_gen.data import load_images
-from tcja_gen.evaluation import METRICS, Request, compare, evaluate, read_record, reference, score, table, write_record
+from tcja_gen.errors import UserError
+from tcja_gen.evaluation import (
+    METRICS,
+    Request,
+    compare,
+    evaluate,
+    nearest_picture,
+    read_record,
+    reference,
+    score,
+    table,
+    write_record,
+)
 from tcja_gen.evaluation.real_images import RealImages
 from tcja_gen.metrics import (
     AutoencoderFeatures,
@@ -26,6 +38,7 @@ from tcja_gen.metrics import (
     train_autoencoder,
     train_classifier,
 )
+from tcja_gen.models import build
 
 SMALL = 75  # the side of Inception's images where only their number matters: a sixteenth of the time
 
@@ -256,6 +269,46 @@ def test_memorisation_names_the_samples_that_are_nearest_to_training_images(weig
     assert {(row["image"], row["training"]) for row in nearest[:2]} == {(7, 5), (20, 300)} and len(nearest) == 10
     assert nearest[1]["distance"] == 0 < nearest[2]["distance"]
     assert torch.equal(RealImages(Request(data="digits")).training_images([300, 5, 300]), train[[300, 5, 300]])
+
+
+def test_the_nearest_of_some_images_have_their_numbers_among_all(weights):
+    images = torch.full((60, 1, 8, 8), 255, dtype=torch.uint8)
+    images[50] = load_images("digits", "train").images[5]
+    request = Request(data="digits", metrics="memorisation-autoencoder", n=58, autoencoder=weights, seed=1)
+    record = score(images, request)
+    assert (record["nearest"][0]["image"], record["nearest"][0]["training"]) == (50, 5)
+    tiles = nearest_picture(record, images, request).float()
+    assert (tiles[0] < 250).float().mean() > 0.2  # the digit is there twice, not a white sample
+
+
+def test_a_split_with_training_images_has_neither_memorisation_nor_floors(weights, judge):
+    images = load_images("digits", "test").images[:64]
+    with pytest.raises(UserError, match="wants|were not trained on"):
+        evaluate(images, "digits", "memorisation-autoencoder", split="train+validation", n=64, autoencoder=weights)
+    prepared = reference("digits", split="train", n=64, autoencoder=weights, classifier=judge)
+    assert prepared["floor"] == {} and any("no floors" in note for note in prepared["notes"])
+    scored = evaluate(images, "digits", "fad", split="train", n=64, autoencoder=weights)
+    assert scored["scores"]["fad"] > 0 and not scored["floor"]
+
+
+def test_of_all_metrics_those_that_lack_labels_are_left_out(quick_networks, judge, weights, tiny, tmp_path):
+    for name, images in zip("ab", load_images("digits", "test").images.split(32), strict=False):
+        (tmp_path / "sorted" / name).mkdir(parents=True)
+        for i, pixels in enumerate(images):
+            Image.fromarray(pixels[0].numpy()).save(tmp_path / "sorted" / name / f"{i}.png")
+    known = dict(autoencoder=weights, classifier=judge, n=64)
+    record = evaluate(tmp_path / "sorted", "digits", "all", **known)
+    assert "recognition-classifier" not in record["scores"] and "fad" in record["scores"]
+    assert any("recognition-classifier left out: the samples: class 'a'" in note for note in record["notes"])
+    with pytest.raises(UserError, match="class 'a' is not one of the classifier's 10"):
+        evaluate(tmp_path / "sorted", "digits", "recognition-classifier", classifier=judge, n=64)
+
+    two_tasks = build(tiny | {"head": "10L", "classes": 10}).eval()
+    two_tasks.provenance = {"weights": "EMA", "step": 1}
+    shutil.copytree(tmp_path / "sorted" / "a", tmp_path / "flat")
+    record = evaluate(two_tasks, tmp_path / "flat", "all", split="train", autoencoder=weights, n=16)
+    assert any(note.startswith("accuracy") and "left out" in note for note in record["notes"])
+    assert "reconstruction" in record["scores"]
 
 
 def test_metrics_are_a_list_or_names_with_commas_between(weights, judge):

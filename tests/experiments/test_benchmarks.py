@@ -48,8 +48,9 @@ def test_steps_of_a_study_are_compared_in_turn(script):
 def test_a_cell_that_a_study_lacks_is_told(script):
     with pytest.raises(SystemExit, match="unknown cell 'SE'; compat has: none; TCJA on spikes"):
         script("step_time.py", "compat", "--cells", "SE")
-    with pytest.raises(SystemExit, match="a study of generators is wanted"):
-        script("step_time.py", "gates-classifier")
+    for study in ("gates-classifier", "adversarial", "prior"):
+        with pytest.raises(SystemExit, match="generators that train all their parts at once"):
+            script("step_time.py", study)
 
 
 @pytest.mark.slow

@@ -210,6 +210,16 @@ def test_weights_that_are_kept_are_in_half_precision_and_are_what_is_scored(copy
     assert now[0] != before[0] and now[1] == before[1]
 
 
+def test_a_result_is_written_after_its_picture_so_that_an_interruption_loses_neither(copy):
+    file, picture = copy / "results" / "tiny.json", copy / "results" / "tiny.png"
+    file.unlink()
+    picture.unlink()
+    picture.mkdir()  # nothing can be written there
+    assert run(copy, "tiny").returncode == 2 and not file.exists()
+    picture.rmdir()
+    assert run(copy, "tiny").returncode == 0 and file.exists() and picture.is_file()
+
+
 def test_a_lost_result_is_told_again_from_runs_and_scores_that_are_kept(copy):
     before, runs = result(copy), copy / "runs"
     made = {p: p.stat().st_mtime_ns for p in runs.rglob("*") if p.is_file()}

@@ -76,6 +76,12 @@ def test_a_run_folder_leads_to_its_last_and_best_checkpoints(kept, tmp_path, set
     assert find(run).parent.name == "step-1000000"
 
 
+def test_the_best_checkpoint_is_one_of_a_run(kept):
+    for name in ("digits", kept[1]):
+        with pytest.raises(UserError, match="which = 'best' chooses among the checkpoints of a run"):
+            load(name, which="best")
+
+
 def test_a_damaged_checkpoint_does_not_count(kept, tmp_path, settings, capsys):
     run = tmp_path / "run"
     for step in (1, 2, 3):

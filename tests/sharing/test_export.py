@@ -200,7 +200,9 @@ def test_what_cannot_be_exported_is_refused_with_a_reason(tmp_path):
 def test_the_command_prints_the_file_that_it_wrote(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     settings = Classifier(encoder="4C3s2", image_size=8, time_steps=2, classes=3)
+    torch.manual_seed(0)
     made, x = build(settings).eval(), torch.rand(5, 1, 8, 8)
+    assert made.classify(x).std(0).max() > 0  # its neurons fire
     save("mine.safetensors", made, settings, {})
     assert main(["export", "mine.safetensors", "--part", "classifier"]) == 0
     assert capsys.readouterr().out == "classifier.pt2\n"

@@ -8,6 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,8 @@ from PIL import Image
 import tcja_gen as tg
 from tcja_gen.cli import main
 from tcja_gen.errors import MissingFile, UserError
+from tcja_gen.evaluation import Request, own_data, write_record
+from tcja_gen.evaluation.references import References
 from tcja_gen.report.subject import Subject
 from tcja_gen.sharing.graphs import facts
 from tcja_gen.sharing.hub import write_repository
@@ -135,6 +138,26 @@ def test_a_card_says_what_the_model_is(pushed):
     assert (folder / "samples.png").stat().st_size > 1000 and "samples.png" in text
 
 
+def published(file: Path, data: Path) -> dict:
+    """What a score tells of published statistics beside images of one's own."""
+    file.parent.mkdir()
+    np.savez(file, mu=np.zeros(64), sigma=np.eye(64))
+    return References(Request(reference=file, data=data, size=8, channels=1)).facts(["fad"])
+
+
+def test_a_model_of_a_folder_called_like_a_data_set_is_not_scored_on_that_set(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("digits").mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), i * 20).save(f"digits/{i}.png")
+    run = tg.train(data="./digits", out="run", steps=1, batch=4, warmup=0, quiet=True, model=tiny).folder
+    tg.export(run, format="safetensors", out="small.safetensors")
+    assert own_data(tg.load("small.safetensors")) == "./digits"
+    Path("digits").rename("elsewhere")
+    with pytest.raises(MissingFile, match="./digits, are not there"):
+        own_data(tg.load("small.safetensors"))
+
+
 def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_path, monkeypatch):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
@@ -144,14 +167,17 @@ def test_no_file_of_a_published_run_names_a_folder_of_this_machine(tiny, tmp_pat
     before = tg.train(out=str(tmp_path / "before"), **short).folder
     run = tg.train(data=str(pictures), out=str(tmp_path / "run"), init_from=str(before), **short).folder
     monkeypatch.setattr("sys.argv", [str(tmp_path / "bin" / "tcja-gen"), "push", str(run), "somebody/pictures"])
+    score = {"scores": {"fad": 1.0}, "protocol": {"fad": published(tmp_path / "mine" / "statistics.npz", pictures)}}
+    write_record(run / "scores" / "step-000001" / "fad.json", score)
     write_repository(Subject(run), "somebody/pictures", tmp_path / "repository")
+    assert "| fad | 1 |" in (tmp_path / "repository" / "README.md").read_text()
     assert str(tmp_path) not in json.dumps(facts(tg.load(run), "all"))  # of a part that is exported
     files = [*(tmp_path / "repository").iterdir()]
     assert {file.name for file in files} == {"README.md", "config.toml", "model.safetensors", "samples.png"}
     assert not [file.name for file in files if str(tmp_path).encode() in file.read_bytes()]
     config = recipes.load(tmp_path / "repository" / "config.toml")
-    assert (config.data, config.init_from, config.steps) == ("pictures", "before", 1)
-    assert tg.load(tmp_path / "repository").provenance["data"]["source"] == "pictures"
+    assert (config.data, config.init_from, config.steps) == ("./pictures", "before", 1)
+    assert tg.load(tmp_path / "repository").provenance["data"]["source"] == "./pictures"
 
 
 def test_without_a_network_the_copy_is_used_or_one_line_says_what_is_missing(pushed, monkeypatch):
@@ -164,6 +190,8 @@ def test_without_a_network_the_copy_is_used_or_one_line_says_what_is_missing(pus
 
 def test_a_name_that_the_hub_does_not_have_is_told_in_one_line(pushed):
     (Hub.folder / "somebody" / "empty").mkdir()
+    with pytest.raises(UserError, match="'spikes': the name of a repository is owner/name"):
+        tg.push("digits", "spikes")
     reasons = {"nobody/none": "no such repository", "somebody/empty": "holds no model", "a b": "wanted hf:owner/name"}
     for name, reason in reasons.items():
         with pytest.raises(UserError, match=reason) as error:
