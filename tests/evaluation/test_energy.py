@@ -1,11 +1,13 @@
 import pytest
 import torch
 from latent_kinds import LATENT_KINDS
+from PIL import Image
 from scripts import EXPERIMENTS, run_script
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from tcja_gen.evaluation.energy import AC_PJ, MAC_PJ, ann_twin, count, operations, table, totals
+import tcja_gen as tg
+from tcja_gen.evaluation.energy import AC_PJ, MAC_PJ, ann_twin, count, of_run, operations, table, totals
 from tcja_gen.models import Classifier, build
 from tcja_gen.nn import ATTENTION, PRESETS, TCJA, CurrentGate
 from tcja_gen.nn.neurons import lif
@@ -310,6 +312,16 @@ def test_mistakes_are_told_in_one_line(model):
     with pytest.raises(ValueError, match="padded by 'circular'"):
         conv = nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")
         operations(conv, lambda: conv(torch.ones(1, 1, 4, 4)), 1)
+
+
+def test_a_generator_of_few_images_whose_prior_is_not_trained_has_an_energy(tiny, tmp_path):
+    for i in range(12):
+        Image.new("L", (8, 8), i * 20).save(tmp_path / f"{i}.png")
+    codes = {"kind": "codes", "channels": 2, "prior": "4C3", "rounds": 2}
+    model = tiny | {"encoder": "8C3s2-8C3s2", "decoder": "8T4s2-8T4s2", "latent": codes}
+    how = dict(fit="autoencoder", steps=1, batch=4, warmup=0, quiet=True, out=str(tmp_path / "run"))
+    run = tg.train(data=str(tmp_path), model=model, **how)
+    assert totals(of_run(run.folder)[1])["energy"] > 0
 
 
 def test_a_gate_of_a_linear_stream_squeezes_nothing():

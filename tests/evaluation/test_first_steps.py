@@ -56,7 +56,16 @@ def test_without_attention_on_spikes_both_ways_of_stopping_give_the_same_image(t
         assert torch.allclose(found, wanted, atol=1e-6) and found.std() > 0
 
 
-@pytest.mark.parametrize("kind", ATTENTION)
+def test_what_has_no_first_steps_of_its_own_is_refused(tiny):
+    with pytest.raises(ValueError, match="TCJACnormed divides by a mean over all T steps"):
+        run_steps(build(tiny | {"encoder": "8C3s2-TCJACnormed-8C3s2"}), 2)
+    events = {"image_channels": 2, "readout": "frames", "full_count": 4}
+    for early in (run_steps, ReadSteps):
+        with pytest.raises(ValueError, match="a generator of event frames gives a frame for each step"):
+            early(build(tiny | events), 2)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ATTENTION if kind != "TCJACnormed"])
 def test_a_gate_takes_steps_that_do_not_happen_for_silent_ones(tiny, kind):
     model = firing(tiny | {"encoder": f"8C3s2-{kind}-8C3s2"})
     z = torch.rand(3, 2, 8, generator=torch.Generator().manual_seed(0))
