@@ -315,12 +315,14 @@ def test_mistakes_are_told_in_one_line(model):
 
 
 def test_a_generator_of_few_images_whose_prior_is_not_trained_has_an_energy(tiny, tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
     for i in range(12):
-        Image.new("L", (8, 8), i * 20).save(tmp_path / f"{i}.png")
+        Image.new("L", (8, 8), i * 20).save(pictures / f"{i}.png")
     codes = {"kind": "codes", "channels": 2, "prior": "4C3", "rounds": 2}
     model = tiny | {"encoder": "8C3s2-8C3s2", "decoder": "8T4s2-8T4s2", "latent": codes}
     how = dict(fit="autoencoder", steps=1, batch=4, warmup=0, quiet=True, out=str(tmp_path / "run"))
-    run = tg.train(data=str(tmp_path), model=model, **how)
+    run = tg.train(data=str(pictures), model=model, **how)
     assert totals(of_run(run.folder)[1])["energy"] > 0
 
 
