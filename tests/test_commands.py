@@ -302,21 +302,13 @@ def test_weights_on_their_own_are_scored_in_any_folder_and_leave_no_record_of_ot
 
 
 def test_a_score_that_is_not_finite_is_left_out_and_the_others_are_kept(folder, tmp_path, capsys):
-    """The held-out images are the training images, so nothing is as far from these as they are."""
+    """All images of the data are the same one, so nothing is as far from training images as held-out ones are."""
     digits, judge, out = load_images("digits"), tmp_path / "judge.safetensors", tmp_path / "a.json"
     train_classifier(digits.images, digits.labels, size=8, steps=2).save(judge)
-    ask = [
-        "evaluate",
-        str(folder),
-        "--reference",
-        "digits",
-        "--split",
-        "train",
-        "--classifier",
-        str(judge),
-        "--n",
-        "12",
-    ]
+    (tmp_path / "same").mkdir()
+    for i in range(40):
+        Image.fromarray(digits.images[0, 0].numpy()).save(tmp_path / "same" / f"{i}.png")
+    ask = ["evaluate", str(folder), "--reference", str(tmp_path / "same"), "--classifier", str(judge), "--n", "12"]
     capsys.readouterr()
     metrics = "fid-classifier,memorisation-classifier"
     assert main([*ask, "--metrics", metrics, "--out", str(out)]) == 0
