@@ -637,6 +637,13 @@ def test_the_demo_ends_with_pictures_and_scores(tmp_path, capsys):
         assert (tmp_path / "demo" / "pictures" / name).exists()
 
 
+def test_how_to_sample_is_refused_where_nothing_is_sampled(run, capsys):
+    assert (
+        main(["evaluate", str(run), "--metrics", "reconstruction,psnr", "--temperature", "0.9", "--rounds", "2"]) == 2
+    )
+    assert "--rounds, --temperature: reconstruction,psnr draws no samples" in capsys.readouterr().err
+
+
 def test_records_with_a_dot_in_their_names_have_pictures_of_their_own(classifier, tmp_path, capsys):
     for name in ("t0.75", "t0.80"):
         assert main(["evaluate", str(classifier), "--n", "16", "--out", str(tmp_path / name)]) == 0

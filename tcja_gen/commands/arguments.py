@@ -33,11 +33,14 @@ class Sampling:
     guided_rounds: float | None = None
     """Share of the rounds, the last ones, that are guided."""
 
+    def given(self) -> str:
+        """The flags that are given, with commas between."""
+        return ", ".join(f"--{flag.replace('_', '-')}" for flag, value in asdict(self).items() if value is not None)
+
     def set(self, model, name: str) -> None:
         """Changes how the model samples. UserError if it is no generator. name: of the model, for the message."""
         if not hasattr(model, "sample_by"):
-            if given := [flag for flag, value in asdict(self).items() if value is not None]:
-                flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in given)
+            if flags := self.given():
                 raise UserError(f"{flags}: for a generator's prior, and {name} is no generator")
             return
         model.sample_by(**asdict(self))

@@ -138,6 +138,8 @@ class Evaluate:
         file_writable(self.out, "--out")
         from .. import evaluation
 
+        if (flags := self.sampling.given()) and not evaluation.Request(metrics=self.metrics).draws_samples:
+            raise UserError(f"{flags}: {self.metrics} draws no samples: leave it out")
         others = {name: evaluation.read_record(name) for name in self.compare}
         evaluation.compare(others)
         process = start(self.device)

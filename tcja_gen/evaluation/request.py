@@ -71,6 +71,11 @@ class Request:
         return self.metrics == ("all",)
 
     @property
+    def draws_samples(self) -> bool:
+        """Whether a generator makes samples for it. No metrics named stand for some of samples."""
+        return not self.metrics or self.everything or any(METRICS[name].of == "samples" for name in self.metrics)
+
+    @property
     def held_out(self) -> bool:
         """Whether the split has no training images."""
         return self.split in ("validation", "test")
