@@ -38,7 +38,7 @@ class Evaluate:
                             share of a conditional model's samples, or of images in folders of classes, that this
                             classifier takes for their class; with a table of the classes
       kid-autoencoder ...   all of these but fid and is on features of fad's autoencoder, for data without classes
-      memorisation...       is drawn, too: the samples nearest to training images, and those images, in a picture
+      memorisation...       is drawn, too, beside the record: samples nearest to training images, and those images
       fd-dinov2 ...         the same metrics but is on features of DINOv2, whose weights are fetched by hand (--dinov2)
       is-fsvae              IS as FSVAE's code computes it, which is not the standard IS
 
