@@ -182,7 +182,7 @@ def place(tmp_path_factory, cache_of_the_session, networks_of_few_steps):
     with contextlib.chdir(folder):
         for name, recipe in RUNS.items():
             assert main(["train", *recipe.split(), *TRAIN.split(), "--out", f"runs/{name}"]) == 0
-    shutil.copytree(folder / "runs/mnist", folder / "runs/mnist-generator/seed-0")
+    shutil.copytree(folder / "runs/mnist", folder / "runs/mnist-generator-spikes/seed-0")
     shutil.copytree(folder / "runs/mnist", folder / "runs/longer")
     shutil.copyfile(next(folder.glob("runs/tcja/checkpoints/*/model.safetensors")), folder / "mnist-tcja.safetensors")
     return folder
