@@ -40,7 +40,7 @@ def score(model, metrics: Sequence[str], request: Request) -> dict:
         raise UserError(f"{real.name}: no labels; accuracy wants a named set with classes, or a folder for each class")
     names = class_names(model)
     labels = numbered_as(real.labels, real.classes, names, real.name, notes)
-    chosen = _chosen(len(real), request.n, request.seed)
+    chosen = request.draw(len(real))
     outputs, labels = classify(model, real.samples, chosen, request.shows_progress), labels[chosen]  # (n, T, K), (n,)
     by_step = _by_step(outputs, labels)
     values = {"accuracy": by_step[-1], "accuracy-by-step": by_step}
@@ -112,12 +112,6 @@ def load_for(model, data: str | Path, split: str, root: str | Path, download: bo
     size, fold = (height, width) if events else height, fold_of(model, data)
     shape = {"size": size, "channels": model.image_channels, "time_steps": model.time_steps, "by": cut_by(model)}
     return load(data, split, **shape, root=root, download=download, fold=fold)
-
-
-def _chosen(total: int, n: int | None, seed: int) -> Tensor:
-    if n is None or n >= total:
-        return torch.arange(total)
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:n].sort().values
 
 
 def _by_step(outputs: Tensor, labels: Tensor) -> list[float]:

@@ -10,6 +10,7 @@ from ..data import ImageSet
 from ..errors import UserError
 from ..models.inputs import check_range
 from . import pictures
+from .request import whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,8 +29,8 @@ def grid(images: Any, columns: int | None = None) -> Image:
     values = values[None] if values.dim() == 3 else values
     if values.dim() != 4 or values.shape[1] not in (1, 3) or not len(values):
         raise UserError(f"images have the shape {tuple(values.shape)}; (N, C, H, W) with 1 or 3 channels is wanted")
-    if columns is not None and (not isinstance(columns, int) or columns < 1):
-        raise UserError(f"columns is {columns!r}; a whole number, at least 1, is wanted")
+    if columns is not None and whole("columns", columns) < 1:
+        raise UserError(f"columns is {columns}, it must be at least 1")
     if values.dtype == torch.uint8:
         values = values / 255
     if not values.is_floating_point():

@@ -15,7 +15,7 @@ from .metric_names import IMAGES, METRICS, WITHOUT_FLOOR, by_measure
 from .references import Reference, References
 from .request import Request
 from .results import only_finite
-from .subjects import drawn
+from .subjects import few_images
 
 
 def prepare(request: Request, out: str | Path | None = None) -> dict:
@@ -30,7 +30,8 @@ def prepare(request: Request, out: str | Path | None = None) -> dict:
             f"{real.name}: {len(real)} image in split {request.split}; at least 2 are needed to compare with"
         )
     training = references.real.training.images
-    images = training[drawn(len(training), request, notes)]
+    images = training[request.draw(len(training))]
+    notes += few_images(len(training), request)
     record = dict(data=real.name, split=request.split, n_reference=len(real), fingerprint=real.fingerprint)
     record |= _network_facts("autoencoder", networks.autoencoder) | dict(statistics={}, floor={})
     of_samples = {name: metric for name, metric in METRICS.items() if metric.of == "samples" and metric.network}

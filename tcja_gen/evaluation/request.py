@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..data.pictures import SMALLEST
 from ..errors import UserError
@@ -54,7 +55,7 @@ class Request:
         for field in fields(self):
             value, name = getattr(self, field.name), self.spell(field.name)
             if "range" in field.metadata and value is not None:
-                object.__setattr__(self, field.name, _whole(name, value))
+                object.__setattr__(self, field.name, whole(name, value))
                 field.metadata["range"].check(name, getattr(self, field.name))
         known_device(self.device)
         if self.channels == 2:
@@ -85,6 +86,14 @@ class Request:
         """Whether this process draws progress bars: only the first one does."""
         return self.progress and this_process(self.device).first
 
+    def draw(self, total: int) -> Tensor:
+        """Ascending numbers of at most n of so many samples; all of them where n is not given.
+
+        The choice is random, drawn by the seed, because folders are often sorted by class.
+        """
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))[: self.n]
+        return order.sort().values
+
     def spell(self, name: str) -> str:
         """An argument as its user knows it: is_splits in Python, --is-splits in the shell."""
         return "--" + name.replace("_", "-") if self.from_shell else name
@@ -114,8 +123,8 @@ def _metric_names(metrics: str | Sequence[str] | None) -> tuple[str, ...]:
     return names
 
 
-def _whole(name: str, value) -> int:
-    """A whole number of any library as an int, which JSON takes."""
+def whole(name: str, value) -> int:
+    """A whole number of any library as an int, which JSON takes. UserError for another value."""
     try:
         return operator.index(value)
     except TypeError:

@@ -43,18 +43,18 @@ class Subject:
             names = source.get("data", {}).get("classes")
             return cls(model_or_images, None, "rounded to uint8", source, request.n, **how, classes=names)
         if isinstance(model_or_images, str | os.PathLike):
-            found, total, numbers = _read(model_or_images, request, notes)
+            found, total = _read(model_or_images, request)
             images, name = found.images, str(model_or_images)
             if found.labels is not None:
                 how |= dict(classes=found.classes, given_labels=found.labels)
         else:
             _check(model_or_images)
             total, name = len(model_or_images), f"tensor {tuple(model_or_images.shape)}"
-            numbers = drawn(total, request, notes)
-            images = model_or_images[numbers]
+            images = model_or_images[request.draw(total)]
+        notes += few_images(total, request)
         if len(images) < total:
             notes.append(f"{len(images)} of {total} images scored, drawn by seed {request.seed}")
-            how |= dict(numbers=numbers)
+            how |= dict(numbers=request.draw(total))
         quantised = "rounded to uint8" if images.is_floating_point() else None
         return cls(None, quantise(images), quantised, {"images": name}, len(images), **how)
 
@@ -117,30 +117,24 @@ class Subject:
         return {"quantised": self.quantised} | facts
 
 
-def drawn(total: int, request: Request, notes: list[str]) -> Tensor:
-    """Ascending numbers of at most `request.n` of so many images.
-
-    The choice is random, drawn by `request.seed`, because folders are often sorted by class.
-    """
-    if total < request.n:
-        notes.append(f"{total} images where {request.n} were asked for")
-    order = torch.randperm(total, generator=torch.Generator().manual_seed(request.seed))[: request.n]
-    return order.sort().values
+def few_images(total: int, request: Request) -> list[str]:
+    """A note if there are fewer images than were asked for."""
+    return [f"{total} images where {request.n} were asked for"] if total < request.n else []
 
 
-def _read(path: str | os.PathLike, request: Request, notes: list[str]) -> tuple[ImageSet, int, Tensor]:
-    """At most `request.n` images of a folder or zip, how many there are, and the numbers of those. A folder that is
-    called like a data set is a folder here."""
-    picked = []
+def _read(path: str | os.PathLike, request: Request) -> tuple[ImageSet, int]:
+    """The images of a folder or zip that a request draws, and how many there are. A folder that is called like a data
+    set is a folder here."""
+    totals = []
 
     def pick(total: int) -> Tensor:
-        picked.append((total, drawn(total, request, notes)))
-        return picked[-1][1]
+        totals.append(total)
+        return request.draw(total)
 
     path = os.path.abspath(path) if os.path.exists(path) else path
     found = load_images(path, "all", size=request.size, channels=request.channels, pick=pick)
     _check(found.images)
-    return found, *picked[-1]
+    return found, totals[-1]
 
 
 def _check(images: Tensor) -> None:

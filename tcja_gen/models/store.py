@@ -17,8 +17,6 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import safetensors.torch
@@ -169,10 +167,10 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     """
     if which not in ("last", "best"):
         raise UserError(f"which = {which!r}: wanted 'last' or 'best'")
-    if one := _on_its_own(run_or_file):
+    if file := _on_its_own(run_or_file):
         if which == "best":
             raise UserError(f"{run_or_file}: which = 'best' chooses among the checkpoints of a run; this is one model")
-        return one()
+        return file
     path = Path(run_or_file)
     whole = [folder / WEIGHTS for folder in steps(path) if metadata(folder / WEIGHTS) is not None]
     if not whole and (stage := _last_stage(path)):
@@ -186,15 +184,15 @@ def find(run_or_file: str | Path, which: str = "last") -> Path:
     return whole[-1]
 
 
-def _on_its_own(name: str | Path) -> Callable[[], Path] | None:
-    """What finds the file of a model that is no run; None for a run folder."""
+def _on_its_own(name: str | Path) -> Path | None:
+    """The file of a model that is no run; None for a run folder."""
     path = Path(name)
     if str(name).startswith(shipped.HUB):
-        return partial(hub.find, str(name), WEIGHTS)
+        return hub.find(str(name), WEIGHTS)
     if not path.exists() or (str(name) in shipped.weights() and not is_model(path) and not steps(path)):
-        return partial(pretrained.find, str(name))
+        return pretrained.find(str(name))
     file = path if path.is_file() else path / WEIGHTS
-    return (lambda: file) if file.is_file() else None
+    return file if file.is_file() else None
 
 
 def run_of(file: Path) -> Path | None:

@@ -36,9 +36,10 @@ def test_what_is_no_image_is_refused_in_one_line():
         tg.grid(torch.full((2, 1, 8, 8), 200))
     with pytest.raises(ValueError, match="values from -1 to 1; wanted floats"):
         tg.grid(torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 8, 8))
-    for columns in (-1, 2.5):
-        with pytest.raises(ValueError, match=f"columns is {columns}; a whole number"):
+    for columns, told in {-1: "columns is -1, it must be at least 1", 2.5: "2.5, it must be a whole number"}.items():
+        with pytest.raises(ValueError, match=told):
             tg.grid(torch.rand(2, 1, 8, 8), columns)
+    assert tg.grid(torch.rand(2, 1, 8, 8), np.int64(2)).width >= 512
 
 
 def test_a_run_has_its_model_its_numbers_and_its_curves(run):

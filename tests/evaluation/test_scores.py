@@ -283,7 +283,7 @@ def test_the_nearest_of_some_images_have_their_numbers_among_all(weights):
 
 def test_a_split_with_training_images_has_neither_memorisation_nor_floors(weights, judge):
     images = load_images("digits", "test").images[:64]
-    with pytest.raises(UserError, match="wants|were not trained on"):
+    with pytest.raises(UserError, match="images that were not trained on; the split train.validation has others"):
         evaluate(images, "digits", "memorisation-autoencoder", split="train+validation", n=64, autoencoder=weights)
     prepared = reference("digits", split="train", n=64, autoencoder=weights, classifier=judge)
     assert prepared["floor"] == {} and any("no floors" in note for note in prepared["notes"])

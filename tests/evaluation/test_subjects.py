@@ -8,7 +8,7 @@ from PIL import Image
 from tcja_gen.data import load_images
 from tcja_gen.evaluation import Request, evaluate
 from tcja_gen.evaluation.generate import quantise, reconstruct
-from tcja_gen.evaluation.subjects import Subject, drawn
+from tcja_gen.evaluation.subjects import Subject
 
 
 def test_bytes_are_rounded_and_not_cut_off():
@@ -34,10 +34,10 @@ def test_a_score_of_reconstructions_depends_on_its_seed(model):
 
 
 def test_of_many_images_a_random_choice_is_scored_since_folders_are_sorted_by_class():
-    chosen = drawn(100, Request(n=20, seed=0), []).tolist()
+    chosen = Request(n=20, seed=0).draw(100).tolist()
     assert len(set(chosen)) == 20 and sum(number >= 50 for number in chosen) > 4 and chosen == sorted(chosen)
-    assert drawn(100, Request(n=20, seed=0), []).tolist() == chosen
-    assert drawn(100, Request(n=20, seed=1), []).tolist() != chosen
+    assert Request(n=20, seed=0).draw(100).tolist() == chosen
+    assert Request(n=20, seed=1).draw(100).tolist() != chosen
 
 
 def test_a_record_tells_how_its_images_were_drawn(quick_networks):

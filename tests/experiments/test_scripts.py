@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+import tcja_gen as tg
+
 MISTAKES = {
     ("sampling.py", "n-mnist-classifier"): "n-mnist-classifier: a generator of images is wanted",
     ("sampling.py", "n-mnist-generator"): "n-mnist-generator: a generator of images is wanted",
@@ -35,8 +37,6 @@ def test_words_that_are_no_argument_are_refused(script, capsys, words):
 
 
 def test_the_likelihood_of_a_conditional_prior_is_that_of_images_of_their_own_classes(script, tmp_path):
-    import tcja_gen as tg
-
     latent = {"kind": "codes", "channels": 1, "prior": "4C3", "rounds": 2, "conditional": True}
     model = {"encoder": "8C3s2-8C3s2", "decoder": "8T4s2-8T4s2", "latent": latent, "time_steps": 2}
     run = tg.train(data="digits", model=model, steps=2, batch=16, warmup=0, quiet=True, out=str(tmp_path / "run"))
